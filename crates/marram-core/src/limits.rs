@@ -1,0 +1,99 @@
+//! Every limit that a function has, and every limit that a manifest has, with its reason.
+
+use std::time::Duration;
+
+use crate::quantity::{ByteSize, Span};
+
+/// The limits under which a function runs. All of them hold at the same time; all can be set in the manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of one instance, all memories together.
+    pub memory: ByteSize,
+    /// Wall-clock time from the request's arrival at the function to the end of its answer.
+    pub deadline: Duration,
+    /// CPU time of one invocation.
+    pub cpu: Duration,
+    /// Invocations at the same time.
+    pub concurrency: u32,
+    /// Requests that may wait for one of these; the next one is refused at once.
+    pub queue: u32,
+    /// Body of a request, and body of an answer held back for a slow reader.
+    pub body: ByteSize,
+    /// Log output of one invocation; the rest is counted and dropped.
+    pub log: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize(128 << 20),
+            deadline: Duration::from_secs(30),
+            cpu: Duration::from_secs(10),
+            concurrency: 128,
+            queue: 256,
+            body: ByteSize(8 << 20),
+            log: ByteSize(256 << 10),
+        }
+    }
+}
+
+/// What a manifest may ask for: smallest and largest value of each limit. `config.rs` of a node may lower the largest.
+#[derive(Clone, Debug)]
+pub struct LimitRange {
+    /// A page of WebAssembly is the smallest memory; 4 GiB is what 32-bit addresses reach.
+    pub memory: (ByteSize, ByteSize),
+    /// A deadline below the resolution of enforcement says nothing.
+    pub deadline: (Span, Span),
+    /// As for the deadline; the tick is [`EPOCH_TICK`].
+    pub cpu: (Span, Span),
+    /// Each running invocation holds an instance of the pool.
+    pub concurrency: (u32, u32),
+    /// A waiting request holds a connection and its header section.
+    pub queue: (u32, u32),
+    /// Bodies stream, so the most is what a caller may reasonably upload.
+    pub body: (ByteSize, ByteSize),
+    /// A log is for reading.
+    pub log: (ByteSize, ByteSize),
+}
+
+/// The range that every node accepts.
+pub const LIMIT_RANGE: LimitRange = LimitRange {
+    memory: (ByteSize(64 << 10), ByteSize(4 << 30)),
+    deadline: (Span(Duration::from_millis(1)), Span(Duration::from_secs(3600))),
+    cpu: (Span(Duration::from_millis(1)), Span(Duration::from_secs(3600))),
+    concurrency: (1, 10_000),
+    queue: (0, 100_000),
+    body: (ByteSize(0), ByteSize(64 << 30)),
+    log: (ByteSize(0), ByteSize(64 << 20)),
+};
+
+/// How often running code is interrupted to look at its deadline and CPU time. Limits hold to within 20 ms (MISSION);
+/// a quarter of that leaves room for a late thread.
+pub const EPOCH_TICK: Duration = Duration::from_millis(5);
+
+/// Functions in an app: a person has to be able to read its manifest.
+pub const FUNCTIONS_MAX: usize = 256;
+/// Triggers of a function.
+pub const TRIGGERS_MAX: usize = 64;
+/// Bytes of a manifest.
+pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a component: larger ones take minutes to compile.
+pub const COMPONENT_BYTES_MAX: usize = 256 << 20;
+/// Entries of `config`, of `secrets`, and of each list below `allow`.
+pub const ENTRIES_MAX: usize = 256;
+/// Bytes of one value of `config` or of a secret.
+pub const VALUE_BYTES_MAX: usize = 64 << 10;
+/// Requests that one instance may serve before it is replaced.
+pub const REUSE_MAX: u32 = 1_000_000;
+/// Requests at the same time in one instance.
+pub const CONCURRENT_MAX: u32 = 1_000;
+/// Instances kept ready for a function.
+pub const WARM_MAX: u32 = 256;
+/// Resource handles of an instance: streams, headers, requests, timers.
+pub const HANDLES_MAX: usize = 10_000;
+/// Elements of all tables of an instance together.
+pub const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// Bytes of one log line; a longer one is cut and marked.
+pub const LOG_LINE_BYTES_MAX: usize = 16 << 10;
+/// How deeply functions may call each other through `<function>.internal`.
+pub const INTERNAL_DEPTH_MAX: u32 = 8;

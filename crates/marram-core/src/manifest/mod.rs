@@ -1,0 +1,133 @@
+//! `marram.toml`: what an app is, as its developer writes it.
+//!
+//! The types here are the file's shape. They parse once; after that everything is typed and within its limits. The
+//! JSON schema, the reference page and the error messages derive from them.
+
+mod error;
+mod function;
+mod instances;
+mod limits;
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::ManifestError;
+pub use function::{Allow, Build, Function, On};
+pub use instances::{InstancePolicy, Instances, Reuse};
+pub use limits::LimitsTable;
+
+use crate::Name;
+use crate::limits::{FUNCTIONS_MAX, MANIFEST_BYTES_MAX};
+
+/// The version of the format that this code reads and writes.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// An app: its functions and what starts them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The version of this format: `1`.
+    pub manifest_version: u32,
+    /// What the app is called.
+    pub app: App,
+    /// The app's functions.
+    #[serde(default, rename = "function", skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<Function>,
+}
+
+/// What the app is called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct App {
+    /// Unique on a node.
+    pub name: Name,
+    /// For people; Marram tells revisions apart by their content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// One line of what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+impl Manifest {
+    /// Parses and checks the text of a manifest.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        if text.len() > MANIFEST_BYTES_MAX {
+            return Err(ManifestError::plain(format!(
+                "the manifest has {} bytes, more than {MANIFEST_BYTES_MAX}: split the app",
+                text.len()
+            )));
+        }
+        let manifest: Self = toml::from_str(text).map_err(|error| ManifestError::of_toml(text, &error))?;
+        manifest.check().map_err(|(needle, message)| ManifestError::at(text, &needle, message))?;
+        Ok(manifest)
+    }
+
+    /// The function of this name.
+    #[must_use]
+    pub fn function(&self, name: &str) -> Option<&Function> {
+        self.functions.iter().find(|function| function.name.as_str() == name)
+    }
+
+    /// What no single field shows. The error names a text of the manifest to point at.
+    fn check(&self) -> Result<(), (String, String)> {
+        if self.manifest_version != MANIFEST_VERSION {
+            let message = format!(
+                "manifest_version is {}, and this Marram reads {MANIFEST_VERSION}: write `manifest_version = {MANIFEST_VERSION}`, or install a newer Marram",
+                self.manifest_version
+            );
+            return Err(("manifest_version".into(), message));
+        }
+        if self.functions.is_empty() {
+            return Err(("[app]".into(), "the app has no function: add a `[[function]]` with a name and a component".into()));
+        }
+        if self.functions.len() > FUNCTIONS_MAX {
+            return Err(("[[function]]".into(), format!("the app has {} functions, more than {FUNCTIONS_MAX}: split it", self.functions.len())));
+        }
+        let mut names = BTreeSet::new();
+        for function in &self.functions {
+            let named = || format!("\"{}\"", function.name);
+            if !names.insert(&function.name) {
+                return Err((named(), format!("two functions are called \"{}\": give each a name of its own", function.name)));
+            }
+            function.check().map_err(|message| (named(), format!("function \"{}\": {message}", function.name)))?;
+        }
+        for function in &self.functions {
+            for callee in function.allow.internal() {
+                if !names.contains(callee) {
+                    return Err((
+                        format!("internal:{callee}"),
+                        format!("function \"{}\" may call \"internal:{callee}\", but the app has no function \"{callee}\"", function.name),
+                    ));
+                }
+            }
+        }
+        self.check_routes()
+    }
+
+    /// Two functions that claim the same requests.
+    fn check_routes(&self) -> Result<(), (String, String)> {
+        let routes: Vec<_> = self.functions.iter().flat_map(|f| f.on.iter().map(move |on| (f, on))).collect();
+        for (n, (function, on)) in routes.iter().enumerate() {
+            for (other, other_on) in &routes[..n] {
+                if on.claims_the_same_as(other_on) {
+                    return Err((
+                        on.http.to_string(),
+                        format!("functions \"{}\" and \"{}\" both claim {}: change the path, host or methods of one", other.name, function.name, on.http),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The JSON schema of the manifest, for editors and for the reference page.
+#[must_use]
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(Manifest)
+}
+
+#[cfg(test)]
+mod tests;
