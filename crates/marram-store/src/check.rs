@@ -1,0 +1,138 @@
+//! Is everything there, whole, and readable? For `marram doctor`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use marram_core::{Digest, Name};
+use rusqlite::Connection;
+use sha2::{Digest as _, Sha256};
+
+use crate::blob::Blobs;
+use crate::secret::Sealer;
+use crate::{Store, StoreError, database_path, key, schema};
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// SQLite's own check of the database says this.
+    Database(String),
+    /// A deployed component is not here.
+    BlobMissing(Digest),
+    /// A component's content is not what its name says.
+    BlobDamaged(Digest),
+    /// A secret that the node's key does not open.
+    SecretUnsealable {
+        /// The app.
+        app: String,
+        /// The secret.
+        name: String,
+    },
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(text) => write!(f, "the database is damaged ({text}): restore node.db from a backup"),
+            Self::BlobMissing(digest) => write!(f, "component {} is missing: deploy its app again", digest.short()),
+            Self::BlobDamaged(digest) => {
+                write!(
+                    f,
+                    "component {} is damaged or altered: remove its file, and deploy its app again",
+                    digest.short()
+                )
+            }
+            Self::SecretUnsealable { app, name } => write!(
+                f,
+                "secret \"{name}\" of app \"{app}\" cannot be opened with this node's secret.key: set it again, `marram secret set {app} {name}`"
+            ),
+        }
+    }
+}
+
+/// Lines of SQLite's check that are passed on; a broken file has thousands.
+const DATABASE_FINDINGS_MAX: usize = 20;
+
+impl Store {
+    /// Checks the database, every deployed component and every secret. Reads all of them: seconds on a large store.
+    pub fn check(&self) -> Result<Vec<Finding>, StoreError> {
+        self.readers.read(|db| check(db, self.blobs(), &self.sealer))
+    }
+}
+
+/// The same for a state directory that is not open in this process; a node may be running on it. Changes nothing.
+pub fn check_state_dir(dir: &Path) -> Result<Vec<Finding>, StoreError> {
+    let database = database_path(dir);
+    if !database.exists() {
+        return Err(StoreError::Invalid(format!("{} is not a state directory: it has no node.db", dir.display())));
+    }
+    let connection = schema::open_reader(&database)?;
+    schema::refuse_foreign(&connection, &database, schema::SCHEMA_VERSION)?;
+    let sealer = Sealer::new(&key::load(&dir.join("secret.key"))?);
+    check(&connection, &Arc::new(Blobs::unopened(&dir.join("blobs"))), &sealer)
+}
+
+fn check(db: &Connection, blobs: &Arc<Blobs>, sealer: &Sealer) -> Result<Vec<Finding>, StoreError> {
+    let mut findings = database(db)?;
+    findings.extend(components(db, blobs)?);
+    findings.extend(secrets(db, sealer)?);
+    Ok(findings)
+}
+
+fn database(db: &Connection) -> Result<Vec<Finding>, StoreError> {
+    let mut findings = Vec::new();
+    let mut query = db.prepare(&format!("PRAGMA integrity_check({DATABASE_FINDINGS_MAX})"))?;
+    for line in query.query_map([], |row| row.get::<_, String>(0))? {
+        findings.extend(Some(line?).filter(|line| line != "ok").map(Finding::Database));
+    }
+    let mut query = db.prepare("PRAGMA foreign_key_check")?;
+    for table in query.query_map([], |row| row.get::<_, String>(0))?.take(DATABASE_FINDINGS_MAX) {
+        findings.push(Finding::Database(format!("a row of \"{}\" refers to one that is not there", table?)));
+    }
+    Ok(findings)
+}
+
+fn components(db: &Connection, blobs: &Blobs) -> Result<Vec<Finding>, StoreError> {
+    let mut query = db.prepare("SELECT DISTINCT digest FROM component")?;
+    let digests = query.query_map([], |row| row.get(0).map(Digest::from_bytes))?.collect::<Result<BTreeSet<_>, _>>()?;
+    let mut findings = Vec::new();
+    for digest in digests {
+        match digest_of(blobs, &digest) {
+            Ok(found) if found == digest => {}
+            Ok(_) => findings.push(Finding::BlobDamaged(digest)),
+            Err(StoreError::NoBlob(_)) => findings.push(Finding::BlobMissing(digest)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(findings)
+}
+
+fn digest_of(blobs: &Blobs, digest: &Digest) -> Result<Digest, StoreError> {
+    let mut file = blobs.open_file(digest)?;
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let length = file.read(&mut chunk).map_err(|error| StoreError::io("read", &blobs.path(digest), error))?;
+        if length == 0 {
+            return Ok(Digest::from_bytes(hasher.finalize().into()));
+        }
+        hasher.update(&chunk[..length]);
+    }
+}
+
+fn secrets(db: &Connection, sealer: &Sealer) -> Result<Vec<Finding>, StoreError> {
+    let mut query = db.prepare("SELECT app, name, nonce, sealed FROM secret ORDER BY app, name")?;
+    let mut rows = query.query([])?;
+    let mut findings = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (app, name): (String, String) = (row.get(0)?, row.get(1)?);
+        let (nonce, sealed): ([u8; 24], Vec<u8>) = (row.get(2)?, row.get(3)?);
+        let opens = Name::new(&app).is_ok_and(|app| sealer.open(&app, &name, &nonce, &sealed).is_ok());
+        if !opens {
+            findings.push(Finding::SecretUnsealable { app, name });
+        }
+    }
+    Ok(findings)
+}

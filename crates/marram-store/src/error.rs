@@ -1,0 +1,167 @@
+//! What the store can fail with.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use marram_core::{Digest, Failure, Kind, Name};
+
+/// Why the store did not do what it was asked to. Cheap to clone: everybody in a group that failed gets one.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the state directory.
+    #[error("state directory {path:?} is in use by another process{pid}: stop that one, or choose another directory", path = .dir, pid = shown_pid(.pid))]
+    InUse {
+        /// The state directory.
+        dir: PathBuf,
+        /// Who says to have it.
+        pid: Option<u32>,
+    },
+    /// The database was written by a later version.
+    #[error(
+        "{path:?} has schema version {found}, and this Marram knows {known}: install the newer Marram again, or restore a backup"
+    )]
+    NewerSchema {
+        /// The database.
+        path: PathBuf,
+        /// What it says.
+        found: i64,
+        /// The newest that this code knows.
+        known: i64,
+    },
+    /// The file is a database of some other program.
+    #[error("{0:?} is not a Marram database: choose another state directory")]
+    NotOurs(PathBuf),
+    /// No space is left, or the database is at its largest size. Nothing of the write was kept.
+    #[error("the disk is full, nothing was written: free some space and try again")]
+    Full,
+    /// The writer's queue is full. Nothing was written.
+    #[error("the store is behind with writing: try again in a moment")]
+    Busy,
+    /// The store has been closed. Nothing was written.
+    #[error("the store is closed")]
+    Closed,
+    /// No such app.
+    #[error("there is no app \"{0}\" on this node")]
+    NoApp(Name),
+    /// No such revision, or it is no longer kept.
+    #[error("app \"{app}\" has no revision {} any more", .revision.short())]
+    NoRevision {
+        /// The app.
+        app: Name,
+        /// What was asked for.
+        revision: Digest,
+    },
+    /// There is nothing to roll back to.
+    #[error("app \"{0}\" has no earlier revision to roll back to")]
+    NothingEarlier(Name),
+    /// A revision refers to a blob that is not here.
+    #[error("the component {} of function \"{function}\" is not on this node: upload it first", .digest.short())]
+    MissingBlob {
+        /// The function.
+        function: Name,
+        /// Its component.
+        digest: Digest,
+    },
+    /// A revision's digest belongs to other content.
+    #[error("revision {} of app \"{app}\" was deployed before with another content", .revision.short())]
+    OtherContent {
+        /// The app.
+        app: Name,
+        /// The revision.
+        revision: Digest,
+    },
+    /// No such blob.
+    #[error("there is no blob {0}")]
+    NoBlob(Digest),
+    /// A blob is larger than it may be.
+    #[error("the upload is larger than {0} bytes")]
+    BlobTooLarge(u64),
+    /// The bytes are not those that the digest names.
+    #[error("the content has digest {found}, and not {expected}: it was damaged or altered")]
+    WrongDigest {
+        /// What was promised.
+        expected: Digest,
+        /// What the bytes have.
+        found: Digest,
+    },
+    /// A sealed secret does not open.
+    #[error(
+        "secret \"{name}\" of app \"{app}\" cannot be opened: `secret.key` is not the key it was sealed with, or the stored row was altered. Set it again: marram secret set {app} {name}"
+    )]
+    Unsealable {
+        /// The app.
+        app: Name,
+        /// The secret.
+        name: String,
+    },
+    /// What was asked for is not valid; the text says why.
+    #[error("{0}")]
+    Invalid(String),
+    /// A file could not be read or written.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: Arc<io::Error>,
+    },
+    /// The database failed.
+    #[error("the node's database failed: {0}")]
+    Database(#[source] Arc<rusqlite::Error>),
+    /// A bug: an operation panicked.
+    #[error("a write to the store failed unexpectedly: {0}")]
+    Panicked(String),
+}
+
+fn shown_pid(pid: &Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
+
+impl StoreError {
+    /// Wraps an I/O error with what was tried; a full disk is told apart.
+    pub(crate) fn io(verb: &str, path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Io { what: format!("{verb} {}", path.display()), source: Arc::new(source) },
+        }
+    }
+
+    /// Whether the same thing may succeed later without anybody changing it.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Full | Self::Busy | Self::Io { .. } | Self::Database(_))
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Database(Arc::new(error)),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let kind = match &error {
+            StoreError::NoApp(_) | StoreError::NoRevision { .. } | StoreError::NoBlob(_) => Kind::NotFound,
+            StoreError::NothingEarlier(_) | StoreError::OtherContent { .. } => Kind::Conflict,
+            StoreError::MissingBlob { .. } | StoreError::WrongDigest { .. } | StoreError::Invalid(_) => Kind::Invalid,
+            StoreError::BlobTooLarge(_) => Kind::BodyTooLarge,
+            StoreError::Busy => Kind::Overloaded,
+            StoreError::Closed => Kind::Draining,
+            // Paths and causes go to the log; callers are told what they can do.
+            StoreError::Io { .. } | StoreError::Database(_) | StoreError::Panicked(_) => {
+                return Self::new(Kind::Internal, "the node's store failed: its log says more").because(error);
+            }
+            StoreError::InUse { .. }
+            | StoreError::NewerSchema { .. }
+            | StoreError::NotOurs(_)
+            | StoreError::Full
+            | StoreError::Unsealable { .. } => Kind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
+}

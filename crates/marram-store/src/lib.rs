@@ -1,0 +1,170 @@
+//! The node's embedded store: one SQLite database, one writer, blobs as files named by their digest.
+//!
+//! Whatever is acknowledged here is on the disk: it survives `kill -9` and a power cut at any moment. The state directory
+//! holds `node.db` (deployments, sealed secrets), `blobs/sha256/…` (components), `secret.key` and `cache.key`
+//! (32 random bytes each, readable by the owner only) and `lock`.
+//!
+//! Reads take microseconds to a few milliseconds and block the calling thread; writes are asynchronous, and what belongs to
+//! files ([`Blobs`]) blocks for as long as the disk takes: use a blocking thread for [`BlobUpload::finish`],
+//! [`Blobs::collect`] and [`Store::check`].
+//!
+//! ```
+//! use marram_core::{Digest, Name};
+//! use marram_store::{Deployment, Store, StoreConfig};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let state_dir = dir.path();
+//! # let now_unix_ns = 1_700_000_000_000_000_000;
+//! let store = Store::open(&StoreConfig::new(state_dir))?;
+//!
+//! // A component, streamed in; the pin keeps it until it is deployed.
+//! let mut upload = store.blobs().upload(1 << 20)?;
+//! upload.write(b"\0asm...")?;
+//! let pin = upload.finish(None)?;
+//!
+//! let (shop, price) = (Name::new("shop")?, Name::new("price")?);
+//! let deployed = store
+//!     .deploy(Deployment {
+//!         app: shop.clone(),
+//!         revision: Digest::of(b"manifest and components"),
+//!         manifest: "manifest_version = 1".into(),
+//!         components: [(price, pin.digest())].into(),
+//!         at_unix_ns: now_unix_ns,
+//!     })
+//!     .await?;
+//! assert_eq!(store.app(&shop)?.generation, deployed.generation);
+//!
+//! store.set_secret(&shop, "api_key", "s3cret".into(), now_unix_ns).await?;
+//! assert_eq!(store.secrets(&shop)?["api_key"].expose(), "s3cret");
+//! store.close();
+//! # Ok(())
+//! # }
+//! ```
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod blob;
+mod check;
+mod deployment;
+mod durable;
+mod error;
+mod key;
+pub mod limits;
+mod lock;
+mod read;
+mod schema;
+mod secret;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use blob::{BlobPin, BlobUpload, Blobs, Collected};
+pub use check::{Finding, check_state_dir};
+pub use deployment::{App, Deployed, Deployment, Removed, Revision, RevisionSummary};
+pub use error::StoreError;
+pub use schema::SCHEMA_VERSION;
+pub use secret::{SecretName, SecretValue};
+pub use writer::{Ticket, Writer};
+
+use read::Readers;
+use secret::Sealer;
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// The state directory; made if it is not there.
+    pub dir: PathBuf,
+    /// Revisions of an app that are kept, the current one included; at least 1.
+    pub revisions_kept: usize,
+}
+
+impl StoreConfig {
+    /// The store in `dir`, with every default.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), revisions_kept: limits::REVISIONS_KEPT }
+    }
+}
+
+/// The store of one node. While it lives, no other process can open the same state directory.
+#[derive(Debug)]
+pub struct Store {
+    // Fields are dropped in this order: the writer ends before the directory is let go.
+    writer: Writer,
+    readers: Readers,
+    blobs: Arc<Blobs>,
+    sealer: Arc<Sealer>,
+    cache_key: key::Key,
+    dir: PathBuf,
+    revisions_kept: usize,
+    _lock: lock::StateLock,
+}
+
+impl Store {
+    /// Opens the store, making what is missing and migrating what is old.
+    ///
+    /// Fails if another process has the directory, if the database is of a newer version, or if a key file is damaged.
+    pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
+        let dir = config.dir.as_path();
+        durable::create_dir(dir).map_err(|error| StoreError::io("make", dir, error))?;
+        let lock = lock::StateLock::take(dir)?;
+        let database = database_path(dir);
+        let connection = schema::open_writer(&database)?;
+        let sealer = Arc::new(Sealer::new(&key::load_or_create(&dir.join("secret.key"))?));
+        let cache_key = key::load_or_create(&dir.join("cache.key"))?;
+        let readers = Readers::new(database);
+        let blobs = Arc::new(Blobs::open(&dir.join("blobs"))?);
+        let writer = Writer::start(connection)?;
+        // The names of the database, its log and the keys are durable before anything is acknowledged.
+        durable::sync_parent(&dir.join("lock")).map_err(|error| StoreError::io("sync", dir, error))?;
+        let revisions_kept = config.revisions_kept.max(1);
+        Ok(Self { writer, readers, blobs, sealer, cache_key, dir: dir.into(), revisions_kept, _lock: lock })
+    }
+
+    /// The state directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The files named by digest.
+    #[must_use]
+    pub fn blobs(&self) -> &Arc<Blobs> {
+        &self.blobs
+    }
+
+    /// The writer, for others that keep tables in this database.
+    #[must_use]
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// The key with which this node authenticates the code that it compiled. It differs on every node and never leaves it.
+    #[must_use]
+    pub fn cache_key(&self) -> [u8; 32] {
+        *self.cache_key
+    }
+
+    /// Removes blobs that no kept revision refers to, that nobody has pinned, and that are older than `grace`
+    /// ([`limits::BLOB_GRACE`]). Blocks for as long as the disk takes.
+    pub fn collect_blobs(&self, grace: std::time::Duration) -> Result<Collected, StoreError> {
+        self.blobs.collect(grace, |digest| {
+            self.readers.read(|db| {
+                let sql = "SELECT EXISTS (SELECT 1 FROM component WHERE digest = ?)";
+                Ok(db.prepare_cached(sql)?.query_row([digest.as_bytes()], |row| row.get(0))?)
+            })
+        })
+    }
+
+    /// Commits what has queued and takes no more. Blocks until that is done. Dropping the store does the same.
+    pub fn close(&self) {
+        self.writer.stop();
+    }
+}
+
+fn database_path(dir: &Path) -> PathBuf {
+    dir.join("node.db")
+}

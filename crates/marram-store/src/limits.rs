@@ -1,0 +1,29 @@
+//! Every limit of the store, with its reason.
+
+use std::time::Duration;
+
+/// Writes that may wait for the writer. At a few hundred bytes each this is megabytes, and more than a disk that is
+/// still alive falls behind in a second.
+pub const WRITE_QUEUE_MAX: usize = 8_192;
+
+/// Writes in one transaction. Past about a thousand the cost of a commit has long been shared out, and the first in the
+/// group only waits longer.
+pub const WRITE_GROUP_MAX: usize = 1_024;
+
+/// Revisions of an app that are kept to roll back to, the current one included.
+pub const REVISIONS_KEPT: usize = 10;
+
+/// How long a blob that nothing refers to is kept: a client uploads components one by one and deploys them last.
+pub const BLOB_GRACE: Duration = Duration::from_secs(3_600);
+
+/// Connections that read at the same time before one more opens a connection of its own. Each holds a cache.
+pub const READERS_KEPT: usize = 2;
+
+/// Page cache of one connection. The operating system caches the file as well.
+pub const PAGE_CACHE_KIB: u32 = 2_048;
+
+/// The write-ahead log is cut back to this after a checkpoint, so that one burst does not keep its disk space.
+pub const WAL_KEPT_BYTES: u64 = 16 << 20;
+
+/// How long a statement waits for another process (`marram doctor` reads a live node's database).
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,38 @@
+//! One process a state directory.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::Path;
+
+use crate::StoreError;
+
+/// Holds the state directory for as long as it lives. The kernel lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct StateLock {
+    _file: File,
+}
+
+impl StateLock {
+    pub(crate) fn take(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join("lock");
+        let io = |verb: &'static str| {
+            let path = path.clone();
+            move |error| StoreError::io(verb, &path, error)
+        };
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io("open"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // Whoever has it wrote its process id; without one the message is still clear.
+                let _ = file.take(16).read_to_string(&mut pid);
+                return Err(StoreError::InUse { dir: dir.into(), pid: pid.trim().parse().ok() });
+            }
+            Err(TryLockError::Error(error)) => return Err(io("lock")(error)),
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(io("write"))?;
+        writeln!(file, "{}", std::process::id()).map_err(io("write"))?;
+        Ok(Self { _file: file })
+    }
+}

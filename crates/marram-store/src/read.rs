@@ -1,0 +1,41 @@
+//! Connections that read. Readers see the last commit and never wait for the writer (SQLite, "Write-Ahead Logging" §2.2).
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use rusqlite::Connection;
+
+use crate::limits::READERS_KEPT;
+use crate::{StoreError, schema};
+
+#[derive(Debug)]
+pub(crate) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// Runs `query` on one snapshot of the database.
+    pub(crate) fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = self.lock().pop();
+        let connection = idle.map_or_else(|| schema::open_reader(&self.path), Ok)?;
+        connection.prepare_cached("BEGIN")?.execute([])?;
+        let result = query(&connection);
+        // A connection that cannot end its snapshot is closed rather than used again.
+        if connection.prepare_cached("COMMIT")?.execute([]).is_ok() {
+            let mut idle = self.lock();
+            if idle.len() < READERS_KEPT {
+                idle.push(connection);
+            }
+        }
+        result
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

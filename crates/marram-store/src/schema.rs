@@ -1,0 +1,188 @@
+//! The database's shape, its versions, and how a connection is set up.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::StoreError;
+use crate::limits::{BUSY_TIMEOUT, PAGE_CACHE_KIB, WAL_KEPT_BYTES};
+
+/// `PRAGMA application_id`: "Mrrm".
+const APPLICATION_ID: i64 = 0x4d72_726d;
+
+/// Step `n` leads from version `n` to `n + 1`. Steps that were released never change; new ones go to the end.
+const MIGRATIONS: &[&str] = &["
+    -- One row counts every change of what is deployed on this node.
+    CREATE TABLE node (
+        one        INTEGER PRIMARY KEY CHECK (one = 1),
+        generation INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO node VALUES (1, 0);
+
+    CREATE TABLE app (
+        name       TEXT PRIMARY KEY,
+        current    BLOB NOT NULL,
+        generation INTEGER NOT NULL,
+        FOREIGN KEY (name, current) REFERENCES revision (app, digest) DEFERRABLE INITIALLY DEFERRED
+    ) STRICT, WITHOUT ROWID;
+
+    -- `generation` is that of the last deploy of this revision: a rollback moves `app.current` and not this.
+    CREATE TABLE revision (
+        app              TEXT NOT NULL,
+        digest           BLOB NOT NULL CHECK (length(digest) = 32),
+        generation       INTEGER NOT NULL,
+        deployed_unix_ns INTEGER NOT NULL,
+        manifest         TEXT NOT NULL,
+        PRIMARY KEY (app, digest)
+    ) STRICT;
+    CREATE UNIQUE INDEX revision_by_age ON revision (app, generation);
+
+    CREATE TABLE component (
+        app      TEXT NOT NULL,
+        revision BLOB NOT NULL,
+        function TEXT NOT NULL,
+        digest   BLOB NOT NULL CHECK (length(digest) = 32),
+        PRIMARY KEY (app, revision, function),
+        FOREIGN KEY (app, revision) REFERENCES revision (app, digest) ON DELETE CASCADE
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX component_by_digest ON component (digest);
+
+    CREATE TABLE secret (
+        app         TEXT NOT NULL,
+        name        TEXT NOT NULL,
+        nonce       BLOB NOT NULL CHECK (length(nonce) = 24),
+        sealed      BLOB NOT NULL,
+        set_unix_ns INTEGER NOT NULL,
+        PRIMARY KEY (app, name)
+    ) STRICT, WITHOUT ROWID;
+"];
+
+/// The schema version that this code writes.
+pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Opens the database for writing and brings it to [`SCHEMA_VERSION`].
+pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    open_with(path, MIGRATIONS)
+}
+
+fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, StoreError> {
+    // Made here and not by SQLite, for the mode; SQLite gives its log and shared memory the same.
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| StoreError::io("open", path, error))?;
+    let mut connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    refuse_foreign(&connection, path, migrations.len() as i64)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // FULL: a commit has reached the disk when it returns. This is what every acknowledgement stands on.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    set_up(&connection)?;
+    migrate(&mut connection, migrations)?;
+    Ok(connection)
+}
+
+/// Opens the database for reading.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    set_up(&connection)?;
+    Ok(connection)
+}
+
+/// Refuses what this code must not touch.
+pub(crate) fn refuse_foreign(connection: &Connection, path: &Path, known: i64) -> Result<(), StoreError> {
+    let read = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let (id, found) = match (read("application_id"), read("user_version")) {
+        (Ok(id), Ok(found)) => (id, found),
+        (Err(error), _) | (_, Err(error)) => {
+            let ours = error.sqlite_error_code() != Some(rusqlite::ErrorCode::NotADatabase);
+            return Err(if ours { error.into() } else { StoreError::NotOurs(path.into()) });
+        }
+    };
+    let empty = id == 0
+        && found == 0
+        && connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? == 0;
+    if id != APPLICATION_ID && !empty {
+        return Err(StoreError::NotOurs(path.into()));
+    }
+    if found > known {
+        return Err(StoreError::NewerSchema { path: path.into(), found, known });
+    }
+    Ok(())
+}
+
+fn set_up(connection: &Connection) -> Result<(), StoreError> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "cache_size", -i64::from(PAGE_CACHE_KIB))?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Do not believe a schema that somebody else wrote (SQLite, "Defense Against The Dark Arts").
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Each step and its version number in one transaction: a crash leaves the one version or the other.
+fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), StoreError> {
+    let from: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    for (step, sql) in migrations.iter().enumerate().skip(usize::try_from(from).unwrap_or(0)) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "user_version", step as i64 + 1)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(connection: &Connection) -> i64 {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn each_step_is_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.db");
+        drop(open_with(&path, &["CREATE TABLE a (x); INSERT INTO a VALUES (1)"]).unwrap());
+        for _ in 0..2 {
+            let db = open_with(&path, &["CREATE TABLE a (x)", "ALTER TABLE a ADD COLUMN y DEFAULT 7"]).unwrap();
+            assert_eq!(version(&db), 2);
+            assert_eq!(db.query_row("SELECT x + y FROM a", [], |row| row.get::<_, i64>(0)).unwrap(), 8);
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_version_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.db");
+        assert!(open_with(&path, &["CREATE TABLE a (x)", "CREATE TABLE b (x); NONSENSE"]).is_err());
+        let db = open_with(&path, &["CREATE TABLE a (x)", "CREATE TABLE b (x)"]).unwrap();
+        assert_eq!(version(&db), 2);
+    }
+
+    #[test]
+    fn a_newer_schema_and_a_foreign_file_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.db");
+        drop(open_with(&path, &["CREATE TABLE a (x)", "CREATE TABLE b (x)"]).unwrap());
+        let newer = open_with(&path, &["CREATE TABLE a (x)"]).unwrap_err();
+        assert!(matches!(newer, StoreError::NewerSchema { found: 2, known: 1, .. }), "{newer}");
+
+        let other = dir.path().join("other.db");
+        Connection::open(&other).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert!(matches!(open_writer(&other), Err(StoreError::NotOurs(_))));
+        std::fs::write(&other, "a text file, and a long one: ".repeat(100)).unwrap();
+        assert!(matches!(open_writer(&other), Err(StoreError::NotOurs(_))));
+    }
+}

@@ -1,0 +1,225 @@
+//! The one writer: what has queued up goes into one transaction, then everybody is answered.
+//!
+//! Nobody is answered before the commit has reached the disk. An operation that fails undoes itself and nothing else: each runs
+//! within a savepoint. When the commit fails, everybody in the group gets its error, and nothing of the group was kept.
+//! Operations run on the writer's thread, one after the other: they must not wait for anything.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::StoreError;
+use crate::limits::{WRITE_GROUP_MAX, WRITE_QUEUE_MAX};
+
+/// Takes writes and commits them in groups.
+#[derive(Debug)]
+pub struct Writer {
+    queue: mpsc::Sender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The answer to a write: await it, or [`Ticket::wait`] for it on a thread. It comes once the write is durable.
+///
+/// Dropping it does not undo the write.
+#[derive(Debug)]
+#[must_use = "the write is durable only when the ticket says so"]
+pub struct Ticket<T>(oneshot::Receiver<Result<T, StoreError>>);
+
+enum Message {
+    Write(Box<dyn Write>),
+    Stop,
+}
+
+impl Writer {
+    /// Starts the writer's thread on `connection`, which is in write-ahead mode with `synchronous=FULL`.
+    pub(crate) fn start(connection: Connection) -> Result<Self, StoreError> {
+        let (queue, receiver) = mpsc::channel(WRITE_QUEUE_MAX);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || run(&connection, receiver))
+            .map_err(|error| StoreError::io("start", "the writer's thread".as_ref(), error))?;
+        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Hands in a write at once, or says that the queue is full ([`StoreError::Busy`]).
+    ///
+    /// Tickets of one caller are answered in the order of their submission.
+    pub fn submit<T, F>(&self, operation: F) -> Result<Ticket<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (job, ticket) = job(operation);
+        match self.queue.try_send(job) {
+            Ok(()) => Ok(ticket),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(StoreError::Closed),
+        }
+    }
+
+    /// Waits for a place in the queue, then until the write is durable.
+    ///
+    /// A caller that gives up while waiting for its place has written nothing; later, the write happens anyway.
+    pub async fn write<T, F>(&self, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (job, ticket) = job(operation);
+        self.queue.send(job).await.map_err(|_| StoreError::Closed)?;
+        ticket.await
+    }
+
+    /// Takes no more, commits what has queued, and ends the thread. Blocks until that is done.
+    pub(crate) fn stop(&self) {
+        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        // The queue may be full: the writer is emptying it, so a place comes.
+        let mut stop = Message::Stop;
+        while let Err(mpsc::error::TrySendError::Full(back)) = self.queue.try_send(stop) {
+            stop = back;
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        // An operation that holds the last reference to the store drops it on the writer's own thread.
+        if thread.thread().id() != std::thread::current().id() {
+            // Panics of operations are caught; one of the loop itself has nobody else to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<T> Ticket<T> {
+    /// Blocks until the write is durable. Not for asynchronous code: await the ticket there.
+    pub fn wait(self) -> Result<T, StoreError> {
+        self.0.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl<T> Future for Ticket<T> {
+    type Output = Result<T, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Self::Output> {
+        // A writer that went away without an answer has not committed.
+        Pin::new(&mut self.0).poll(ctx).map(|answer| answer.unwrap_or(Err(StoreError::Closed)))
+    }
+}
+
+/// A queued write whose type of result is forgotten.
+trait Write: Send {
+    /// Runs the operation; its result waits for the commit.
+    fn apply(&mut self, connection: &Connection) -> Result<(), StoreError>;
+    /// Tells the caller: the result, or why the group was not kept.
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Job<T, F> {
+    operation: Option<F>,
+    result: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+fn job<T, F>(operation: F) -> (Message, Ticket<T>)
+where
+    T: Send + 'static,
+    F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+{
+    let (reply, receiver) = oneshot::channel();
+    (Message::Write(Box::new(Job { operation: Some(operation), result: None, reply })), Ticket(receiver))
+}
+
+impl<T, F> Write for Job<T, F>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+{
+    fn apply(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let operation = self.operation.take().expect("a write is applied once");
+        let result = catch_unwind(AssertUnwindSafe(|| operation(connection))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            Err(StoreError::Panicked(text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_default()))
+        });
+        let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.result = Some(result);
+        outcome
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let answer = match (self.result, committed) {
+            // What failed by itself keeps its own reason.
+            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (None, Ok(())) => Err(StoreError::Panicked("a group was committed without this write".into())),
+        };
+        // A caller that went away is fine.
+        let _ = self.reply.send(answer);
+    }
+}
+
+fn run(connection: &Connection, mut queue: mpsc::Receiver<Message>) {
+    let mut group: Vec<Box<dyn Write>> = Vec::new();
+    while let Some(first) = queue.blocking_recv() {
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            match message {
+                Message::Write(write) => group.push(write),
+                // What is queued is still taken; nothing new is.
+                Message::Stop => queue.close(),
+            }
+            if group.len() < WRITE_GROUP_MAX {
+                next = queue.try_recv().ok();
+            }
+        }
+        if group.is_empty() {
+            continue;
+        }
+        let committed = commit(connection, &mut group);
+        for write in group.drain(..) {
+            write.answer(committed.clone());
+        }
+    }
+    // A tidy end: the next start finds no log to replay. Its failure costs only that.
+    let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+}
+
+/// One transaction for the group. On an error nothing of it was kept.
+fn commit(connection: &Connection, group: &mut [Box<dyn Write>]) -> Result<(), StoreError> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let applied = group.iter_mut().try_for_each(|write| apply(connection, write.as_mut()));
+    let committed = applied.and_then(|()| Ok(connection.prepare_cached("COMMIT")?.execute([]).map(|_| ())?));
+    if committed.is_err() && !connection.is_autocommit() {
+        // If even this fails the connection has no transaction, or the next BEGIN says what is wrong.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    committed
+}
+
+/// One operation within its savepoint. An error here is the whole group's: the transaction is gone or cannot be trusted.
+fn apply(connection: &Connection, write: &mut dyn Write) -> Result<(), StoreError> {
+    connection.prepare_cached("SAVEPOINT one")?.execute([])?;
+    let Err(error) = write.apply(connection) else {
+        connection.prepare_cached("RELEASE one")?.execute([])?;
+        return Ok(());
+    };
+    // On a full disk or an I/O error SQLite may roll the whole transaction back by itself
+    // (sqlite.org/lang_transaction.html §3.1): then what went before in this group is gone as well.
+    if connection.is_autocommit() {
+        return Err(error);
+    }
+    connection.prepare_cached("ROLLBACK TO one")?.execute([])?;
+    connection.prepare_cached("RELEASE one")?.execute([])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

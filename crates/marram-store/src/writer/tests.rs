@@ -1,0 +1,178 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::schema;
+
+fn writer() -> (tempfile::TempDir, Writer, Connection) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.db");
+    let connection = schema::open_writer(&path).unwrap();
+    connection.execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY, pad BLOB)").unwrap();
+    let writer = Writer::start(connection).unwrap();
+    let reader = schema::open_reader(&path).unwrap();
+    (dir, writer, reader)
+}
+
+fn insert(connection: &Connection, x: i64) -> Result<(), StoreError> {
+    connection.prepare_cached("INSERT INTO t (x) VALUES (?)")?.execute([x])?;
+    Ok(())
+}
+
+fn rows(reader: &Connection) -> i64 {
+    reader.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+}
+
+/// Holds the writer up, so that what is submitted meanwhile becomes one group.
+fn hold(writer: &Writer) -> std::sync::mpsc::Sender<()> {
+    let (go, wait) = std::sync::mpsc::channel();
+    let (started, has_started) = std::sync::mpsc::channel();
+    let _ticket = writer
+        .submit(move |_| {
+            let _ = started.send(());
+            let _ = wait.recv();
+            Ok(())
+        })
+        .unwrap();
+    has_started.recv().unwrap();
+    go
+}
+
+#[test]
+fn a_group_is_one_commit_and_a_failure_is_only_its_own() {
+    let (_dir, writer, reader) = writer();
+    let go = hold(&writer);
+    let commits = Arc::new(AtomicUsize::new(0));
+    let good: Vec<_> = (0..100).map(|x| writer.submit(move |db| insert(db, x)).unwrap()).collect();
+    let bad = writer
+        .submit(|db| {
+            insert(db, 1_000)?;
+            insert(db, 5)
+        })
+        .unwrap();
+    let refused = writer
+        .submit(|db| {
+            insert(db, 1_001)?;
+            Err::<(), _>(StoreError::Invalid("no".into()))
+        })
+        .unwrap();
+    let panics = writer
+        .submit(|db| -> Result<(), StoreError> {
+            insert(db, 1_002)?;
+            panic!("on purpose")
+        })
+        .unwrap();
+    let counted = Arc::clone(&commits);
+    let last = writer
+        .submit(move |db| {
+            counted.store(usize::try_from(db.total_changes()).unwrap_or(0), Ordering::SeqCst);
+            insert(db, 200)
+        })
+        .unwrap();
+    assert_eq!(rows(&reader), 0, "nothing is seen before the commit");
+    go.send(()).unwrap();
+    for ticket in good {
+        ticket.wait().unwrap();
+    }
+    assert!(matches!(bad.wait(), Err(StoreError::Database(_))));
+    assert!(matches!(refused.wait(), Err(StoreError::Invalid(_))));
+    assert!(matches!(panics.wait(), Err(StoreError::Panicked(text)) if text == "on purpose"));
+    last.wait().unwrap();
+    assert_eq!(rows(&reader), 101);
+    assert!(commits.load(Ordering::SeqCst) >= 100, "all in one group");
+}
+
+#[test]
+fn a_full_queue_is_said_at_once() {
+    let (_dir, writer, _reader) = writer();
+    let go = hold(&writer);
+    let mut tickets = Vec::new();
+    let refused = loop {
+        match writer.submit(|_| Ok(())) {
+            Ok(ticket) => tickets.push(ticket),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, StoreError::Busy));
+    assert_eq!(tickets.len(), WRITE_QUEUE_MAX);
+    go.send(()).unwrap();
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+}
+
+#[test]
+fn stopping_commits_what_was_queued() {
+    let (_dir, writer, reader) = writer();
+    let go = hold(&writer);
+    let tickets: Vec<_> = (0..5_000).map(|x| writer.submit(move |db| insert(db, x)).unwrap()).collect();
+    go.send(()).unwrap();
+    writer.stop();
+    assert!(matches!(writer.submit(|_| Ok(())), Err(StoreError::Closed)));
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+    assert_eq!(rows(&reader), 5_000);
+}
+
+/// `max_page_count` makes SQLite report a full disk, as it would for the real one.
+#[test]
+fn a_full_disk_is_told_to_the_whole_group_and_is_recovered_from() {
+    let (_dir, writer, reader) = writer();
+    let set_pages = |pages: i64| {
+        let set = writer.submit(move |db| Ok(db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?));
+        set.unwrap().wait().unwrap();
+    };
+    set_pages(64);
+    let fill = |x: i64| {
+        move |db: &Connection| {
+            db.execute("INSERT INTO t (x, pad) VALUES (?, zeroblob(3000))", [x])?;
+            Ok::<_, StoreError>(())
+        }
+    };
+    let mut kept = 0;
+    let error = loop {
+        match writer.submit(fill(kept)).unwrap().wait() {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StoreError::Full), "{error}");
+    assert!(error.to_string().contains("disk is full"));
+    assert_eq!(rows(&reader), kept, "everything acknowledged is there, and nothing else");
+    set_pages(1 << 20);
+    writer.submit(fill(kept)).unwrap().wait().unwrap();
+    assert_eq!(rows(&reader), kept + 1);
+}
+
+/// Not a check but a measurement: `cargo test --release -p marram-store -- --ignored --nocapture writes_per_second`.
+#[test]
+#[ignore = "measures, takes seconds"]
+#[allow(clippy::print_stdout)]
+fn writes_per_second() {
+    let (_dir, writer, _reader) = writer();
+    let mut next = 0;
+    for in_flight in [1, 16, 256, 1024, 4096] {
+        let begin = std::time::Instant::now();
+        let mut tickets = std::collections::VecDeque::new();
+        let mut done = 0u32;
+        while begin.elapsed().as_secs_f64() < 1.5 {
+            while tickets.len() < in_flight {
+                next += 1;
+                let x = next;
+                let pad = [7u8; 256];
+                let write = move |db: &Connection| {
+                    db.prepare_cached("INSERT INTO t (x, pad) VALUES (?, ?)")?.execute(rusqlite::params![x, pad])?;
+                    Ok::<_, StoreError>(())
+                };
+                tickets.push_back(writer.submit(write).unwrap());
+            }
+            // Wait for the oldest, then take every other that came with it.
+            for _ in 0..in_flight.div_ceil(2) {
+                tickets.pop_front().unwrap().wait().unwrap();
+                done += 1;
+            }
+        }
+        println!("{in_flight} in flight: {:.0} durable writes/s", f64::from(done) / begin.elapsed().as_secs_f64());
+    }
+}
