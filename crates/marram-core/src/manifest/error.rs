@@ -27,18 +27,24 @@ pub struct Place {
 }
 
 impl ManifestError {
-    pub(super) fn plain(message: String) -> Self {
+    /// An error about the text as a whole.
+    #[must_use]
+    pub fn plain(message: String) -> Self {
         Self { message, hint: None, place: None }
     }
 
-    pub(super) fn of_toml(text: &str, error: &toml::de::Error) -> Self {
+    /// What the TOML parser says of `text`: with the line, and with the nearest key where one is misspelt. The
+    /// configuration of a node is read in the same way.
+    #[must_use]
+    pub fn of_toml(text: &str, error: &toml::de::Error) -> Self {
         let message = error.message().trim().to_owned();
         let hint = nearest(&message);
         Self { message, hint, place: error.span().and_then(|span| Place::of(text, span.start, span.end)) }
     }
 
     /// An error about the place where `needle` stands first.
-    pub(super) fn at(text: &str, needle: &str, message: String) -> Self {
+    #[must_use]
+    pub fn at(text: &str, needle: &str, message: String) -> Self {
         let place = text.find(needle).and_then(|start| Place::of(text, start, start + needle.len()));
         Self { message, hint: None, place }
     }

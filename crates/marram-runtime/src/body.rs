@@ -1,0 +1,217 @@
+//! Bodies on their way in and out: counted, limited, and never gathered unless they are already complete.
+
+use std::collections::VecDeque;
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use marram_core::port::Body;
+use marram_core::record::Outcome;
+use marram_core::{Failure, Kind};
+use tokio::time::Sleep;
+use wasmtime_wasi_http::WasiBody;
+
+use crate::hooks::{failure_of, wasi_error};
+use crate::invocation::Invocation;
+use crate::trap;
+
+/// How much of an answer is taken up before its head is sent on, if the guest has it ready: a small answer then goes
+/// out in one write, with its length, and its run never leaves the connection's task.
+const READY_BYTES_MAX: usize = 64 << 10;
+
+/// A body of ours as `wasi:http` takes it.
+pub(crate) fn to_wasi(body: Body) -> WasiBody {
+    body.map_err(|failure| wasi_error(&failure)).boxed_unsync()
+}
+
+/// A body of a guest as everybody else takes it.
+pub(crate) fn from_wasi(body: WasiBody) -> Body {
+    body.map_err(|error| failure_of(&error)).boxed_unsync()
+}
+
+/// The body of a request on its way to the function: counted, and cut at the limit.
+pub(crate) struct RequestBody {
+    inner: Body,
+    invocation: Arc<Invocation>,
+}
+
+impl RequestBody {
+    /// Refuses at once what says that it is too long.
+    pub(crate) fn new(inner: Body, invocation: &Arc<Invocation>) -> Result<Self, Failure> {
+        let limit = invocation.deployed.limits.body.0;
+        if inner.size_hint().lower() > limit {
+            return Err(too_large(invocation));
+        }
+        Ok(Self { inner, invocation: Arc::clone(invocation) })
+    }
+
+    pub(crate) fn into_wasi(self) -> WasiBody {
+        self.map_err(|failure| wasi_error(&failure)).boxed_unsync()
+    }
+}
+
+fn too_large(invocation: &Invocation) -> Failure {
+    let limit = invocation.deployed.limits.body;
+    Failure::new(Kind::BodyTooLarge, format!("the body is larger than the {limit} that this function takes"))
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(bytes) = frame.data_ref()
+            && self.invocation.add_bytes_in(bytes.len()) > self.invocation.deployed.limits.body.0
+        {
+            return Poll::Ready(Some(Err(too_large(&self.invocation))));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// What of an answer's body is there already.
+#[derive(Default)]
+pub(crate) struct Ready {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    trailers: Option<HeaderMap>,
+    pub(crate) complete: bool,
+    error: Option<Failure>,
+}
+
+impl Ready {
+    /// Takes frames until the body ends, has none, or has enough. Returns whether anything came.
+    pub(crate) fn take(&mut self, body: &mut WasiBody, cx: &mut Context<'_>) -> bool {
+        let mut came = false;
+        while !self.complete && self.bytes < READY_BYTES_MAX {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => break,
+                Poll::Ready(None) => self.complete = true,
+                Poll::Ready(Some(Err(error))) => {
+                    self.error = Some(failure_of(&error));
+                    self.complete = true;
+                }
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) if bytes.is_empty() => {}
+                    Ok(bytes) => {
+                        self.bytes += bytes.len();
+                        self.frames.push_back(bytes);
+                    }
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+            came = true;
+        }
+        came
+    }
+
+    /// The body, if all of it is there and nothing is wrong with it.
+    pub(crate) fn into_full(mut self, invocation: &Invocation) -> Result<Body, Self> {
+        if !self.complete || self.error.is_some() || self.trailers.is_some() || self.frames.len() > 1 {
+            return Err(self);
+        }
+        let bytes = self.frames.pop_front().unwrap_or_default();
+        invocation.add_bytes_out(bytes.len());
+        Ok(marram_core::port::full_body(bytes))
+    }
+}
+
+/// Stops the run that feeds a body when the body is dropped before its end.
+pub(crate) trait StopRun: Send + 'static {
+    /// Called at most once.
+    fn stop(&mut self);
+}
+
+/// The body of an answer on its way out: what was ready, then the rest, until its end or the deadline.
+pub(crate) struct AnswerBody {
+    ready: Ready,
+    rest: Option<WasiBody>,
+    invocation: Arc<Invocation>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    run: Option<Box<dyn StopRun>>,
+}
+
+impl AnswerBody {
+    pub(crate) fn new(ready: Ready, rest: WasiBody, invocation: Arc<Invocation>, run: Option<Box<dyn StopRun>>) -> Self {
+        let rest = (!ready.complete).then_some(rest);
+        Self { ready, rest, invocation, deadline: None, run }
+    }
+
+    fn end(&mut self, outcome: Result<(), Failure>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        self.rest = None;
+        match outcome {
+            Ok(()) => {
+                // It ended well: what the function still does after its answer is its own affair.
+                self.run = None;
+                self.invocation.end(Outcome::Answered);
+                Poll::Ready(None)
+            }
+            Err(failure) => {
+                self.invocation.fail(&failure);
+                Poll::Ready(Some(Err(failure)))
+            }
+        }
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let Some(rest) = &mut self.rest else { return self.end(Ok(())) };
+        match Pin::new(rest).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.invocation.add_bytes_out(frame.data_ref().map_or(0, Bytes::len));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => self.end(Ok(())),
+            Poll::Ready(Some(Err(error))) => self.end(Err(failure_of(&error))),
+            Poll::Pending => {
+                let deadline = self.invocation.deadline;
+                let sleep = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+                std::task::ready!(sleep.as_mut().poll(cx));
+                let failure = trap::deadline(&self.invocation.deployed.limits);
+                self.end(Err(failure))
+            }
+        }
+    }
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let this = &mut *self;
+        if let Some(bytes) = this.ready.frames.pop_front() {
+            this.invocation.add_bytes_out(bytes.len());
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if let Some(trailers) = this.ready.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        match this.ready.error.take() {
+            Some(failure) => this.end(Err(failure)),
+            None => this.poll_rest(cx),
+        }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if let Some(mut run) = self.run.take() {
+            run.stop();
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What does not change while a revision of a function is deployed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, Weak};
+
+use marram_core::manifest::InstancePolicy;
+use marram_core::port::{Clock, Entropy, Invoke, Observe};
+use marram_core::record::{Level, LogLine, Source};
+use marram_core::limits::Limits;
+use marram_core::{FunctionId, Name};
+
+use crate::invocation::{Invocation, LogRoom};
+use crate::outbound::{Grant, Outbound};
+
+/// A function's identity, limits, configuration and grants, and the node's ports that it is joined to.
+pub(crate) struct Deployed {
+    pub(crate) id: Arc<FunctionId>,
+    pub(crate) limits: Limits,
+    pub(crate) policy: InstancePolicy,
+    /// `config` and `secrets`, by key.
+    pub(crate) config: BTreeMap<String, String>,
+    /// Source text and file name, for a function that ships as source.
+    pub(crate) source: Option<(String, Arc<str>)>,
+    pub(crate) grant: Arc<Grant>,
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) observe: Arc<dyn Observe>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+/// The functions of one revision of an app, for calls among them. Weak, because they hold this.
+#[derive(Default)]
+pub(crate) struct Peers(OnceLock<BTreeMap<Name, Weak<dyn Invoke>>>);
+
+impl Peers {
+    pub(crate) fn set(&self, functions: BTreeMap<Name, Weak<dyn Invoke>>) {
+        let _ = self.0.set(functions);
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<dyn Invoke>> {
+        self.0.get()?.get(name)?.upgrade()
+    }
+}
+
+impl Deployed {
+    /// Writes a line of the function's log, if the invocation's volume allows it.
+    pub(crate) fn log(
+        &self,
+        invocation: Option<&Invocation>,
+        level: Level,
+        source: Source,
+        context: String,
+        text: String,
+    ) {
+        if let Some(invocation) = invocation.filter(|_| source != Source::Node) {
+            match invocation.log_room(text.len() + context.len()) {
+                LogRoom::Enough => {}
+                LogRoom::None => return,
+                LogRoom::Last => {
+                    let text = format!("log limit of {} reached: the rest of this run's output is dropped", self.limits.log);
+                    return self.log(Some(invocation), Level::Warn, Source::Node, String::new(), text);
+                }
+            }
+        }
+        self.observe.log(LogLine {
+            time_unix_ns: self.clock.unix_ns(),
+            level,
+            id: Arc::clone(&self.id),
+            request: invocation.map(|invocation| invocation.call.request),
+            trace: invocation.map(|invocation| invocation.call.trace.trace),
+            source,
+            context,
+            text,
+        });
+    }
+}

@@ -1,0 +1,91 @@
+//! The wasmtime engine of a node: pooled instances, copy-on-write memories, and the clock tick that interrupts guests.
+
+use anyhow::Context as _;
+use marram_core::limits::TABLE_ELEMENTS_MAX;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// Native stack of a guest. QuickJS and CPython recurse in C, so the default of 512 KiB is too little.
+const WASM_STACK_BYTES: usize = 1 << 20;
+/// Stack of the fiber that a guest runs on: the guest's and what host calls need above it.
+const FIBER_STACK_BYTES: usize = 2 << 20;
+/// Of a memory that is given back, this much is cleared in place instead of being unmapped and faulted in again. Three
+/// quarters of the cost of a fresh instance were page faults.
+const MEMORY_KEEP_BYTES: usize = 2 << 20;
+/// The same for tables and stacks.
+const TABLE_KEEP_BYTES: usize = 64 << 10;
+const STACK_KEEP_BYTES: usize = 64 << 10;
+/// Slots that remember the function they ran: more of them means more resident memory on a node with many functions.
+const WARM_SLOTS: u32 = 32;
+/// Largest linear memory: all that 32-bit addresses reach.
+const MEMORY_BYTES_MAX: usize = 4 << 30;
+
+/// Whether instances come from a pool, or are mapped one by one where there is no room for a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// Slots set aside at start.
+    Pooled,
+    /// Mapped when needed: small address spaces, such as 32-bit ones and those of small ARM boards.
+    OnDemand,
+}
+
+/// Builds the engine, falling back from a large pool to a small one and then to none.
+pub(crate) fn build(instances_max: u32) -> anyhow::Result<(Engine, Allocation)> {
+    let mut refused = None;
+    for instances in [instances_max, instances_max / 4, instances_max / 16] {
+        if instances == 0 {
+            continue;
+        }
+        let mut config = base();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
+        match Engine::new(&config) {
+            Ok(engine) => return Ok((engine, Allocation::Pooled)),
+            Err(error) => refused = Some(error),
+        }
+    }
+    if let Some(error) = refused {
+        tracing::warn!(%error, "no address space for a pool of instances: mapping them one by one, which is slower");
+    }
+    let mut config = base();
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    // What a small address space has to give is given to guests and not to guard pages.
+    config.memory_reservation(0).memory_guard_size(64 << 10).memory_reservation_for_growth(1 << 20);
+    let engine = Engine::new(&config).map_err(crate::plain).context("the WebAssembly engine cannot start")?;
+    Ok((engine, Allocation::OnDemand))
+}
+
+fn base() -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .wasm_component_model_async(true)
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(FIBER_STACK_BYTES)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
+    config
+}
+
+fn pool(instances: u32) -> PoolingAllocationConfig {
+    // A component is often several core modules: the guest and the adapters of its toolchain.
+    let cores = instances.saturating_mul(4);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(cores)
+        .total_memories(instances)
+        .total_tables(cores)
+        .total_stacks(instances)
+        .max_core_instances_per_component(64)
+        .max_memories_per_component(8)
+        .max_tables_per_component(64)
+        .max_component_instance_size(4 << 20)
+        .max_core_instance_size(4 << 20)
+        .max_memory_size(MEMORY_BYTES_MAX)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_unused_warm_slots(WARM_SLOTS)
+        .linear_memory_keep_resident(MEMORY_KEEP_BYTES)
+        .table_keep_resident(TABLE_KEEP_BYTES)
+        .async_stack_keep_resident(STACK_KEEP_BYTES)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}

@@ -1,0 +1,55 @@
+//! The language engines that come with Marram, inside the binary, compressed.
+
+use std::sync::LazyLock;
+
+use marram_core::{Digest, Failure, Kind};
+
+/// The WebAssembly of a language engine.
+pub(crate) struct LanguageEngine {
+    compressed: &'static [u8],
+    pub(crate) digest: Digest,
+}
+
+static JAVASCRIPT: LazyLock<LanguageEngine> =
+    LazyLock::new(|| LanguageEngine::new(include_bytes!(concat!(env!("OUT_DIR"), "/js.wasm.zst"))));
+static PYTHON: LazyLock<LanguageEngine> =
+    LazyLock::new(|| LanguageEngine::new(include_bytes!(concat!(env!("OUT_DIR"), "/python.wasm.zst"))));
+
+/// The JavaScript engine.
+pub(crate) fn javascript() -> Result<&'static LanguageEngine, Failure> {
+    JAVASCRIPT.or_missing("JavaScript")
+}
+
+/// The Python engine.
+pub(crate) fn python() -> Result<&'static LanguageEngine, Failure> {
+    PYTHON.or_missing("Python")
+}
+
+/// Languages whose engine is in this build.
+#[must_use]
+pub fn available() -> Vec<&'static str> {
+    [("javascript", &*JAVASCRIPT), ("python", &*PYTHON)]
+        .into_iter()
+        .filter(|(_, engine)| !engine.compressed.is_empty())
+        .map(|(language, _)| language)
+        .collect()
+}
+
+impl LanguageEngine {
+    fn new(compressed: &'static [u8]) -> Self {
+        Self { compressed, digest: Digest::of(compressed) }
+    }
+
+    fn or_missing(&'static self, language: &str) -> Result<&'static Self, Failure> {
+        if self.compressed.is_empty() {
+            let message = format!("this build of Marram has no {language} engine: build it with `make`, which makes the engines first");
+            return Err(Failure::new(Kind::Invalid, message));
+        }
+        Ok(self)
+    }
+
+    /// The engine's WebAssembly.
+    pub(crate) fn bytes(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(zstd::decode_all(self.compressed)?)
+    }
+}

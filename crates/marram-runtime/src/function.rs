@@ -1,0 +1,173 @@
+//! A deployed function: from a request to its answer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use marram_core::port::{Body, Call, Invoke};
+use marram_core::record::Start;
+use marram_core::{Digest, Failure, FunctionId};
+
+use crate::body::RequestBody;
+use crate::deployed::Deployed;
+use crate::gate::Gate;
+use crate::invocation::Invocation;
+use crate::kind::Kind;
+use crate::load;
+use crate::program::Program;
+use crate::shared::Shared;
+
+/// What every run of a function needs.
+pub(crate) struct Environment {
+    pub(crate) deployed: Arc<Deployed>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Where a function's code comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Code {
+    pub(crate) path: PathBuf,
+    pub(crate) digest: Digest,
+}
+
+/// A function of a deployed revision. Its code is mapped when it is first needed and unmapped when it has been idle.
+pub struct Function {
+    environment: Arc<Environment>,
+    kind: Kind,
+    code: Code,
+    gate: Gate,
+    program: ArcSwapOption<Program>,
+    loading: tokio::sync::Mutex<()>,
+    /// Nanoseconds between [`Shared::started`] and the last request.
+    last_used_ns: AtomicU64,
+}
+
+/// What a function is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FunctionStatus {
+    /// Whether its code is mapped.
+    pub mapped: bool,
+    /// Instances that wait for a request.
+    pub idle: usize,
+    /// Invocations that run.
+    pub running: u32,
+    /// Requests that wait for a permit.
+    pub queued: u32,
+}
+
+impl Function {
+    pub(crate) fn new(environment: Arc<Environment>, kind: Kind, code: Code, program: Option<Program>) -> Arc<Self> {
+        let gate = Gate::new(&environment.deployed.limits);
+        let used = environment.shared.elapsed_ns();
+        Arc::new(Self {
+            environment,
+            kind,
+            code,
+            gate,
+            program: ArcSwapOption::from_pointee(program),
+            loading: tokio::sync::Mutex::new(()),
+            last_used_ns: AtomicU64::new(used),
+        })
+    }
+
+    /// How it runs.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn status(&self) -> FunctionStatus {
+        let program = self.program.load();
+        FunctionStatus {
+            mapped: program.is_some(),
+            idle: program.as_ref().map_or(0, |program| program.idle()),
+            running: self.gate.running(),
+            queued: self.gate.queued(),
+        }
+    }
+
+    /// How its instances are used, with every default filled in.
+    #[must_use]
+    pub fn policy(&self) -> marram_core::manifest::InstancePolicy {
+        self.environment.deployed.policy
+    }
+
+    async fn serve(&self, request: Request<Body>, call: Call) -> Result<Response<Body>, Failure> {
+        let environment = &self.environment;
+        let deadline = call.arrived + environment.deployed.limits.deadline;
+        let permit = self.gate.enter(deadline).await?;
+        self.last_used_ns.store(environment.shared.elapsed_ns(), Ordering::Relaxed);
+        let (program, start) = match self.program.load_full() {
+            Some(program) => (program, Start::Fresh),
+            None => (self.load().await?, Start::Cold),
+        };
+        let ticking = environment.shared.ticker.run();
+        let invocation = Invocation::begin(Arc::clone(&environment.deployed), call, permit, ticking, start);
+        let (parts, body) = request.into_parts();
+        let body = RequestBody::new(body, &invocation).inspect_err(|failure| invocation.fail(failure))?;
+        let served = program.serve(environment, Request::from_parts(parts, body), Arc::clone(&invocation)).await;
+        served.inspect_err(|failure| invocation.fail(failure))
+    }
+
+    /// Maps the code, once for everybody who waits for it.
+    async fn load(&self) -> Result<Arc<Program>, Failure> {
+        let _turn = self.loading.lock().await;
+        if let Some(program) = self.program.load_full() {
+            return Ok(program);
+        }
+        let program = Arc::new(load::program(&self.environment, self.kind, &self.code).await?);
+        self.program.store(Some(Arc::clone(&program)));
+        self.environment.shared.reaper.notify_one();
+        Ok(program)
+    }
+
+    /// Fills up the warm instances, loading the code if there are to be any.
+    pub(crate) async fn keep_warm(&self) -> Result<(), Failure> {
+        let warm = self.policy().warm as usize;
+        if warm == 0 {
+            return Ok(());
+        }
+        let program = match self.program.load_full() {
+            Some(program) => program,
+            None => self.load().await?,
+        };
+        while program.idle() < warm {
+            program.warm(&self.environment).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops what has been idle for too long. Says when to look again, or `None` if nothing of it is mapped.
+    pub(crate) fn reap(&self, now: Instant, code_idle: Duration) -> Option<Instant> {
+        let program = self.program.load_full()?;
+        let policy = self.policy();
+        if let Some(before) = now.checked_sub(policy.idle) {
+            program.reap(before, policy.warm as usize);
+        }
+        let idle_since = self.environment.shared.started + Duration::from_nanos(self.last_used_ns.load(Ordering::Relaxed));
+        let unused = self.gate.running() == 0 && program.idle() == 0;
+        if unused && policy.warm == 0 && now.saturating_duration_since(idle_since) >= code_idle {
+            self.program.store(None);
+            return None;
+        }
+        let instances_end = (program.idle() > policy.warm as usize).then(|| now + policy.idle);
+        let code_ends = (policy.warm == 0).then(|| (idle_since + code_idle).max(now + Duration::from_millis(50)));
+        instances_end.into_iter().chain(code_ends).min().or(Some(now + Duration::from_secs(60)))
+    }
+}
+
+impl Invoke for Function {
+    fn id(&self) -> &Arc<FunctionId> {
+        &self.environment.deployed.id
+    }
+
+    fn request(&self, request: Request<Body>, call: Call) -> BoxFuture<'_, Result<Response<Body>, Failure>> {
+        Box::pin(self.serve(request, call))
+    }
+}

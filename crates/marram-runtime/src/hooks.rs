@@ -1,0 +1,220 @@
+//! Outbound HTTP of a component: one hook serves `wasi:http` 0.2 and 0.3.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Request, Response, header};
+use http_body_util::BodyExt as _;
+use marram_core::limits::INTERNAL_DEPTH_MAX;
+use marram_core::port::{Body, Call};
+use marram_core::record::{Level, Source};
+use marram_core::{Failure, Kind};
+use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
+
+use crate::body;
+use crate::console::Console;
+use crate::deployed::Deployed;
+use crate::outbound::{OutboundError, Timeouts, TlsFault};
+
+/// Ends the name of a host that is a function of the same app: `http://<function>.internal/`.
+pub(crate) const INTERNAL_SUFFIX: &str = ".internal";
+
+/// Buffered writes of an answer's body: a guest that writes a small body need not wait for its reader.
+const BODY_CHUNKS: usize = 4;
+/// Bytes of each: with the number of chunks, what a slow reader can hold in memory.
+const BODY_CHUNK_BYTES: usize = 64 << 10;
+
+type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+
+/// The hooks of one instance.
+pub(crate) struct Hooks {
+    console: Arc<Console>,
+    deployed: Arc<Deployed>,
+}
+
+impl Hooks {
+    pub(crate) fn new(console: Arc<Console>, deployed: Arc<Deployed>) -> Self {
+        Self { console, deployed }
+    }
+}
+
+static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name)));
+
+impl WasiHttpHooks for Hooks {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        DEFAULT_FORBIDDEN_HEADERS.contains(name)
+    }
+
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::clone(&FORBIDDEN)
+    }
+
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        BODY_CHUNKS
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let call = self.console.any().map(|invocation| invocation.call.clone());
+        let (deployed, console) = (Arc::clone(&self.deployed), Arc::clone(&self.console));
+        let timeouts = timeouts(options);
+        Box::new(async move {
+            let sent = send(&deployed, call, request.map(body::from_wasi), timeouts).await;
+            match sent {
+                Ok(response) => {
+                    let done: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
+                    Ok((response.map(body::to_wasi), done))
+                }
+                Err(error) => {
+                    // The guest gets a code without words; its developer needs the words.
+                    let invocation = console.only();
+                    deployed.log(invocation.as_deref(), Level::Warn, Source::Node, String::new(), format!("outbound request: {error}"));
+                    Err(code(&error))
+                }
+            }
+        })
+    }
+}
+
+/// Sends a request of a guest: to a function of its app, or to a network if its grant allows.
+pub(crate) async fn send(
+    deployed: &Deployed,
+    call: Option<Call>,
+    mut request: Request<Body>,
+    timeouts: Timeouts,
+) -> Result<Response<Body>, SendError> {
+    if let Some(call) = &call
+        && !request.headers().contains_key("traceparent")
+        && let Ok(value) = HeaderValue::from_bytes(&call.trace.header())
+    {
+        request.headers_mut().insert(HeaderName::from_static("traceparent"), value);
+    }
+    let host = request.uri().host().unwrap_or("");
+    match host.strip_suffix(INTERNAL_SUFFIX).map(str::to_owned) {
+        Some(function) => send_internal(deployed, call, request, &function).await,
+        None => Ok(deployed.outbound.send(&deployed.grant, request, timeouts).await?),
+    }
+}
+
+/// Why a guest's request was not answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
+    #[error("{0}")]
+    Internal(Failure),
+}
+
+async fn send_internal(
+    deployed: &Deployed,
+    call: Option<Call>,
+    mut request: Request<Body>,
+    function: &str,
+) -> Result<Response<Body>, SendError> {
+    let refuse = |kind, message: String| Err(SendError::Internal(Failure::new(kind, message)));
+    if !deployed.grant.allows_internal(function) {
+        let id = &deployed.id;
+        return refuse(
+            Kind::Unauthorized,
+            format!("{id} may not call http://{function}{INTERNAL_SUFFIX}: add \"internal:{function}\" to its allow.http"),
+        );
+    }
+    let Some(callee) = deployed.peers.get(function) else {
+        return refuse(Kind::NotFound, format!("the app {} has no function \"{function}\"", deployed.id.app));
+    };
+    let now = deployed.clock.instant();
+    let call = match call {
+        Some(call) => Call { trace: call.trace.child(deployed.entropy.span_id()), arrived: now, depth: call.depth + 1, ..call },
+        None => Call { request: deployed.entropy.request_id(), trace: deployed.entropy.trace(), arrived: now, remote: None, depth: 1 },
+    };
+    if call.depth > INTERNAL_DEPTH_MAX {
+        return refuse(Kind::Conflict, format!("functions of {} call each other more than {INTERNAL_DEPTH_MAX} deep", deployed.id.app));
+    }
+    // A function reads its authority from the URI; the header would be a second opinion.
+    request.headers_mut().remove(header::HOST);
+    match callee.request(request, call).await {
+        Ok(response) => Ok(response),
+        // What a network caller would see: the status, and the words.
+        Err(failure) => Ok(internal_problem(&failure)),
+    }
+}
+
+fn internal_problem(failure: &Failure) -> Response<Body> {
+    let mut response = Response::new(marram_core::port::full_body(failure.message().to_owned()));
+    *response.status_mut() = failure.status();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn timeouts(options: Option<RequestOptions>) -> Timeouts {
+    let default = Timeouts::default();
+    let or = |given: Option<Duration>, default| given.unwrap_or(default);
+    options.map_or(default, |given| Timeouts {
+        connect: or(given.connect_timeout, default.connect),
+        first_byte: or(given.first_byte_timeout, default.first_byte),
+        between_bytes: or(given.between_bytes_timeout, default.between_bytes),
+    })
+}
+
+/// The `error-code` of `wasi:http` that comes nearest.
+fn code(error: &SendError) -> Error {
+    match error {
+        SendError::Internal(failure) => match failure.kind() {
+            Kind::NotFound => Error::DestinationNotFound,
+            Kind::Conflict => Error::LoopDetected,
+            _ => Error::HttpRequestDenied,
+        },
+        SendError::Outbound(error) => match error {
+            OutboundError::Denied { .. } => Error::HttpRequestDenied,
+            OutboundError::AddressDenied { .. } => Error::DestinationIpProhibited,
+            OutboundError::Dns { .. } => Error::DnsError { rcode: None, info_code: None },
+            OutboundError::ConnectionRefused { .. } => Error::ConnectionRefused,
+            OutboundError::ConnectTimeout { .. } => Error::ConnectionTimeout,
+            OutboundError::FirstByteTimeout { .. } => Error::HttpResponseTimeout,
+            OutboundError::ReadTimeout { .. } => Error::ConnectionReadTimeout,
+            OutboundError::ConnectionTerminated { .. } => Error::ConnectionTerminated,
+            OutboundError::UriInvalid { .. } => Error::HttpRequestUriInvalid,
+            OutboundError::TooManyConnections { .. } => Error::ConnectionLimitReached,
+            OutboundError::Tls { fault: TlsFault::Certificate, .. } => Error::TlsCertificateError,
+            OutboundError::Tls { .. } => Error::TlsProtocolError,
+            _ => Error::HttpProtocolError,
+        },
+    }
+}
+
+/// A request body without an error type of its own becomes one of `wasi:http`.
+pub(crate) fn wasi_error(failure: &Failure) -> Error {
+    match failure.kind() {
+        Kind::BodyTooLarge => Error::HttpRequestBodySize(None),
+        Kind::ClientTimeout => Error::ConnectionReadTimeout,
+        _ => Error::ConnectionTerminated,
+    }
+}
+
+/// The other way round, for the body of an answer that a guest breaks off.
+pub(crate) fn failure_of(error: &Error) -> Failure {
+    match error {
+        Error::HttpResponseBodySize(_) => Failure::new(Kind::NoResponse, "the answer's body is not as long as its content-length says"),
+        _ => Failure::new(Kind::NoResponse, "the function broke its answer off").because(format!("{error:?}")),
+    }
+}
+
+/// Only to keep `BodyExt` in one place for both directions.
+pub(crate) fn boxed<B>(body: B) -> WasiBody
+where
+    B: http_body::Body<Data = bytes::Bytes, Error = Error> + Send + 'static,
+{
+    body.boxed_unsync()
+}

@@ -1,0 +1,167 @@
+//! One run of a function: who asked, what it has used, how it ended. Its last reference makes the meter record.
+
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use marram_core::port::Call;
+use marram_core::record::{Level, MeterRecord, Outcome, Source, Start};
+use marram_core::{Failure, Kind};
+
+use crate::cpu::Account;
+use crate::deployed::Deployed;
+use crate::gate::Permit;
+use crate::ticker::Running;
+
+/// Shared by the guest's run and the body of its answer: whichever ends last closes the record.
+pub(crate) struct Invocation {
+    pub(crate) deployed: Arc<Deployed>,
+    pub(crate) call: Call,
+    /// When the answer has to be complete.
+    pub(crate) deadline: Instant,
+    begun: Instant,
+    begun_unix_ns: u64,
+    cpu_ns: AtomicU64,
+    memory_peak_bytes: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    status: AtomicU16,
+    start: AtomicU8,
+    log_bytes_left: AtomicI64,
+    outcome: OnceLock<Outcome>,
+    _permit: Permit,
+    _ticking: Running,
+}
+
+impl Invocation {
+    pub(crate) fn begin(deployed: Arc<Deployed>, call: Call, permit: Permit, ticking: Running, start: Start) -> Arc<Self> {
+        let deadline = call.arrived + deployed.limits.deadline;
+        Arc::new(Self {
+            begun: deployed.clock.instant(),
+            begun_unix_ns: deployed.clock.unix_ns(),
+            cpu_ns: AtomicU64::new(0),
+            memory_peak_bytes: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            status: AtomicU16::new(0),
+            start: AtomicU8::new(start as u8),
+            log_bytes_left: AtomicI64::new(i64::try_from(deployed.limits.log.0).unwrap_or(i64::MAX)),
+            outcome: OnceLock::new(),
+            _permit: permit,
+            _ticking: ticking,
+            deployed,
+            call,
+            deadline,
+        })
+    }
+
+    /// Says how it ended. The first word counts: what follows a failure is a consequence of it.
+    pub(crate) fn end(&self, outcome: Outcome) {
+        let _ = self.outcome.set(outcome);
+    }
+
+    /// Ends it with a failure, and writes the line in the function's log that tells its developer.
+    pub(crate) fn fail(&self, failure: &Failure) {
+        if self.outcome.set(Outcome::Failed(failure.kind())).is_err() {
+            return;
+        }
+        let detail = failure.detail().map(|detail| format!("\n{detail}")).unwrap_or_default();
+        self.deployed.log(Some(self), Level::Error, Source::Node, String::new(), format!("{failure}{detail}"));
+    }
+
+    pub(crate) fn failed(&self) -> Option<Kind> {
+        match self.outcome.get() {
+            Some(Outcome::Failed(kind)) => Some(*kind),
+            _ => None,
+        }
+    }
+
+    /// A live instance was used again after all.
+    pub(crate) fn set_start(&self, start: Start) {
+        // A cold start stays one, although it ends in a fresh instance.
+        if self.start.load(Ordering::Relaxed) != Start::Cold as u8 {
+            self.start.store(start as u8, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn set_status(&self, status: http::StatusCode) {
+        self.status.store(status.as_u16(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_bytes_in(&self, bytes: usize) -> u64 {
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64
+    }
+
+    pub(crate) fn add_bytes_out(&self, bytes: usize) {
+        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn saw_memory(&self, bytes: u64) {
+        self.memory_peak_bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether this many bytes of log output still fit. The first time they do not, `LogRoom::Last` says so.
+    pub(crate) fn log_room(&self, bytes: usize) -> LogRoom {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let before = self.log_bytes_left.fetch_sub(bytes, Ordering::Relaxed);
+        match before {
+            _ if before >= bytes => LogRoom::Enough,
+            _ if before >= 0 => LogRoom::Last,
+            _ => LogRoom::None,
+        }
+    }
+
+    pub(crate) fn cpu_left_ns(&self) -> u64 {
+        let limit = u64::try_from(self.deployed.limits.cpu.as_nanos()).unwrap_or(u64::MAX);
+        limit.saturating_sub(self.cpu_ns.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn charge_cpu(&self, ns: u64) {
+        self.cpu_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+}
+
+/// What [`Invocation::log_room`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogRoom {
+    Enough,
+    Last,
+    None,
+}
+
+impl Account for Arc<Invocation> {
+    fn allowed_ns(&self) -> u64 {
+        self.cpu_left_ns()
+    }
+
+    fn charge(&self, ns: u64) {
+        self.charge_cpu(ns);
+    }
+}
+
+impl Drop for Invocation {
+    fn drop(&mut self) {
+        let started = [Start::Cold, Start::Fresh, Start::Reused];
+        let start = self.start.load(Ordering::Relaxed);
+        let wall = self.deployed.clock.instant().saturating_duration_since(self.begun);
+        let queued = self.begun.saturating_duration_since(self.call.arrived);
+        let ns = |span: std::time::Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        self.deployed.observe.meter(MeterRecord {
+            id: Arc::clone(&self.deployed.id),
+            request: self.call.request,
+            trace: self.call.trace.trace,
+            span: self.call.trace.span,
+            start_unix_ns: self.begun_unix_ns,
+            wall_ns: ns(wall),
+            cpu_ns: *self.cpu_ns.get_mut(),
+            queued_ns: ns(queued),
+            memory_peak_bytes: *self.memory_peak_bytes.get_mut(),
+            bytes_in: *self.bytes_in.get_mut(),
+            bytes_out: *self.bytes_out.get_mut(),
+            status: *self.status.get_mut(),
+            start: started.into_iter().find(|known| *known as u8 == start).unwrap_or(Start::Fresh),
+            // Nobody said how it ended, so nobody waited for the end.
+            outcome: self.outcome.get().copied().unwrap_or(Outcome::Failed(Kind::ClientGone)),
+        });
+    }
+}

@@ -1,0 +1,51 @@
+//! Imports of a component: what is linked, and what to tell about the rest.
+
+use marram_core::{Failure, Kind};
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::state::GuestState;
+
+/// Packages whose interfaces every function gets. WASI is there with nothing opened: no directory, no address.
+const LINKED: [&str; 9] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:random/",
+    "wasi:io/",
+    "wasi:filesystem/",
+    "wasi:sockets/",
+    "wasi:http/",
+    "wasi:config/store",
+    "wasi:logging/",
+];
+
+/// Interfaces that exist and that this version does not offer.
+const LATER: [&str; 6] =
+    ["wasi:keyvalue/", "wasi:blobstore/", "wasi:messaging/", "wasi:nn/", "wasi:otel/", "wasi:config/runtime"];
+
+/// Resolves every import, or says which one cannot be, and why.
+pub(crate) fn link(engine: &Engine, linker: &Linker<GuestState>, component: &Component) -> Result<InstancePre<GuestState>, Failure> {
+    let imports: Vec<String> = component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect();
+    if let Some(import) = imports.iter().find(|name| !LINKED.iter().any(|known| name.starts_with(known))) {
+        return Err(Failure::new(Kind::Invalid, unknown(import)));
+    }
+    linker.instantiate_pre(component).map_err(|error| {
+        let message = format!("an import of the component cannot be resolved: {error:#}; build it with a toolchain for WASI 0.2 or 0.3.0");
+        Failure::new(Kind::Invalid, message)
+    })
+}
+
+fn unknown(import: &str) -> String {
+    if LATER.iter().any(|later| import.starts_with(later)) {
+        return format!("the component imports `{import}`, which this version of Marram does not offer: build it without, or install a later version");
+    }
+    match import {
+        _ if import.starts_with("wasi_snapshot_preview1") => {
+            "the component imports `wasi_snapshot_preview1`: it was wrapped without its adapter; build for wasm32-wasip2".into()
+        }
+        _ if import.contains(':') => format!(
+            "the component imports `{import}`, which no grant in the manifest gives and Marram does not know: compose it with a component that exports it (`wac plug`), or build it without"
+        ),
+        _ => format!("the component imports `{import}`, which is not an interface: compose it with what provides it, or build it without"),
+    }
+}

@@ -1,0 +1,78 @@
+//! From a function's file to a program that can run.
+
+use std::sync::Arc;
+
+use marram_core::{Digest, Failure, Kind as FailureKind};
+use wasmtime::component::Component;
+
+use crate::engines;
+use crate::function::{Code, Environment};
+use crate::kind::{self, Kind};
+use crate::link;
+use crate::program::Program;
+use crate::program::component02::Component02;
+use crate::program::component03::Component03;
+use crate::shared::Shared;
+
+/// Maps a function's code, compiling it if it is not in the cache, and links it.
+pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &Code) -> Result<Program, Failure> {
+    let (environment, code) = (Arc::clone(environment), code.clone());
+    // Files and compilation block.
+    let loaded = tokio::task::spawn_blocking(move || match kind {
+        Kind::Component02 | Kind::Component03 => of_component(&environment.shared, &component(&environment.shared, &code)?, kind),
+        Kind::Python => python(&environment.shared),
+        Kind::JavaScript => Err(Failure::new(FailureKind::Invalid, "JavaScript is not linked yet")),
+    });
+    loaded.await.map_err(|error| Failure::new(FailureKind::Internal, "loading the function failed").because(error))?
+}
+
+/// A component from the cache, or compiled from the store's blob.
+pub(crate) fn component(shared: &Shared, code: &Code) -> Result<Component, Failure> {
+    let mut refused = None;
+    let loaded = shared.artifacts.component(&code.digest, || {
+        let bytes = std::fs::read(&code.path)?;
+        if let Err(failure) = check(&bytes, &code.digest) {
+            refused = Some(failure);
+            anyhow::bail!("refused");
+        }
+        Ok(bytes)
+    });
+    loaded.map_err(|error| {
+        refused.unwrap_or_else(|| {
+            let message = format!("the component cannot be compiled: {error:#}; build it again with a current toolchain");
+            Failure::new(FailureKind::Invalid, message)
+        })
+    })
+}
+
+fn check(bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
+    kind::check_component_bytes(bytes)?;
+    if Digest::of(bytes) != *digest {
+        let message = format!("the stored component is not {digest}: the file was altered; deploy the app again");
+        return Err(Failure::new(FailureKind::Internal, message));
+    }
+    Ok(())
+}
+
+pub(crate) fn of_component(shared: &Shared, component: &Component, kind: Kind) -> Result<Program, Failure> {
+    let pre = link::link(&shared.engine, &shared.linker, component)?;
+    let made = match kind {
+        Kind::Component03 => Component03::new(pre).map(|program| Program::Component03(Arc::new(program))),
+        _ => Component02::new(pre).map(|program| Program::Component02(Arc::new(program))),
+    };
+    made.map_err(|error| {
+        Failure::new(FailureKind::Invalid, format!("the component's handler has another type than wasi:http says: {error:#}"))
+    })
+}
+
+/// The Python engine: a component that fetches the user's source when it first runs.
+fn python(shared: &Shared) -> Result<Program, Failure> {
+    let engine = engines::python()?;
+    let component = shared.artifacts.component(&engine.digest, || engine.bytes()).map_err(|error| {
+        Failure::new(FailureKind::Internal, "the Python engine cannot be compiled").because(format!("{error:#}"))
+    })?;
+    let made = shared.engine_linker.instantiate_pre(&component).and_then(Component02::new);
+    made.map(|program| Program::Component02(Arc::new(program))).map_err(|error| {
+        Failure::new(FailureKind::Internal, "the Python engine does not fit this version").because(format!("{error:#}"))
+    })
+}

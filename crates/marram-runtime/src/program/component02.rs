@@ -1,0 +1,226 @@
+//! Components of `wasi:http/incoming-handler@0.2`: one request at a time in an instance.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http::{Request, Response};
+use marram_core::port::Body;
+use marram_core::record::{Outcome, Start};
+use marram_core::{Failure, Kind};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
+
+use crate::body::{AnswerBody, Ready, RequestBody, StopRun};
+use crate::charged::charged;
+use crate::cpu::{Account, SharedPollClock};
+use crate::function::Environment;
+use crate::invocation::Invocation;
+use crate::state::GuestState;
+use crate::trap;
+
+/// A linked component and its idle instances.
+pub(crate) struct Component02 {
+    pre: ProxyPre<GuestState>,
+    idle: Mutex<Vec<Instance>>,
+}
+
+struct Instance {
+    store: Store<GuestState>,
+    proxy: Proxy,
+    served: u32,
+    since: Instant,
+}
+
+type Answer = Result<Response<WasiBody>, ErrorCode>;
+type Run = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+impl Component02 {
+    pub(crate) fn new(pre: InstancePre<GuestState>) -> wasmtime::Result<Self> {
+        Ok(Self { pre: ProxyPre::new(pre)?, idle: Mutex::default() })
+    }
+
+    /// Runs the guest in the caller's task until its answer is there. A run that ends by then costs no task; one that
+    /// goes on gets a task of its own.
+    pub(crate) async fn serve(
+        self: &Arc<Self>,
+        environment: &Arc<Environment>,
+        request: Request<RequestBody>,
+        invocation: Arc<Invocation>,
+    ) -> Result<Response<Body>, Failure> {
+        let (reply, mut head) = oneshot::channel();
+        let run = run(Arc::clone(self), Arc::clone(environment), Arc::clone(&invocation), request, reply);
+        let mut run: Run = Box::pin(run);
+        let answered = tokio::time::timeout_at(invocation.deadline.into(), std::future::poll_fn(|cx| poll_head(&mut run, &mut head, cx)));
+        let Ok(answered) = answered.await else {
+            let failure = trap::deadline(&invocation.deployed.limits);
+            invocation.fail(&failure);
+            return Err(failure);
+        };
+        let (answer, ended) = answered?;
+        let response = answer.map_err(|code| {
+            let failure = Failure::new(Kind::NoResponse, "the function answered with an error instead of a response").because(format!("{code:?}"));
+            invocation.fail(&failure);
+            failure
+        })?;
+        invocation.set_status(response.status());
+        let (parts, mut body) = response.into_parts();
+        let mut ready = Ready::default();
+        std::future::poll_fn(|cx| Poll::Ready(ready.take(&mut body, cx))).await;
+        let stop = if ended { None } else { Some(finish_elsewhere(environment, run, Arc::clone(&invocation))) };
+        let body = match ready.into_full(&invocation) {
+            Ok(full) => {
+                invocation.end(Outcome::Answered);
+                full
+            }
+            Err(ready) => http_body_util::BodyExt::boxed_unsync(AnswerBody::new(ready, body, invocation, stop)),
+        };
+        Ok(Response::from_parts(parts, body))
+    }
+
+    pub(crate) fn idle(&self) -> usize {
+        self.instances().len()
+    }
+
+    pub(crate) fn reap(&self, before: Instant, keep: usize) {
+        let mut instances = self.instances();
+        let excess = instances.len().saturating_sub(keep);
+        // The oldest stand first: the newest are used again first, because their memory is in the caches.
+        let old = instances.iter().take(excess).take_while(|instance| instance.since < before).count();
+        let dropped: Vec<_> = instances.drain(..old).collect();
+        drop(instances);
+        drop(dropped);
+    }
+
+    pub(crate) async fn warm(&self, environment: &Arc<Environment>) -> Result<(), Failure> {
+        let account = NoInvocation::of(environment);
+        let instance = self.instantiate(environment, &account).await?;
+        self.instances().insert(0, instance);
+        Ok(())
+    }
+
+    fn instances(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn instantiate(&self, environment: &Environment, account: &impl Account) -> Result<Instance, Failure> {
+        let deployed = &environment.deployed;
+        let clock = SharedPollClock::default();
+        let mut store = GuestState::store(&environment.shared.engine, deployed, &clock);
+        let made = charged(self.pre.instantiate_async(&mut store), clock, account).await;
+        match made {
+            Ok(proxy) => Ok(Instance { store, proxy, served: 0, since: deployed.clock.instant() }),
+            Err(error) => Err(trap::at_instantiation(error, store.data().limiter.refused(), &deployed.limits)),
+        }
+    }
+
+    fn give_back(&self, environment: &Environment, mut instance: Instance) {
+        let policy = environment.deployed.policy;
+        if instance.served < policy.reuse {
+            instance.since = environment.deployed.clock.instant();
+            self.instances().push(instance);
+        }
+    }
+}
+
+/// One run from instance to end. Its failure is told to the invocation before the instance goes, because the body of
+/// the answer breaks off with the instance and must find the reason.
+async fn run(
+    component: Arc<Component02>,
+    environment: Arc<Environment>,
+    invocation: Arc<Invocation>,
+    request: Request<RequestBody>,
+    reply: oneshot::Sender<Answer>,
+) -> Result<(), Failure> {
+    let taken = component.instances().pop();
+    let mut instance = match taken {
+        Some(instance) => {
+            invocation.set_start(if instance.served == 0 { Start::Fresh } else { Start::Reused });
+            instance
+        }
+        None => component.instantiate(&environment, &invocation).await.inspect_err(|failure| invocation.fail(failure))?,
+    };
+    instance.served += 1;
+    let console = Arc::clone(&instance.store.data().console);
+    console.begin(Arc::clone(&invocation));
+    let clock = Arc::clone(&instance.store.data().clock);
+    let result = charged(call(&mut instance, request, reply), clock, &invocation).await;
+    console.end(&invocation);
+    let limiter = &instance.store.data().limiter;
+    invocation.saw_memory(limiter.memory_bytes());
+    match result {
+        Ok(()) => {
+            component.give_back(&environment, instance);
+            Ok(())
+        }
+        Err(error) => {
+            let failure = trap::classify(error, limiter.refused(), &environment.deployed.limits);
+            invocation.fail(&failure);
+            Err(failure)
+        }
+    }
+}
+
+async fn call(instance: &mut Instance, request: Request<RequestBody>, reply: oneshot::Sender<Answer>) -> wasmtime::Result<()> {
+    let mut http = instance.store.data_mut().http();
+    let request = http.new_incoming_request(Scheme::Http, request.map(RequestBody::into_wasi))?;
+    let out = http.new_response_outparam(reply)?;
+    instance.proxy.wasi_http_incoming_handler().call_handle(&mut instance.store, request, out).await
+}
+
+/// Polls the run until its answer's head is there. Says whether the run has ended too.
+fn poll_head(run: &mut Run, head: &mut oneshot::Receiver<Answer>, cx: &mut Context<'_>) -> Poll<Result<(Answer, bool), Failure>> {
+    let ended = run.as_mut().poll(cx);
+    match (head.try_recv(), ended) {
+        // Nothing was sent yet, so a run that has failed after its head can still be told as what it is.
+        (_, Poll::Ready(Err(failure))) => Poll::Ready(Err(failure)),
+        (Ok(answer), ended) => Poll::Ready(Ok((answer, ended.is_ready()))),
+        (Err(_), Poll::Ready(Ok(()))) => Poll::Ready(Err(Failure::new(
+            Kind::NoResponse,
+            "the function returned without an answer: it has to set the response (`response-outparam.set`)",
+        ))),
+        (Err(_), Poll::Pending) => Poll::Pending,
+    }
+}
+
+/// Gives the rest of a run, whose answer is on its way, a task of its own.
+fn finish_elsewhere(environment: &Arc<Environment>, mut run: Run, invocation: Arc<Invocation>) -> Box<dyn StopRun> {
+    let handle = environment.shared.tasks.spawn(async move {
+        // Failures inside the run have been told by it.
+        if tokio::time::timeout_at(invocation.deadline.into(), &mut run).await.is_err() {
+            invocation.fail(&trap::deadline(&invocation.deployed.limits));
+        }
+    });
+    Box::new(Stop(handle.abort_handle()))
+}
+
+struct Stop(AbortHandle);
+
+impl StopRun for Stop {
+    fn stop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Pays for instances that are made before a request comes: as much as one invocation may use.
+pub(crate) struct NoInvocation(u64);
+
+impl NoInvocation {
+    pub(crate) fn of(environment: &Environment) -> Self {
+        Self(u64::try_from(environment.deployed.limits.cpu.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Account for NoInvocation {
+    fn allowed_ns(&self) -> u64 {
+        self.0
+    }
+
+    fn charge(&self, _: u64) {}
+}

@@ -1,0 +1,245 @@
+//! Components of `wasi:http/handler@0.3`: several requests at a time in an instance.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http::{Request, Response};
+use marram_core::port::Body;
+use marram_core::record::{Outcome, Start};
+use marram_core::{Failure, Kind};
+use tokio::sync::oneshot;
+use wasmtime::component::InstancePre;
+use wasmtime_wasi_http::WasiBody;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+
+use crate::body::{AnswerBody, Ready, RequestBody};
+use crate::function::Environment;
+use crate::invocation::Invocation;
+use crate::program::inbox::{Flight, Inbox, Job};
+use crate::program::worker::Worker;
+use crate::state::GuestState;
+use crate::trap;
+
+/// A linked component and its instances.
+pub(crate) struct Component03 {
+    pre: ServicePre<GuestState>,
+    pool: Mutex<Pool>,
+}
+
+#[derive(Default)]
+struct Pool {
+    /// Not polled by anybody.
+    idle: Vec<Worker>,
+    /// Driven by a task each.
+    busy: Vec<Arc<Inbox>>,
+}
+
+type Answer = Result<(Response<WasiBody>, Flight), Failure>;
+
+/// What is known after an instance was polled in the request's own task.
+struct Polled {
+    answer: Option<Answer>,
+    ready: Ready,
+    gone: bool,
+}
+
+impl Component03 {
+    pub(crate) fn new(pre: InstancePre<GuestState>) -> wasmtime::Result<Self> {
+        Ok(Self { pre: ServicePre::new(pre)?, pool: Mutex::default() })
+    }
+
+    pub(crate) async fn serve(
+        self: &Arc<Self>,
+        environment: &Arc<Environment>,
+        request: Request<RequestBody>,
+        invocation: Arc<Invocation>,
+    ) -> Result<Response<Body>, Failure> {
+        let (reply, mut answer) = oneshot::channel();
+        let job = Job { request, invocation: Arc::clone(&invocation), reply };
+        let (worker, inbox) = self.give(environment, job, &invocation)?;
+        let mut polled = Polled { answer: None, ready: Ready::default(), gone: false };
+        if let Some(mut worker) = worker {
+            polled = std::future::poll_fn(|cx| Poll::Ready(poll_here(&mut worker, &mut answer, cx))).await;
+            if !polled.gone {
+                self.keep_or_drive(environment, worker);
+            }
+        }
+        let answered = match polled.answer {
+            Some(answered) => answered,
+            None => wait(&inbox, answer, &invocation).await,
+        };
+        let (response, flight) = answered?;
+        invocation.set_status(response.status());
+        let (parts, rest) = response.into_parts();
+        let body = match polled.ready.into_full(&invocation) {
+            Ok(full) => {
+                invocation.end(Outcome::Answered);
+                full
+            }
+            Err(ready) => {
+                http_body_util::BodyExt::boxed_unsync(AnswerBody::new(ready, rest, invocation, Some(Box::new(flight))))
+            }
+        };
+        Ok(Response::from_parts(parts, body))
+    }
+
+    pub(crate) fn idle(&self) -> usize {
+        self.pool().idle.len()
+    }
+
+    pub(crate) fn reap(&self, before: Instant, keep: usize) {
+        let mut pool = self.pool();
+        let excess = pool.idle.len().saturating_sub(keep);
+        let old = pool.idle.iter().take(excess).take_while(|worker| worker.since < before).count();
+        let dropped: Vec<_> = pool.idle.drain(..old).collect();
+        drop(pool);
+        drop(dropped);
+    }
+
+    pub(crate) async fn warm(self: &Arc<Self>, environment: &Arc<Environment>) -> Result<(), Failure> {
+        let mut worker = Worker::new(&self.pre, environment);
+        let gone = std::future::poll_fn(|cx| match worker.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending if worker.inbox.is_idle() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        });
+        if gone.await {
+            return Err(worker.inbox.failure().unwrap_or_else(gone_without_a_word));
+        }
+        self.pool().idle.insert(0, worker);
+        Ok(())
+    }
+
+    /// Gives a request to an instance: an idle one, which the caller then polls; one that waits for something and has
+    /// room, whose task is woken; or a new one.
+    fn give(&self, environment: &Arc<Environment>, job: Job, invocation: &Invocation) -> Result<(Option<Worker>, Arc<Inbox>), Failure> {
+        let mut pool = self.pool();
+        let mut job = job;
+        while let Some(worker) = pool.idle.pop() {
+            let start = if worker.inbox.accepted() == 0 { Start::Fresh } else { Start::Reused };
+            match worker.inbox.give(job) {
+                Ok(()) => {
+                    invocation.set_start(start);
+                    let inbox = Arc::clone(&worker.inbox);
+                    return Ok((Some(worker), inbox));
+                }
+                Err(refused) => job = refused,
+            }
+        }
+        for inbox in &pool.busy {
+            match inbox.give(job) {
+                Ok(()) => {
+                    invocation.set_start(Start::Reused);
+                    return Ok((None, Arc::clone(inbox)));
+                }
+                Err(refused) => job = refused,
+            }
+        }
+        drop(pool);
+        let worker = Worker::new(&self.pre, environment);
+        let inbox = Arc::clone(&worker.inbox);
+        match inbox.give(job) {
+            Ok(()) => Ok((Some(worker), inbox)),
+            Err(_) => Err(Failure::new(Kind::Internal, "a new instance takes no request")),
+        }
+    }
+
+    /// An instance with nothing to do waits, not polled by anybody; any other gets a task of its own.
+    fn keep_or_drive(self: &Arc<Self>, environment: &Arc<Environment>, worker: Worker) {
+        if let Some(worker) = self.keep_if_idle(environment, worker) {
+            self.pool().busy.push(Arc::clone(&worker.inbox));
+            let (component, task_environment) = (Arc::clone(self), Arc::clone(environment));
+            environment.shared.tasks.spawn(async move { component.drive(task_environment, worker).await });
+        }
+    }
+
+    fn keep_if_idle(&self, environment: &Environment, mut worker: Worker) -> Option<Worker> {
+        let mut pool = self.pool();
+        // Under the pool's lock nobody can give it a request in between.
+        if !worker.inbox.is_idle() {
+            return Some(worker);
+        }
+        pool.busy.retain(|inbox| !Arc::ptr_eq(inbox, &worker.inbox));
+        if worker.inbox.is_spent() {
+            drop(pool);
+            return None;
+        }
+        worker.since = environment.deployed.clock.instant();
+        pool.idle.push(worker);
+        None
+    }
+
+    /// Polls an instance until it is idle, gone, or past the deadline of everything that it was given.
+    async fn drive(self: Arc<Self>, environment: Arc<Environment>, worker: Worker) {
+        let _ticking = environment.shared.ticker.run();
+        let inbox = Arc::clone(&worker.inbox);
+        let mut worker = Some(worker);
+        while let Some(mut driven) = worker.take() {
+            let until = inbox.last_deadline().unwrap_or_else(|| environment.deployed.clock.instant());
+            let polled = std::future::poll_fn(|cx| match driven.poll(cx) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending if driven.inbox.is_idle() => Poll::Ready(false),
+                Poll::Pending => Poll::Pending,
+            });
+            match tokio::time::timeout_at(until.into(), polled).await {
+                Ok(true) => break,
+                Ok(false) => worker = self.keep_if_idle(&environment, driven),
+                // Requests that came meanwhile have later deadlines.
+                Err(_) if inbox.last_deadline().is_some_and(|last| last > until) => worker = Some(driven),
+                Err(_) => {
+                    inbox.fail(trap::deadline(&environment.deployed.limits), 0);
+                    break;
+                }
+            }
+        }
+        self.pool().busy.retain(|busy| !Arc::ptr_eq(busy, &inbox));
+    }
+
+    fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets an instance work as far as it comes without waiting, taking up what it answers.
+fn poll_here(worker: &mut Worker, answer: &mut oneshot::Receiver<Answer>, cx: &mut Context<'_>) -> Polled {
+    let mut gone = worker.poll(cx).is_ready();
+    let mut ready = Ready::default();
+    let mut answered = answer.try_recv().ok();
+    if let Some(Ok((response, _))) = &mut answered {
+        while !ready.complete && ready.take(response.body_mut(), cx) && !gone {
+            gone = worker.poll(cx).is_ready();
+        }
+    }
+    // The end of its body lets the guest's task end; one more turn shows that the instance is idle.
+    if ready.complete && !gone && !worker.inbox.is_idle() {
+        gone = worker.poll(cx).is_ready();
+    }
+    if answered.is_none() && gone {
+        answered = Some(Err(worker.inbox.failure().unwrap_or_else(gone_without_a_word)));
+    }
+    Polled { answer: answered, ready, gone }
+}
+
+/// Waits for the answer from an instance that somebody else drives.
+async fn wait(inbox: &Inbox, answer: oneshot::Receiver<Answer>, invocation: &Invocation) -> Answer {
+    match tokio::time::timeout_at(invocation.deadline.into(), answer).await {
+        Ok(Ok(answered)) => answered,
+        Ok(Err(_)) => {
+            let failure = inbox.failure().unwrap_or_else(gone_without_a_word);
+            invocation.fail(&failure);
+            Err(failure)
+        }
+        Err(_) => {
+            // Its task in the guest cannot be cancelled; the instance gets no more requests and ends with this one.
+            inbox.retire();
+            let failure = trap::deadline(&invocation.deployed.limits);
+            invocation.fail(&failure);
+            Err(failure)
+        }
+    }
+}
+
+fn gone_without_a_word() -> Failure {
+    Failure::new(Kind::NoResponse, "the function's instance ended before it answered")
+}

@@ -1,0 +1,180 @@
+//! What an instance of 0.3 has been given to do, shared by who gives and who drives.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+use std::time::Instant;
+
+use http::{Request, Response};
+use marram_core::Failure;
+use tokio::sync::oneshot;
+use wasmtime_wasi_http::WasiBody;
+
+use crate::body::{RequestBody, StopRun};
+use crate::console::Console;
+use crate::cpu::Account;
+use crate::invocation::Invocation;
+
+/// A request for an instance, and where its answer goes.
+pub(crate) struct Job {
+    pub(crate) request: Request<RequestBody>,
+    pub(crate) invocation: Arc<Invocation>,
+    pub(crate) reply: oneshot::Sender<Result<(Response<WasiBody>, Flight), Failure>>,
+}
+
+/// The requests of one instance.
+pub(crate) struct Inbox {
+    inner: Mutex<Inner>,
+    pub(crate) console: Arc<Console>,
+    reuse: u32,
+    concurrent: u32,
+    /// What the instance may use while no request is in flight: work that goes on after an answer.
+    background_cpu_ns: u64,
+}
+
+#[derive(Default)]
+struct Inner {
+    jobs: VecDeque<Job>,
+    waker: Option<Waker>,
+    accepted: u32,
+    /// Given and not yet answered to the end.
+    flying: Vec<Arc<Invocation>>,
+    last_deadline: Option<Instant>,
+    retired: bool,
+    idle: bool,
+    failure: Option<Failure>,
+}
+
+impl Inbox {
+    pub(crate) fn new(console: Arc<Console>, reuse: u32, concurrent: u32, background_cpu_ns: u64) -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::default(), console, reuse, concurrent, background_cpu_ns })
+    }
+
+    /// Gives a request to the instance if it may take one more, and wakes who drives it.
+    pub(crate) fn give(&self, job: Job) -> Result<(), Job> {
+        let mut inner = self.lock();
+        let full = inner.flying.len() >= self.concurrent as usize;
+        if inner.retired || full || inner.accepted >= self.reuse || inner.failure.is_some() {
+            return Err(job);
+        }
+        inner.accepted += 1;
+        inner.idle = false;
+        inner.flying.push(Arc::clone(&job.invocation));
+        inner.last_deadline = inner.last_deadline.max(Some(job.invocation.deadline));
+        inner.jobs.push_back(job);
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// The next request, or `None` and a promise to wake `waker` when there is one.
+    pub(crate) fn take(&self, waker: &Waker) -> Option<Job> {
+        let mut inner = self.lock();
+        let job = inner.jobs.pop_front();
+        if job.is_none() {
+            inner.waker = Some(waker.clone());
+        }
+        job
+    }
+
+    /// How many requests it has been given.
+    pub(crate) fn accepted(&self) -> u32 {
+        self.lock().accepted
+    }
+
+    /// Whether it will take no more.
+    pub(crate) fn is_spent(&self) -> bool {
+        let inner = self.lock();
+        inner.retired || inner.accepted >= self.reuse
+    }
+
+    /// No more requests: one did not end in time.
+    pub(crate) fn retire(&self) {
+        self.lock().retired = true;
+    }
+
+    /// Nothing is left to do. Said by the instance; unsaid by [`Self::give`].
+    pub(crate) fn set_idle(&self) {
+        let mut inner = self.lock();
+        inner.idle = inner.jobs.is_empty();
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lock().idle
+    }
+
+    /// When everything that it was given has to be over.
+    pub(crate) fn last_deadline(&self) -> Option<Instant> {
+        self.lock().last_deadline
+    }
+
+    /// The instance is gone. Everybody who still waits gets this.
+    pub(crate) fn fail(&self, failure: Failure, memory_bytes: u64) {
+        let mut inner = self.lock();
+        for invocation in &inner.flying {
+            invocation.saw_memory(memory_bytes);
+            invocation.fail(&failure);
+        }
+        inner.failure = Some(failure);
+        inner.jobs.clear();
+    }
+
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.lock().failure.clone()
+    }
+
+    pub(crate) fn saw_memory(&self, bytes: u64) {
+        for invocation in &self.lock().flying {
+            invocation.saw_memory(bytes);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// CPU time is shared equally by the requests in flight: wasmtime does not tell which of them a poll was for.
+impl Account for Arc<Inbox> {
+    fn allowed_ns(&self) -> u64 {
+        let inner = self.lock();
+        let least = inner.flying.iter().map(|invocation| invocation.cpu_left_ns()).min();
+        least.map_or(self.background_cpu_ns, |least| least.saturating_mul(inner.flying.len() as u64))
+    }
+
+    fn charge(&self, ns: u64) {
+        let inner = self.lock();
+        let share = ns / (inner.flying.len() as u64).max(1);
+        for invocation in &inner.flying {
+            invocation.charge_cpu(share);
+        }
+    }
+}
+
+/// A request in flight; dropped when its answer is complete or nobody wants it any more.
+pub(crate) struct Flight {
+    inbox: Arc<Inbox>,
+    invocation: Arc<Invocation>,
+}
+
+impl Flight {
+    pub(crate) fn begin(inbox: &Arc<Inbox>, invocation: &Arc<Invocation>) -> Self {
+        inbox.console.begin(Arc::clone(invocation));
+        Self { inbox: Arc::clone(inbox), invocation: Arc::clone(invocation) }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.inbox.console.end(&self.invocation);
+        self.inbox.lock().flying.retain(|flying| !Arc::ptr_eq(flying, &self.invocation));
+    }
+}
+
+impl StopRun for Flight {
+    // The component model has no way yet for a host to cancel a guest's task: it runs to its end or its deadline.
+    fn stop(&mut self) {}
+}

@@ -1,0 +1,62 @@
+//! Loaded code of a function, and its live instances.
+
+pub(crate) mod component02;
+pub(crate) mod component03;
+mod inbox;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{Request, Response};
+use marram_core::Failure;
+use marram_core::port::Body;
+
+use crate::body::RequestBody;
+use crate::function::Environment;
+use crate::invocation::Invocation;
+
+/// One of the ways to run code. The code stays mapped as long as this lives.
+pub(crate) enum Program {
+    Component02(Arc<component02::Component02>),
+    Component03(Arc<component03::Component03>),
+}
+
+impl Program {
+    /// Runs the function on a request.
+    pub(crate) async fn serve(
+        &self,
+        environment: &Arc<Environment>,
+        request: Request<RequestBody>,
+        invocation: Arc<Invocation>,
+    ) -> Result<Response<Body>, Failure> {
+        match self {
+            Self::Component02(program) => program.serve(environment, request, invocation).await,
+            Self::Component03(program) => program.serve(environment, request, invocation).await,
+        }
+    }
+
+    /// Instances that wait for a request.
+    pub(crate) fn idle(&self) -> usize {
+        match self {
+            Self::Component02(program) => program.idle(),
+            Self::Component03(program) => program.idle(),
+        }
+    }
+
+    /// Drops instances that have waited since before `before`, but for the number to be kept warm.
+    pub(crate) fn reap(&self, before: Instant, keep: usize) {
+        match self {
+            Self::Component02(program) => program.reap(before, keep),
+            Self::Component03(program) => program.reap(before, keep),
+        }
+    }
+
+    /// Makes one more instance ready.
+    pub(crate) async fn warm(&self, environment: &Arc<Environment>) -> Result<(), Failure> {
+        match self {
+            Self::Component02(program) => program.warm(environment).await,
+            Self::Component03(program) => program.warm(environment).await,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A live instance of 0.3: one future that owns its store and serves what its inbox is given.
+//!
+//! The future is polled by whoever has it: a request's own task as long as that suffices, a task of its own when the
+//! guest waits for something. Between requests it is not polled at all.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use marram_core::{Failure, Kind};
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
+use wasmtime_wasi_http::p3::Request;
+
+use crate::body::RequestBody;
+use crate::cpu::{SharedPollClock, poll_charged};
+use crate::function::Environment;
+use crate::program::inbox::{Flight, Inbox, Job};
+use crate::state::GuestState;
+use crate::trap;
+
+/// An instance and the requests that it has been given.
+pub(crate) struct Worker {
+    run: Pin<Box<dyn Future<Output = ()> + Send>>,
+    clock: SharedPollClock,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) since: Instant,
+}
+
+impl Worker {
+    /// An instance that will be made when it is first polled, on the CPU time of its first request.
+    pub(crate) fn new(pre: &ServicePre<GuestState>, environment: &Arc<Environment>) -> Self {
+        let clock = SharedPollClock::default();
+        let deployed = &environment.deployed;
+        let store = GuestState::store(&environment.shared.engine, deployed, &clock);
+        let cpu_ns = u64::try_from(deployed.limits.cpu.as_nanos()).unwrap_or(u64::MAX);
+        let console = Arc::clone(&store.data().console);
+        let inbox = Inbox::new(console, deployed.policy.reuse, deployed.policy.concurrent, cpu_ns);
+        let run = Box::pin(live(pre.clone(), store, Arc::clone(environment), Arc::clone(&inbox)));
+        Self { run, clock, inbox, since: deployed.clock.instant() }
+    }
+
+    /// Lets the instance work. Ready when it is gone.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        poll_charged(self.run.as_mut(), &self.clock, &self.inbox, cx)
+    }
+}
+
+async fn live(pre: ServicePre<GuestState>, mut store: wasmtime::Store<GuestState>, environment: Arc<Environment>, inbox: Arc<Inbox>) {
+    let limits = &environment.deployed.limits;
+    let service = match pre.instantiate_async(&mut store).await {
+        Ok(service) => service,
+        Err(error) => {
+            let limiter = &store.data().limiter;
+            return inbox.fail(trap::at_instantiation(error, limiter.refused(), limits), limiter.memory_bytes());
+        }
+    };
+    let served = store.run_concurrent(async |accessor| serve(accessor, &service, &inbox).await).await;
+    if let Err(error) = served.and_then(|served| served) {
+        let limiter = &store.data().limiter;
+        inbox.fail(trap::classify(error, limiter.refused(), limits), limiter.memory_bytes());
+    }
+}
+
+/// Takes requests until the instance is spent and nothing of it runs any more.
+async fn serve(accessor: &Accessor<GuestState>, service: &Service, inbox: &Arc<Inbox>) -> wasmtime::Result<()> {
+    let handler = *service.wasi_http_handler().func_handle().func();
+    let mut running = FuturesUnordered::new();
+    std::future::poll_fn(|cx| {
+        loop {
+            while accessor.poll_ready_for_concurrent_call(handler, cx).is_ready()
+                && let Some(job) = inbox.take(cx.waker())
+            {
+                running.push(answer(accessor, service, inbox, job));
+            }
+            match running.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(()))) => continue,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => {}
+            }
+            if accessor.poll_no_interesting_tasks(cx).is_pending() {
+                return Poll::Pending;
+            }
+            inbox.saw_memory(accessor.with(|mut store| store.get().limiter.memory_bytes()));
+            if inbox.is_spent() {
+                return Poll::Ready(Ok(()));
+            }
+            inbox.set_idle();
+            return Poll::Pending;
+        }
+    })
+    .await
+}
+
+/// One request: an error here is the end of the instance, anything else goes to who asked.
+async fn answer(accessor: &Accessor<GuestState>, service: &Service, inbox: &Arc<Inbox>, job: Job) -> wasmtime::Result<()> {
+    let Job { request, invocation, reply } = job;
+    let flight = Flight::begin(inbox, &invocation);
+    let (request, sent) = accessor.with(|mut store| {
+        let (request, sent) = Request::from_http(store.get().http().hooks, request.map(RequestBody::into_wasi));
+        // Boxed, because its type is tied to the store's borrow although it holds nothing of it.
+        let sent: Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>> = Box::pin(sent);
+        (request, sent)
+    });
+    let answer = match service.handle(accessor, request).await? {
+        Ok(response) => {
+            let response = accessor.with(|mut store| response.into_http(&mut store, sent))?;
+            invocation.saw_memory(accessor.with(|mut store| store.get().limiter.memory_bytes()));
+            Ok((response, flight))
+        }
+        Err(code) => {
+            let failure = Failure::new(Kind::NoResponse, "the function answered with an error instead of a response").because(format!("{code:?}"));
+            invocation.fail(&failure);
+            Err(failure)
+        }
+    };
+    // Nobody waits any more if the client has gone or the deadline has passed.
+    let _ = reply.send(answer);
+    Ok(())
+}

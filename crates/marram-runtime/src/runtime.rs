@@ -1,0 +1,231 @@
+//! The runtime of a node: makes functions out of apps.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use marram_core::manifest::{self, InstancePolicy, Manifest};
+use marram_core::port::{Clock, Entropy, Invoke, Observe};
+use marram_core::{Digest, Failure, FunctionId, Kind as FailureKind, Name};
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+use wasmtime::component::Linker;
+
+use crate::artifact::Artifacts;
+use crate::capability;
+use crate::config::RuntimeConfig;
+use crate::deployed::{Deployed, Peers};
+use crate::engine::{self, Allocation};
+use crate::function::{Code, Environment, Function};
+use crate::kind::{self, FileKind, Kind};
+use crate::load;
+use crate::outbound::{Grant, Outbound, OutboundConfig};
+use crate::program::Program;
+use crate::shared::Shared;
+use crate::ticker::Ticker;
+
+/// Runs functions. One per node.
+pub struct Runtime {
+    shared: Arc<Shared>,
+    allocation: Allocation,
+    outbound: Arc<Outbound>,
+    observe: Arc<dyn Observe>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    reaper: tokio::task::AbortHandle,
+}
+
+/// A revision of an app to be made ready.
+#[derive(Clone, Debug)]
+pub struct AppSpec {
+    /// The parsed manifest.
+    pub manifest: Arc<Manifest>,
+    /// Digest of manifest and components.
+    pub revision: Digest,
+    /// The file of each function.
+    pub components: BTreeMap<Name, ComponentFile>,
+    /// Secrets of the app, by name; each function gets those that it names.
+    pub secrets: BTreeMap<String, String>,
+}
+
+/// A function's file: a blob of the store.
+#[derive(Clone, Debug)]
+pub struct ComponentFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    pub digest: Digest,
+}
+
+/// Whether the code is looked at before a function is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// Compile and link everything: a deployment.
+    Now,
+    /// It was accepted before: read nothing until the first request.
+    Later,
+}
+
+/// The functions of a revision, ready for requests.
+pub struct App {
+    /// By name.
+    pub functions: BTreeMap<Name, Arc<Function>>,
+    /// What its developer should know.
+    pub warnings: Vec<String>,
+}
+
+impl Runtime {
+    /// Starts the engine. Has to be called inside a tokio runtime.
+    pub fn new(
+        config: RuntimeConfig,
+        observe: Arc<dyn Observe>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let (engine, allocation) = engine::build(config.instances_max)?;
+        let mut linker = Linker::new(&engine);
+        capability::link(&mut linker).map_err(crate::plain)?;
+        let mut engine_linker = linker.clone();
+        capability::link_engine(&mut engine_linker).map_err(crate::plain)?;
+        let shared = Arc::new(Shared {
+            artifacts: Artifacts::open(&engine, &config.cache_dir, config.cache_key)?,
+            ticker: Ticker::start(engine.clone()).context("the tick thread cannot start")?,
+            engine,
+            linker,
+            engine_linker,
+            tasks: TaskTracker::new(),
+            reaper: Notify::new(),
+            started: Instant::now(),
+            functions: Mutex::default(),
+        });
+        let outbound = OutboundConfig { extra_roots: config.extra_roots.into_iter().map(Into::into).collect(), ..OutboundConfig::default() };
+        let outbound = Arc::new(Outbound::new(outbound)?);
+        let reaper = tokio::spawn(Arc::clone(&shared).reap(config.code_idle)).abort_handle();
+        Ok(Arc::new(Self { shared, allocation, outbound, observe, clock, entropy, reaper }))
+    }
+
+    /// Makes the functions of a revision ready, checking all of it first if asked.
+    pub async fn prepare(self: &Arc<Self>, spec: AppSpec, verify: Verify) -> Result<App, Failure> {
+        let peers = Arc::new(Peers::default());
+        let mut functions = BTreeMap::new();
+        for function in &spec.manifest.functions {
+            let made = self.function(&spec, function, &peers, verify).await;
+            let made = made.map_err(|failure| of_function(&function.name, &failure))?;
+            functions.insert(function.name.clone(), made);
+        }
+        let weak = functions.iter().map(|(name, function)| {
+            let function: Weak<dyn Invoke> = Arc::downgrade(&(Arc::clone(function) as Arc<dyn Invoke>));
+            (name.clone(), function)
+        });
+        peers.set(weak.collect());
+        self.shared.add(functions.values().cloned());
+        for function in functions.values() {
+            // Ready means that the warm instances are there; at boot they come in the background.
+            if verify == Verify::Now {
+                function.keep_warm().await.map_err(|failure| of_function(&function.id().function, &failure))?;
+            }
+        }
+        self.shared.reaper.notify_one();
+        Ok(App { functions, warnings: Vec::new() })
+    }
+
+    async fn function(
+        self: &Arc<Self>,
+        spec: &AppSpec,
+        function: &manifest::Function,
+        peers: &Arc<Peers>,
+        verify: Verify,
+    ) -> Result<Arc<Function>, Failure> {
+        let file = spec.components.get(&function.name).ok_or_else(|| {
+            Failure::new(FailureKind::Invalid, format!("its component {:?} was not sent with the app", function.component))
+        })?;
+        let code = Code { path: file.path.clone(), digest: file.digest };
+        let file_kind = FileKind::of_name(&function.component);
+        let kind = match file_kind {
+            FileKind::JavaScript => Kind::JavaScript,
+            FileKind::Python => Kind::Python,
+            FileKind::Component => self.component_kind(&code).await?,
+        };
+        let policy = InstancePolicy::of(function.instances.as_ref(), kind.default_policy());
+        if policy.concurrent > 1 && matches!(kind, Kind::Component02 | Kind::Python) {
+            let message = format!("`instances.concurrent` is {}, but an instance of {} serves one request at a time: write `concurrent = 1`, or leave it out", policy.concurrent, kind.label());
+            return Err(Failure::new(FailureKind::Invalid, message));
+        }
+        let mut config = function.config.clone();
+        for secret in &function.secrets {
+            let value = spec.secrets.get(secret).ok_or_else(|| {
+                let app = &spec.manifest.app.name;
+                Failure::new(FailureKind::Invalid, format!("its secret `{secret}` is not set: `marram secret set {app} {secret}`"))
+            })?;
+            config.insert(secret.clone(), value.clone());
+        }
+        let source = match file_kind {
+            FileKind::Component => None,
+            FileKind::JavaScript | FileKind::Python => Some((function.component.clone(), read_source(&code).await?)),
+        };
+        let deployed = Arc::new(Deployed {
+            id: Arc::new(FunctionId { app: spec.manifest.app.name.clone(), function: function.name.clone(), revision: spec.revision }),
+            limits: function.limits.resolve(),
+            policy,
+            config,
+            source,
+            grant: Grant::new(&function.allow),
+            outbound: Arc::clone(&self.outbound),
+            peers: Arc::clone(peers),
+            observe: Arc::clone(&self.observe),
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy),
+        });
+        let environment = Arc::new(Environment { deployed, shared: Arc::clone(&self.shared) });
+        let program: Option<Program> = match verify {
+            Verify::Now => Some(load::program(&environment, kind, &code).await?),
+            Verify::Later => None,
+        };
+        Ok(Function::new(environment, kind, code, program))
+    }
+
+    async fn component_kind(self: &Arc<Self>, code: &Code) -> Result<Kind, Failure> {
+        let (runtime, code) = (Arc::clone(self), code.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            let component = load::component(&runtime.shared, &code)?;
+            kind::of_component(&runtime.shared.engine, &component)
+        });
+        found.await.map_err(|error| Failure::new(FailureKind::Internal, "looking at the component failed").because(error))?
+    }
+
+    /// Whether instances come from a pool.
+    #[must_use]
+    pub fn allocation(&self) -> Allocation {
+        self.allocation
+    }
+
+    /// Waits until every run has ended, at most this long.
+    pub async fn drain(&self, at_most: Duration) {
+        self.shared.tasks.close();
+        let _ = tokio::time::timeout(at_most, self.shared.tasks.wait()).await;
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.reaper.abort();
+    }
+}
+
+/// Names the function whose failure it is.
+fn of_function(name: &Name, failure: &Failure) -> Failure {
+    let named = Failure::new(failure.kind(), format!("function \"{name}\": {}", failure.message()));
+    match failure.detail() {
+        Some(detail) => named.because(detail),
+        None => named,
+    }
+}
+
+async fn read_source(code: &Code) -> Result<Arc<str>, Failure> {
+    let bytes = tokio::fs::read(&code.path).await.map_err(|error| {
+        Failure::new(FailureKind::Internal, "the stored source cannot be read").because(error)
+    })?;
+    String::from_utf8(bytes).map(Arc::from).map_err(|_| Failure::new(FailureKind::Invalid, "the source is not UTF-8 text"))
+}

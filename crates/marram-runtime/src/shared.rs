@@ -1,0 +1,64 @@
+//! What all functions of a node share.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+
+use crate::artifact::Artifacts;
+use crate::function::Function;
+use crate::state::GuestState;
+use crate::ticker::Ticker;
+
+/// One per runtime.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) linker: Linker<GuestState>,
+    /// With what only an engine that comes with Marram may import.
+    pub(crate) engine_linker: Linker<GuestState>,
+    pub(crate) artifacts: Artifacts,
+    pub(crate) ticker: Ticker,
+    /// Runs that went on after their answer's head. Drained at the end.
+    pub(crate) tasks: TaskTracker,
+    /// Wakes the reaper when something is mapped.
+    pub(crate) reaper: Notify,
+    pub(crate) started: Instant,
+    pub(crate) functions: Mutex<Vec<Weak<Function>>>,
+}
+
+impl Shared {
+    pub(crate) fn elapsed_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn add(&self, functions: impl Iterator<Item = Arc<Function>>) {
+        let mut known = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|function| function.strong_count() > 0);
+        known.extend(functions.map(|function| Arc::downgrade(&function)));
+    }
+
+    /// Drops idle instances and idle code, and keeps warm what is to be warm. Sleeps while nothing is mapped.
+    pub(crate) async fn reap(self: Arc<Self>, code_idle: Duration) {
+        loop {
+            let now = Instant::now();
+            let functions: Vec<_> = {
+                let known = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+                known.iter().filter_map(Weak::upgrade).collect()
+            };
+            let next = functions.iter().filter_map(|function| function.reap(now, code_idle)).min();
+            for function in &functions {
+                if let Err(failure) = function.keep_warm().await {
+                    tracing::warn!(%failure, "an instance could not be made ready");
+                }
+            }
+            drop(functions);
+            match next {
+                Some(next) => tokio::time::sleep_until(next.max(now + Duration::from_millis(10)).into()).await,
+                None => self.reaper.notified().await,
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What an instance of a component owns on the host's side: the data of its store.
+
+use std::sync::Arc;
+
+use marram_core::limits::HANDLES_MAX;
+use marram_core::record::Source;
+use wasmtime::component::ResourceTable;
+use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::console::{Console, Pipe};
+use crate::cpu::SharedPollClock;
+use crate::deployed::Deployed;
+use crate::hooks::Hooks;
+use crate::limiter::Limiter;
+use crate::trap::LimitError;
+
+/// Bytes of a header section as the guest's toolchain sees it, in memory. The gateway bounds it on the wire.
+const FIELDS_BYTES_MAX: usize = 256 << 10;
+
+/// The data of a component's store.
+pub(crate) struct GuestState {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    hooks: Hooks,
+    pub(crate) limiter: Limiter,
+    pub(crate) clock: SharedPollClock,
+    pub(crate) console: Arc<Console>,
+    pub(crate) deployed: Arc<Deployed>,
+}
+
+impl GuestState {
+    /// A store for a new instance, with every limit armed.
+    pub(crate) fn store(engine: &wasmtime::Engine, deployed: &Arc<Deployed>, clock: &SharedPollClock) -> Store<Self> {
+        let console = Console::new(Arc::clone(deployed));
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(Pipe::new(&console, Source::Stdout)).stderr(Pipe::new(&console, Source::Stderr));
+        for (key, value) in &deployed.config {
+            wasi.env(key, value);
+        }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_BYTES_MAX);
+        let state = Self {
+            wasi: wasi.build(),
+            http,
+            table,
+            hooks: Hooks::new(Arc::clone(&console), Arc::clone(deployed)),
+            limiter: Limiter::new(&deployed.limits),
+            clock: Arc::clone(clock),
+            console,
+            deployed: Arc::clone(deployed),
+        };
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| {
+            if store.data().clock.is_over() { Err(LimitError::Cpu.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+        });
+        store
+    }
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for GuestState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
+    }
+}
