@@ -51,9 +51,18 @@ fn run(telemetry: &Telemetry, tip: &watch::Sender<u64>) {
     let mut last_flush = clock.instant();
     let mut last_retention: Option<std::time::Instant> = None;
     let mut dirty = false;
-    while !telemetry.signal.is_stopped() {
+    loop {
+        let now = clock.instant();
+        if last_retention.is_none_or(|last| now.saturating_duration_since(last) >= RETENTION_INTERVAL) {
+            telemetry.enforce_retention();
+            last_retention = Some(now);
+        }
+        telemetry.complain();
+        if telemetry.signal.is_stopped() {
+            break;
+        }
         if !telemetry.signal.is_raised() {
-            let until_flush = FLUSH_INTERVAL.saturating_sub(clock.instant().saturating_duration_since(last_flush));
+            let until_flush = FLUSH_INTERVAL.saturating_sub(now.saturating_duration_since(last_flush));
             // A millisecond at least: a clock that stands still must not make this spin.
             telemetry.signal.wait(if dirty { until_flush.max(Duration::from_millis(1)) } else { RETENTION_INTERVAL });
         }
@@ -70,11 +79,6 @@ fn run(telemetry: &Telemetry, tip: &watch::Sender<u64>) {
             dirty = telemetry.flush_or_complain().is_err();
             last_flush = now;
         }
-        if last_retention.is_none_or(|last| now.saturating_duration_since(last) >= RETENTION_INTERVAL) {
-            telemetry.enforce_retention();
-            last_retention = Some(now);
-        }
-        telemetry.complain();
     }
     tip.send_replace(telemetry.gather());
     // Logged by the call itself; there is no later.

@@ -59,7 +59,7 @@ impl Follow {
     /// Takes the next batch out of the ring. There is something up to `tip`, in the ring or lost.
     fn look(&mut self, tip: u64) {
         let lines = self.logs.since(self.next, FOLLOW_BATCH_MAX);
-        for line in lines.iter().filter(|line| line.number < tip) {
+        for line in &lines {
             self.missed(line.number - self.next);
             self.next = line.number + 1;
             let entry = LogEntry::from(&line.line);

@@ -126,7 +126,7 @@ impl TelemetryConfig {
 
 /// What is seen of one node.
 ///
-/// Locks are taken in this order: `gathering`, `disk`, `books`; the meter's and the log's are inside and hold nothing else.
+/// Locks are taken in this order: `disk`, `gathering`, `books`. Those of the meter and of the log hold nothing else.
 pub struct Telemetry {
     clock: Arc<dyn Clock>,
     version: String,
@@ -262,13 +262,19 @@ impl Telemetry {
 
     /// Writes what was gathered. What cannot be written is kept for the next time.
     fn write(&self) -> Result<(), TelemetryError> {
-        let lines = std::mem::take(&mut *lock(&self.gathering));
+        // The disk first: whoever waits for it finds everything that was taken before written.
         let mut disk = lock(&self.disk);
-        let logs =
-            if lines.unwritten.is_empty() { Ok(()) } else { disk.write_logs(&lines.unwritten, self.clock.unix_ns()) };
-        if logs.is_err() {
-            self.put_back(lines);
-        }
+        let lines = std::mem::take(&mut *lock(&self.gathering));
+        let now = self.clock.unix_ns();
+        let logs = if lines.unwritten.is_empty() { Ok(false) } else { disk.write_logs(&lines.unwritten, now) };
+        let logs = match logs {
+            Ok(true) => disk.drop_old_logs(now),
+            Ok(false) => Ok(()),
+            Err(error) => {
+                self.put_back(lines);
+                Err(error)
+            }
+        };
         let pending = self.books().take_pending();
         let usage = if pending.is_empty() { Ok(()) } else { disk.write_usage(pending.iter()) };
         if usage.is_err() {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use marram_core::limits::LOG_LINE_BYTES_MAX;
 use marram_core::record::LogLine;
 
 use crate::entry::{LogEntry, LogQuery};
@@ -54,7 +55,9 @@ impl Logs {
     }
 
     /// Queues a line, or drops and counts it. The lock is held for the time of a push.
-    pub(crate) fn push(&self, line: LogLine) {
+    pub(crate) fn push(&self, mut line: LogLine) {
+        cut(&mut line.text);
+        cut(&mut line.context);
         let bytes = bytes(&line);
         let mut queue = lock(&self.queue);
         let number = queue.next;
@@ -112,6 +115,13 @@ impl Logs {
         let ring = lock(&self.ring);
         let start = ring.lines.partition_point(|line| line.number < from);
         ring.lines.range(start..).take(limit).cloned().collect()
+    }
+}
+
+/// Whoever makes lines keeps them short and marks where they were cut; here it is only made sure of.
+fn cut(text: &mut String) {
+    if text.len() > LOG_LINE_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(LOG_LINE_BYTES_MAX));
     }
 }
 

@@ -142,3 +142,6 @@ impl Hasher for AddressHasher {
         self.0 = (self.0 ^ address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ fn read(text: &[u8]) -> Option<u64> {
     }
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    let valid = (1970..2554).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    let valid = (1970..=2554).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
     if !valid || hour > 23 || minute > 59 || second > 59 || civil(days(year, month, day)) != (year, month, day) {
         return None;
     }
@@ -125,6 +125,8 @@ mod tests {
         ] {
             assert_eq!(Timestamp(seconds * SECOND_NS).to_string(), text);
         }
+        // The last moment that fits.
+        assert_eq!(Timestamp(u64::MAX).to_string().parse(), Ok(Timestamp(u64::MAX)));
         assert_eq!("2023-11-14T22:13:20Z".parse(), Ok(Timestamp(1_700_000_000 * SECOND_NS)));
         assert_eq!("2023-11-14T22:13:20.5Z".parse(), Ok(Timestamp(1_700_000_000_500_000_000)));
     }

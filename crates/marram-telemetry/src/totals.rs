@@ -26,23 +26,24 @@ impl Totals {
     pub(crate) fn add(&mut self, record: &MeterRecord) {
         self.outcomes[outcome_index(record.outcome)] += 1;
         self.starts[start_index(record.start)] += 1;
-        self.wall_ns += record.wall_ns;
-        self.cpu_ns += record.cpu_ns;
-        self.queued_ns += record.queued_ns;
-        self.memory_byte_ns += u128::from(record.memory_peak_bytes) * u128::from(record.wall_ns);
-        self.bytes_in += record.bytes_in;
-        self.bytes_out += record.bytes_out;
+        self.wall_ns = self.wall_ns.saturating_add(record.wall_ns);
+        self.cpu_ns = self.cpu_ns.saturating_add(record.cpu_ns);
+        self.queued_ns = self.queued_ns.saturating_add(record.queued_ns);
+        let memory = u128::from(record.memory_peak_bytes) * u128::from(record.wall_ns);
+        self.memory_byte_ns = self.memory_byte_ns.saturating_add(memory);
+        self.bytes_in = self.bytes_in.saturating_add(record.bytes_in);
+        self.bytes_out = self.bytes_out.saturating_add(record.bytes_out);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
         merge_counts(&mut self.outcomes, &other.outcomes);
         merge_counts(&mut self.starts, &other.starts);
-        self.wall_ns += other.wall_ns;
-        self.cpu_ns += other.cpu_ns;
-        self.queued_ns += other.queued_ns;
-        self.memory_byte_ns += other.memory_byte_ns;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
+        self.wall_ns = self.wall_ns.saturating_add(other.wall_ns);
+        self.cpu_ns = self.cpu_ns.saturating_add(other.cpu_ns);
+        self.queued_ns = self.queued_ns.saturating_add(other.queued_ns);
+        self.memory_byte_ns = self.memory_byte_ns.saturating_add(other.memory_byte_ns);
+        self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
+        self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
     }
 
     pub(crate) fn invocations(&self) -> u64 {

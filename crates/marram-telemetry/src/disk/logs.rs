@@ -65,16 +65,18 @@ impl Disk {
         Ok(self.connection.query_row(sql, [], |row| row.get(0)).optional()?.unwrap_or(1))
     }
 
-    /// Writes lines, in their order.
-    pub(crate) fn write_logs(&mut self, lines: &[Arc<Numbered>], now_unix_ns: u64) -> Result<(), TelemetryError> {
+    /// Writes lines, in their order, and says whether a bucket has become full: time to make room.
+    pub(crate) fn write_logs(&mut self, lines: &[Arc<Numbered>], now_unix_ns: u64) -> Result<bool, TelemetryError> {
         let bucket_bytes = self.log_bytes_max / LOG_BUCKETS;
         self.transaction(|db| {
+            let mut is_new = false;
             for lines in blocks(lines) {
                 let block = Block::of(lines)?;
                 let bucket = open_bucket(db, block.first_number, bucket_bytes, now_unix_ns)?;
-                block.write(db, bucket)?;
+                is_new |= bucket == block.first_number;
+                block.write(db, bucket, now_unix_ns)?;
             }
-            Ok(())
+            Ok(is_new)
         })
     }
 
@@ -82,16 +84,15 @@ impl Disk {
     pub(crate) fn drop_old_logs(&mut self, now_unix_ns: u64) -> Result<(), TelemetryError> {
         let (bytes_max, oldest_ns) = (self.log_bytes_max, now_unix_ns.saturating_sub(self.log_age_ns));
         let dropped = self.transaction(|db| {
-            // A bucket's youngest line is as old as the opening of the next.
-            let sql = "SELECT id, bytes, lead(opened_unix_ns) OVER (ORDER BY id) FROM log_bucket ORDER BY id DESC";
+            let sql = "SELECT id, bytes, written_unix_ns FROM log_bucket ORDER BY id DESC";
             let mut query = db.prepare_cached(sql)?;
             let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-            let buckets: Vec<(u64, u64, Option<u64>)> = rows.collect::<Result<_, _>>()?;
+            let buckets: Vec<(u64, u64, u64)> = rows.collect::<Result<_, _>>()?;
             let mut kept = 0;
             let mut dropped = false;
-            for (id, bytes, closed_ns) in buckets {
+            for (id, bytes, written_ns) in buckets {
                 kept += bytes;
-                if kept <= bytes_max && closed_ns.is_none_or(|closed| closed >= oldest_ns) {
+                if kept <= bytes_max && written_ns >= oldest_ns {
                     continue;
                 }
                 db.prepare_cached("DELETE FROM log_block WHERE bucket = ?")?.execute([id])?;
@@ -101,7 +102,10 @@ impl Disk {
             Ok(dropped)
         })?;
         if dropped {
-            self.connection.execute_batch("PRAGMA incremental_vacuum")?;
+            // Each step frees one page.
+            let mut vacuum = self.connection.prepare_cached("PRAGMA incremental_vacuum")?;
+            let mut steps = vacuum.query([])?;
+            while steps.next()?.is_some() {}
         }
         Ok(())
     }
@@ -125,11 +129,18 @@ pub(crate) fn search(
     let sql = "SELECT text_bytes, lines FROM log_block
         WHERE first_number < ?1 AND last_unix_ns >= ?2 AND instr(functions, ?3) > 0 ORDER BY first_number DESC";
     let mut blocks = db.prepare(sql)?;
-    let mut rows =
-        blocks.query(params![i64::try_from(before).unwrap_or(i64::MAX), query.since_unix_ns.unwrap_or(0), wanted])?;
+    let in_range = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let mut rows = blocks.query(params![in_range(before), in_range(query.since_unix_ns.unwrap_or(0)), wanted])?;
     let mut found = VecDeque::new();
     while let Some(row) = rows.next()? {
-        for line in read_block(row.get(0)?, row.get_ref(1)?.as_blob().unwrap_or_default())?.into_iter().rev() {
+        let lines = match read_block(row.get(0)?, row.get_ref(1)?.as_blob().unwrap_or_default()) {
+            Ok(lines) => lines,
+            Err(error) => {
+                tracing::warn!(%error, "a block of log lines is left out");
+                continue;
+            }
+        };
+        for line in lines.into_iter().rev() {
             let number = line.n;
             let entry = line.entry();
             if number < before && query.takes(&entry) {
@@ -194,8 +205,10 @@ impl Block {
                 .map_err(|error| TelemetryError::Damaged(error.to_string()))?;
             text.push(b'\n');
             functions.insert((&line.id.app, &line.id.function));
-            first_unix_ns = first_unix_ns.min(line.time_unix_ns);
-            last_unix_ns = last_unix_ns.max(line.time_unix_ns);
+            // SQLite's integers end in the year 2262; a time past it must not keep the others from being written.
+            let time_unix_ns = line.time_unix_ns.min(i64::MAX as u64);
+            first_unix_ns = first_unix_ns.min(time_unix_ns);
+            last_unix_ns = last_unix_ns.max(time_unix_ns);
         }
         let functions =
             functions.iter().fold("\n".to_owned(), |all, (app, function)| all + &format!("{app}/{function}\n"));
@@ -213,8 +226,9 @@ impl Block {
         })
     }
 
-    fn write(&self, db: &Connection, bucket: u64) -> Result<(), TelemetryError> {
-        let sql = "INSERT INTO log_block (first_number, last_number, bucket, first_unix_ns, last_unix_ns, functions, text_bytes, lines)
+    fn write(&self, db: &Connection, bucket: u64, now_unix_ns: u64) -> Result<(), TelemetryError> {
+        // A commit that failed late may have happened after all: then its lines come again, at least as many.
+        let sql = "INSERT OR REPLACE INTO log_block (first_number, last_number, bucket, first_unix_ns, last_unix_ns, functions, text_bytes, lines)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
         db.prepare_cached(sql)?.execute(params![
             self.first_number,
@@ -228,7 +242,8 @@ impl Block {
         ])?;
         // About what the row takes besides.
         let bytes = self.lines.len() + self.functions.len() + 64;
-        db.prepare_cached("UPDATE log_bucket SET bytes = bytes + ? WHERE id = ?")?.execute(params![bytes, bucket])?;
+        let sql = "UPDATE log_bucket SET bytes = bytes + ?, written_unix_ns = ? WHERE id = ?";
+        db.prepare_cached(sql)?.execute(params![bytes, now_unix_ns, bucket])?;
         Ok(())
     }
 }
@@ -243,7 +258,7 @@ fn open_bucket(db: &Connection, first_number: u64, bytes_max: u64, now_unix_ns: 
         // A clock that was set back makes a bucket look young, which is harmless.
         Some((id, opened, bytes)) if bytes < bytes_max && now_unix_ns.saturating_sub(opened) < age_max => Ok(id),
         _ => {
-            let sql = "INSERT INTO log_bucket (id, opened_unix_ns, bytes) VALUES (?, ?, 0)";
+            let sql = "INSERT INTO log_bucket (id, opened_unix_ns, written_unix_ns, bytes) VALUES (?1, ?2, ?2, 0)";
             db.prepare_cached(sql)?.execute(params![first_number, now_unix_ns])?;
             Ok(first_number)
         }

@@ -30,9 +30,10 @@ const MIGRATIONS: &[&str] = &["
         lines         BLOB NOT NULL
     ) STRICT;
     CREATE TABLE log_bucket (
-        id             INTEGER PRIMARY KEY,
-        opened_unix_ns INTEGER NOT NULL,
-        bytes          INTEGER NOT NULL
+        id              INTEGER PRIMARY KEY,
+        opened_unix_ns  INTEGER NOT NULL,
+        written_unix_ns INTEGER NOT NULL,
+        bytes           INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX log_block_by_bucket ON log_block (bucket);
 

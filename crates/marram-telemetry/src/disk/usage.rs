@@ -68,7 +68,7 @@ impl Disk {
         let minutes_before = now_s.saturating_sub(USAGE_MINUTES_AGE.as_secs()) / HOUR_S * HOUR_S;
         let hours_before = now_s.saturating_sub(USAGE_HOURS_AGE.as_secs()) / HOUR_S * HOUR_S;
         self.transaction(|db| {
-            for sql in [FOLD_USAGE, FOLD_OUTCOMES] {
+            for sql in [fold_usage().as_str(), FOLD_OUTCOMES] {
                 db.prepare_cached(sql)?.execute([minutes_before])?;
             }
             for table in ["usage", "usage_outcome"] {
@@ -81,15 +81,34 @@ impl Disk {
     }
 }
 
-const FOLD_USAGE: &str = "
-    INSERT INTO usage (start_s, span_s, app, function, cold, fresh, reused, wall_ns, cpu_ns, queued_ns, memory_byte_s, memory_rest, bytes_in, bytes_out)
-    SELECT start_s - start_s % 3600, 3600, app, function, sum(cold), sum(fresh), sum(reused), sum(wall_ns), sum(cpu_ns), sum(queued_ns),
-        sum(memory_byte_s), sum(memory_rest), sum(bytes_in), sum(bytes_out)
-    FROM usage WHERE span_s = 60 AND start_s < ?1 GROUP BY 1, 3, 4
-    ON CONFLICT DO UPDATE SET cold = cold + excluded.cold, fresh = fresh + excluded.fresh, reused = reused + excluded.reused,
-        wall_ns = wall_ns + excluded.wall_ns, cpu_ns = cpu_ns + excluded.cpu_ns, queued_ns = queued_ns + excluded.queued_ns,
-        memory_byte_s = memory_byte_s + excluded.memory_byte_s, memory_rest = memory_rest + excluded.memory_rest,
-        bytes_in = bytes_in + excluded.bytes_in, bytes_out = bytes_out + excluded.bytes_out";
+/// Columns of `usage` that are summed.
+const SUMS: [&str; 10] = [
+    "cold",
+    "fresh",
+    "reused",
+    "wall_ns",
+    "cpu_ns",
+    "queued_ns",
+    "memory_byte_s",
+    "memory_rest",
+    "bytes_in",
+    "bytes_out",
+];
+
+/// An insert into `usage` from `source` that adds to the row if there is one.
+fn insert_or_add(source: &str) -> String {
+    let columns = SUMS.join(", ");
+    let add = SUMS.map(|sum| format!("{sum} = {sum} + excluded.{sum}")).join(", ");
+    format!("INSERT INTO usage (start_s, span_s, app, function, {columns}) {source} ON CONFLICT DO UPDATE SET {add}")
+}
+
+fn fold_usage() -> String {
+    let sums = SUMS.map(|sum| format!("sum({sum})")).join(", ");
+    insert_or_add(&format!(
+        "SELECT start_s - start_s % 3600, 3600, app, function, {sums}
+        FROM usage WHERE span_s = 60 AND start_s < ?1 GROUP BY 1, 3, 4"
+    ))
+}
 
 const FOLD_OUTCOMES: &str = "
     INSERT INTO usage_outcome (start_s, span_s, app, function, outcome, invocations)
@@ -98,34 +117,35 @@ const FOLD_OUTCOMES: &str = "
     ON CONFLICT DO UPDATE SET invocations = invocations + excluded.invocations";
 
 fn add(db: &Connection, start_s: u64, key: &Key, totals: &Totals) -> Result<(), TelemetryError> {
-    let sql = "INSERT INTO usage (start_s, span_s, app, function, cold, fresh, reused, wall_ns, cpu_ns, queued_ns, memory_byte_s, memory_rest, bytes_in, bytes_out)
-        VALUES (?, 60, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT DO UPDATE SET cold = cold + excluded.cold, fresh = fresh + excluded.fresh, reused = reused + excluded.reused,
-            wall_ns = wall_ns + excluded.wall_ns, cpu_ns = cpu_ns + excluded.cpu_ns, queued_ns = queued_ns + excluded.queued_ns,
-            memory_byte_s = memory_byte_s + excluded.memory_byte_s, memory_rest = memory_rest + excluded.memory_rest,
-            bytes_in = bytes_in + excluded.bytes_in, bytes_out = bytes_out + excluded.bytes_out";
-    let memory_byte_s = u64::try_from(totals.memory_byte_ns / BYTE_NS_PER_BYTE_S).unwrap_or(i64::MAX as u64);
-    let memory_rest = u64::try_from(totals.memory_byte_ns % BYTE_NS_PER_BYTE_S).unwrap_or(0);
-    db.prepare_cached(sql)?.execute(params![
+    let sql = insert_or_add("VALUES (?, 60, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    let (app, function) = (key.app(), key.function());
+    db.prepare_cached(&sql)?.execute(params![
         start_s,
-        key.app(),
-        key.function(),
+        app,
+        function,
         totals.starts[0],
         totals.starts[1],
         totals.starts[2],
-        totals.wall_ns,
-        totals.cpu_ns,
-        totals.queued_ns,
-        memory_byte_s,
-        memory_rest,
-        totals.bytes_in,
-        totals.bytes_out
+        column(totals.wall_ns.into()),
+        column(totals.cpu_ns.into()),
+        column(totals.queued_ns.into()),
+        column(totals.memory_byte_ns / BYTE_NS_PER_BYTE_S),
+        column(totals.memory_byte_ns % BYTE_NS_PER_BYTE_S),
+        column(totals.bytes_in.into()),
+        column(totals.bytes_out.into())
     ])?;
-    let sql =
-        "INSERT INTO usage_outcome (start_s, span_s, app, function, outcome, invocations) VALUES (?, 60, ?, ?, ?, ?)
-        ON CONFLICT DO UPDATE SET invocations = invocations + excluded.invocations";
+    let sql = "INSERT INTO usage_outcome (start_s, span_s, app, function, outcome, invocations)
+        VALUES (?, 60, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET invocations = invocations + excluded.invocations";
+    let mut insert = db.prepare_cached(sql)?;
     for (outcome, invocations) in outcome_labels().zip(totals.outcomes).filter(|(_, invocations)| *invocations > 0) {
-        db.prepare_cached(sql)?.execute(params![start_s, key.app(), key.function(), outcome, invocations])?;
+        insert.execute(params![start_s, app, function, outcome, invocations])?;
     }
     Ok(())
+}
+
+/// What a column takes in one flush: 2^53, a hundred days of time and nine petabytes. A sum past it was made of nonsense,
+/// and must not keep everything else from being written.
+fn column(sum: u128) -> i64 {
+    const SUM_MAX: u64 = 1 << 53;
+    u64::try_from(sum).unwrap_or(SUM_MAX).min(SUM_MAX).cast_signed()
 }
