@@ -52,5 +52,9 @@ pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a loss or a failing disk is logged.
 pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long a write waits for another process that reads or copies the database. What is not written stays, and is tried
+/// again a second later; readers in this process wait behind it, so it is short.
+pub const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// Page cache of the telemetry database.
 pub const PAGE_CACHE_KIB: u32 = 512;

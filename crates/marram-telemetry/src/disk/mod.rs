@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::TelemetryError;
-use crate::limits::PAGE_CACHE_KIB;
+use crate::limits::{BUSY_TIMEOUT, PAGE_CACHE_KIB};
 
 pub(crate) use logs::search;
 
@@ -103,7 +103,7 @@ impl Disk {
     pub(crate) fn reader(path: &Path) -> Result<Connection, TelemetryError> {
         let connection =
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         Ok(connection)
     }
 
@@ -128,7 +128,7 @@ fn open(path: &Path) -> Result<Connection, TelemetryError> {
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "cache_size", -i64::from(PAGE_CACHE_KIB))?;
     connection.pragma_update(None, "journal_size_limit", 4 << 20)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
