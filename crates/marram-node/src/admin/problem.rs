@@ -1,0 +1,79 @@
+//! From a failure to `application/problem+json` (RFC 9457).
+//!
+//! A handler returns a [`Refusal`]; what makes it an answer is outside of it, where the request's id is known. There it
+//! is also logged, once.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, header};
+use axum::response::IntoResponse;
+use marram_core::trace::RequestId;
+use marram_core::{Blame, Failure, Kind, Retry};
+
+use crate::api::Problem;
+
+/// The media type of a problem.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Why a request was not done. An answer of its own only after [`finish`].
+#[derive(Debug)]
+pub(super) struct Refusal(pub(super) Failure);
+
+impl Refusal {
+    pub(super) fn new(kind: Kind, message: impl Into<std::sync::Arc<str>>) -> Self {
+        Self(Failure::new(kind, message))
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+/// The failure rides along as an extension until [`finish`] writes it down.
+impl IntoResponse for Refusal {
+    fn into_response(self) -> axum::response::Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.0.status();
+        response.extensions_mut().insert(self.0);
+        response
+    }
+}
+
+/// Writes the failure that an answer carries, if it carries one, and gives every answer its request's id.
+pub(super) fn finish(mut response: Response<Body>, request: RequestId) -> Response<Body> {
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        if failure.kind().blame() == Blame::Host {
+            tracing::error!(%request, kind = failure.kind().label(), detail = failure.detail(), "{}", failure.message());
+        }
+        response = problem(&failure, request);
+    }
+    let id = HeaderValue::from_bytes(&request.digits()).expect("hex digits are a header's value");
+    response.headers_mut().insert("marram-request-id", id);
+    response
+}
+
+fn problem(failure: &Failure, request: RequestId) -> Response<Body> {
+    let kind = failure.kind();
+    let problem = Problem {
+        r#type: format!("urn:marram:problem:{}", kind.label()),
+        title: kind.title().to_owned(),
+        status: failure.status().as_u16(),
+        detail: failure.message().to_owned(),
+        request_id: request.to_string(),
+    };
+    let body = serde_json::to_vec(&problem).expect("a struct of texts and numbers is JSON");
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = failure.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if kind == Kind::Unauthorized {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"marram\""));
+    }
+    if let Retry::After(span) = failure.retry_after() {
+        // Whole seconds, and never 0, which asks for a tight loop (RFC 9110 §10.2.3).
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(span.as_secs_f64().ceil().max(1.0) as u64));
+    }
+    response
+}

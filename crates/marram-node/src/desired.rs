@@ -1,0 +1,175 @@
+//! What is to run: one revision of one app, checked against itself and against the other apps, before anything is
+//! compiled. Pure: nothing here reads or writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use marram_core::manifest::{App, MANIFEST_VERSION, Manifest, On};
+use marram_core::{Digest, Failure, Kind, Name};
+
+/// One revision of one app.
+#[derive(Clone, Debug)]
+pub(crate) struct Desired {
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) revision: Digest,
+    /// What each function runs.
+    pub(crate) components: BTreeMap<Name, Digest>,
+}
+
+impl Desired {
+    /// Parses the manifest and matches its functions with the components.
+    pub(crate) fn new(manifest_text: &str, components: BTreeMap<Name, Digest>) -> Result<Self, Failure> {
+        let manifest = Manifest::parse(manifest_text).map_err(|error| invalid(error.to_string()))?;
+        let missing = manifest.functions.iter().find(|function| !components.contains_key(&function.name));
+        if let Some(function) = missing {
+            return Err(invalid(format!(
+                "function \"{}\" came without its component: build {} and send it along",
+                function.name, function.component
+            )));
+        }
+        if let Some(name) = components.keys().find(|name| manifest.function(name.as_str()).is_none()) {
+            return Err(invalid(format!(
+                "a component came for \"{name}\", which the manifest does not have: add a `[[function]]` of that name, or leave it out"
+            )));
+        }
+        let revision = revision(manifest_text, &components);
+        Ok(Self { manifest: Arc::new(manifest), revision, components })
+    }
+
+    /// An app of which only the name is known, because its stored manifest does not read.
+    pub(crate) fn unreadable(name: Name, revision: Digest) -> Self {
+        let app = App { name, version: None, description: None };
+        let manifest = Manifest { manifest_version: MANIFEST_VERSION, app, functions: Vec::new() };
+        Self { manifest: Arc::new(manifest), revision, components: BTreeMap::new() }
+    }
+
+    pub(crate) fn app(&self) -> &Name {
+        &self.manifest.app.name
+    }
+
+    /// Every HTTP trigger with its function.
+    pub(crate) fn triggers(&self) -> impl Iterator<Item = (&Name, &On)> {
+        self.manifest.functions.iter().flat_map(|function| function.on.iter().map(move |on| (&function.name, on)))
+    }
+
+    /// The routes as text.
+    pub(crate) fn routes(&self) -> Vec<String> {
+        self.triggers().map(|(_, on)| route_text(on)).collect()
+    }
+
+    /// Refuses a route that `other` has already: neither would win.
+    pub(crate) fn check_routes_against(&self, other: &Self) -> Result<(), Failure> {
+        for (function, on) in self.triggers() {
+            let rival = other.triggers().find(|(_, claimed)| on.claims_the_same_as(claimed));
+            if let Some((rival, _)) = rival {
+                return Err(Failure::new(
+                    Kind::Conflict,
+                    format!(
+                        "function \"{function}\" of app \"{}\" claims {}, and so does function \"{rival}\" of app \"{}\", which is deployed here: change the path, the methods, or put a host in front of one (\"{}.example{}\")",
+                        self.app(),
+                        route_text(on),
+                        other.app(),
+                        self.app(),
+                        on.http
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a function whose secrets are not all set, with the commands that set them.
+    pub(crate) fn check_secrets<'a>(&self, set: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
+        let set: BTreeSet<_> = set.collect();
+        let app = self.app();
+        let mut lines = BTreeSet::new();
+        for function in &self.manifest.functions {
+            for secret in function.secrets.iter().filter(|secret| !set.contains(secret.as_str())) {
+                lines.insert(format!(
+                    "function \"{}\" reads the secret `{secret}`, which is not set: marram secret set {app} {secret}",
+                    function.name
+                ));
+            }
+        }
+        if lines.is_empty() { Ok(()) } else { Err(invalid(lines.into_iter().collect::<Vec<_>>().join("\n"))) }
+    }
+
+    /// The functions that read this secret.
+    pub(crate) fn readers_of(&self, secret: &str) -> Vec<Name> {
+        let reads = |function: &&marram_core::manifest::Function| function.secrets.iter().any(|name| name == secret);
+        self.manifest.functions.iter().filter(reads).map(|function| function.name.clone()).collect()
+    }
+}
+
+/// `/api/:id`, or `GET,POST /api/:id` where only these methods are taken.
+pub(crate) fn route_text(on: &On) -> String {
+    if on.methods.is_empty() {
+        return on.http.to_string();
+    }
+    let methods: Vec<_> = on.methods.iter().map(|method| method.as_str()).collect();
+    format!("{} {}", methods.join(","), on.http)
+}
+
+/// The manifest's text, then each function and its component: the same content is the same revision on every node.
+fn revision(manifest_text: &str, components: &BTreeMap<Name, Digest>) -> Digest {
+    let texts: Vec<_> = components.iter().map(|(name, digest)| (name.as_str(), digest.to_string())).collect();
+    let parts = texts.iter().flat_map(|(name, digest)| [name.as_bytes(), digest.as_bytes()]);
+    Digest::of_parts(std::iter::once(manifest_text.as_bytes()).chain(parts))
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::new(Kind::Invalid, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desired(app: &str, functions: &str, names: &[&str]) -> Result<Desired, Failure> {
+        let text = format!("manifest_version = 1\n[app]\nname = \"{app}\"\n{functions}");
+        let components = names.iter().map(|name| (Name::new(name).expect("a name"), Digest::of(name.as_bytes())));
+        Desired::new(&text, components.collect())
+    }
+
+    const PRICE: &str = "[[function]]\nname = \"price\"\ncomponent = \"price.wasm\"\nsecrets = [\"b\", \"a\"]\non = [{ http = \"/price/...\" }, { http = \"/x\", methods = [\"GET\"] }]\n";
+
+    #[test]
+    fn functions_and_components_have_to_match() {
+        assert!(desired("shop", PRICE, &["price"]).is_ok());
+        let error = desired("shop", PRICE, &[]).expect_err("missing").to_string();
+        assert!(error.contains("\"price\"") && error.contains("price.wasm"), "{error}");
+        let error = desired("shop", PRICE, &["price", "prize"]).expect_err("too many").to_string();
+        assert!(error.contains("\"prize\""), "{error}");
+    }
+
+    #[test]
+    fn a_revision_is_its_content() {
+        let revision = |app, functions, names| desired(app, functions, names).expect("valid").revision;
+        assert_eq!(revision("shop", PRICE, &["price"]), revision("shop", PRICE, &["price"]));
+        assert_ne!(revision("shop", PRICE, &["price"]), revision("shop2", PRICE, &["price"]));
+    }
+
+    #[test]
+    fn a_conflict_names_both() {
+        let shop = desired("shop", PRICE, &["price"]).expect("valid");
+        let other = PRICE.replace("name = \"price\"", "name = \"cost\"");
+        let other = desired("bar", &other, &["cost"]).expect("valid");
+        let failure = other.check_routes_against(&shop).expect_err("both claim /price/...");
+        assert_eq!(failure.kind(), Kind::Conflict);
+        for part in ["\"cost\"", "\"bar\"", "\"price\"", "\"shop\"", "/price/..."] {
+            assert!(failure.message().contains(part), "{part} is not in {failure}");
+        }
+        let post = "[[function]]\nname = \"cost\"\ncomponent = \"c\"\non = [{ http = \"/x\", methods = [\"POST\"] }]\n";
+        let post = desired("bar", post, &["cost"]).expect("valid");
+        assert!(post.check_routes_against(&shop).is_ok());
+    }
+
+    #[test]
+    fn a_missing_secret_says_what_to_type() {
+        let shop = desired("shop", PRICE, &["price"]).expect("valid");
+        let failure = shop.check_secrets(["a"].into_iter()).expect_err("b is missing");
+        assert!(failure.message().ends_with("marram secret set shop b"), "{failure}");
+        assert!(shop.check_secrets(["a", "b", "c"].into_iter()).is_ok());
+        assert_eq!(shop.readers_of("a").len(), 1);
+    }
+}

@@ -1,0 +1,310 @@
+//! Starts the parts of a node in order, and stops them in the opposite order.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use marram_core::limits::COMPONENT_BYTES_MAX;
+use marram_core::port::{Clock, Entropy};
+use marram_core::{Digest, Failure, Kind, Name};
+use marram_gateway::{Gateway, GatewayConfig};
+use marram_runtime::{Runtime, RuntimeConfig};
+use marram_store::{BlobPin, Store, StoreConfig};
+use marram_telemetry::{Telemetry, TelemetryConfig, TelemetryTask};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::admin::{self, AdminServer};
+use crate::api;
+use crate::config::NodeConfig;
+use crate::desired::Desired;
+use crate::observer::Counted;
+use crate::package::{ComponentSource, Package};
+use crate::reconcile::Reconciler;
+use crate::system::{SystemClock, SystemEntropy};
+
+/// How often blobs that nothing refers to are looked for.
+const COLLECT_INTERVAL: Duration = Duration::from_secs(3_600);
+/// How long the admin API may take to finish its answers after the front has drained.
+const ADMIN_DRAIN: Duration = Duration::from_secs(2);
+
+/// A node that serves.
+pub struct Node {
+    parts: Arc<Parts>,
+    stop: CancellationToken,
+    /// Dropping the node ends its listeners, too.
+    _stop_on_drop: DropGuard,
+    tasks: Mutex<Option<Tasks>>,
+}
+
+/// What a node is made of, for whoever answers for it.
+pub(crate) struct Parts {
+    pub(crate) config: NodeConfig,
+    pub(crate) store: Arc<Store>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) reconciler: Arc<Reconciler>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) http: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) started_unix_ms: u64,
+    draining: AtomicBool,
+}
+
+/// What runs until the node stops.
+struct Tasks {
+    front: JoinHandle<marram_gateway::Drained>,
+    admin: AdminServer,
+    collector: JoinHandle<()>,
+    telemetry: TelemetryTask,
+}
+
+impl Node {
+    /// Brings a node up: it binds, opens its store, brings deployed apps back without reading their code, and serves.
+    /// No network is needed for that.
+    pub async fn start(config: NodeConfig) -> anyhow::Result<Self> {
+        config.check()?;
+        let tls = config.admin_tls.as_ref().map(admin::tls::acceptor).transpose()?;
+        let front = bind(config.listen, "listen").await?;
+        let admin = bind(config.admin, "admin").await?;
+
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new()?);
+        let store = Arc::new(Store::open(&StoreConfig::new(&config.state))?);
+        let (telemetry, telemetry_task) = Telemetry::open(telemetry_config(&config), Arc::clone(&clock))?;
+        let runtime_config = RuntimeConfig {
+            instances_max: config.instances,
+            ..RuntimeConfig::new(config.state.join("cache"), store.cache_key())
+        };
+        let runtime =
+            Runtime::new(runtime_config, Arc::clone(&telemetry) as _, Arc::clone(&clock), Arc::clone(&entropy))?;
+        let observer = Arc::new(Counted(Arc::clone(&telemetry)));
+        let gateway = Gateway::new(gateway_config(&config), Arc::clone(&clock), Arc::clone(&entropy), observer);
+        let reconciler = Reconciler::new(
+            Arc::clone(&store),
+            Arc::clone(&runtime),
+            Arc::clone(&telemetry),
+            gateway.routes(),
+            Arc::clone(&clock),
+        );
+        reconciler.boot().await.map_err(plain).context("what is deployed cannot be brought back")?;
+        show_gauges(&telemetry, &reconciler);
+
+        let parts = Arc::new(Parts {
+            http: front.local_addr()?,
+            admin: admin.local_addr()?,
+            started_unix_ms: clock.unix_ns() / 1_000_000,
+            draining: AtomicBool::new(false),
+            config,
+            store,
+            telemetry,
+            runtime,
+            reconciler,
+            clock,
+            entropy,
+        });
+        let stop = CancellationToken::new();
+        let tasks = Tasks {
+            front: tokio::spawn(gateway.serve(front, stop.child_token())),
+            admin: AdminServer::start(Arc::clone(&parts), admin, tls),
+            collector: tokio::spawn(collect_blobs(Arc::clone(&parts.store), stop.child_token())),
+            telemetry: telemetry_task,
+        };
+        Ok(Self { parts, _stop_on_drop: stop.clone().drop_guard(), stop, tasks: Mutex::new(Some(tasks)) })
+    }
+
+    /// Where functions are served.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        self.parts.http
+    }
+
+    /// Where the admin API is served.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.parts.admin
+    }
+
+    /// The URL of the functions' front.
+    #[must_use]
+    pub fn http_url(&self) -> String {
+        self.parts.http_url()
+    }
+
+    /// The URL of the admin API.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        self.parts.admin_url()
+    }
+
+    /// Deploys an app: what `PUT /v1/apps/{app}` does, without HTTP. The failure's message may have several lines.
+    pub async fn deploy(&self, package: Package) -> Result<api::Deployed, Failure> {
+        let mut components = BTreeMap::new();
+        // Held until the deployment refers to them.
+        let mut pins = Vec::with_capacity(package.components.len());
+        for (name, source) in package.components {
+            let name = Name::new(&name).map_err(|error| Failure::new(Kind::Invalid, error.to_string()))?;
+            let pin = self.store_component(&name, source).await?;
+            components.insert(name, pin.digest());
+            pins.push(pin);
+        }
+        let desired = Desired::new(&package.manifest, components)?;
+        let changed = self.parts.reconciler.deploy(package.manifest, desired, pins, false).await?;
+        Ok(admin::view::deployed(&changed))
+    }
+
+    async fn store_component(&self, function: &Name, source: ComponentSource) -> Result<BlobPin, Failure> {
+        let store = Arc::clone(&self.parts.store);
+        let bytes_max = COMPONENT_BYTES_MAX as u64;
+        let function = function.clone();
+        let stored = tokio::task::spawn_blocking(move || match source {
+            ComponentSource::Bytes(bytes) => store.blobs().put(&*bytes, bytes_max, None).map_err(Failure::from),
+            ComponentSource::Path(path) => {
+                let file = std::fs::File::open(&path).map_err(|error| {
+                    Failure::new(
+                        Kind::Invalid,
+                        format!("function \"{function}\": {} cannot be read: {error}", path.display()),
+                    )
+                })?;
+                store.blobs().put(file, bytes_max, None).map_err(Failure::from)
+            }
+        });
+        stored.await.map_err(|error| Failure::new(Kind::Internal, "storing the component failed").because(error))?
+    }
+
+    /// Stops the node: it takes nothing new, finishes what runs within the drain deadline, and writes everything down. A
+    /// second call waits for the first.
+    pub async fn drain(&self) {
+        let mut tasks = self.tasks.lock().await;
+        let Some(Tasks { front, admin, collector, telemetry }) = tasks.take() else { return };
+        self.parts.draining.store(true, Ordering::Release);
+        self.stop.cancel();
+        match front.await {
+            Ok(drained) if drained.cut > 0 => {
+                tracing::warn!(cut = drained.cut, "requests were cut at the drain deadline")
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the HTTP front failed"),
+        }
+        if tokio::time::timeout(self.parts.config.drain, self.parts.reconciler.finish()).await.is_err() {
+            tracing::warn!("a deployment was still compiling at the drain deadline: it is not deployed");
+        }
+        // Last of the listeners, so that what goes on can be watched to the end.
+        admin.stop(ADMIN_DRAIN).await;
+        self.parts.runtime.drain(ADMIN_DRAIN).await;
+        if let Err(error) = collector.await {
+            tracing::error!(%error, "the collector of unused components failed");
+        }
+        let store = Arc::clone(&self.parts.store);
+        let closed = tokio::task::spawn_blocking(move || {
+            telemetry.stop();
+            store.close();
+        });
+        if let Err(error) = closed.await {
+            tracing::error!(%error, "closing the store failed");
+        }
+    }
+}
+
+impl Parts {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn http_url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    pub(crate) fn admin_url(&self) -> String {
+        let scheme = if self.config.admin_tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.admin)
+    }
+
+    /// The blobs of these digests, kept until the pins are dropped.
+    pub(crate) fn pin(&self, components: &BTreeMap<Name, Digest>) -> Result<Vec<BlobPin>, Failure> {
+        let pin = |(function, digest): (&Name, &Digest)| {
+            let pin = self.store.blobs().pin(*digest)?;
+            pin.ok_or_else(|| {
+                let message = format!("the component {digest} of function \"{function}\" is not on this node: upload it first, with PUT /v1/blobs/{digest}");
+                Failure::new(Kind::Invalid, message)
+            })
+        };
+        components.iter().map(pin).collect()
+    }
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another program has it: stop that one, or choose another",
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose another",
+            _ => "choose another",
+        };
+        anyhow::anyhow!("cannot listen on {address} ({error}); {hint} with `{key}` or `--{key}`")
+    })
+}
+
+fn telemetry_config(config: &NodeConfig) -> TelemetryConfig {
+    TelemetryConfig {
+        log_disk_age: config.keep,
+        log_disk_bytes: config.keep_bytes.0,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..TelemetryConfig::new(&config.state)
+    }
+}
+
+fn gateway_config(config: &NodeConfig) -> GatewayConfig {
+    let limits = marram_gateway::Limits { drain: config.drain, ..marram_gateway::Limits::default() };
+    GatewayConfig { limits, trusted_proxies: config.trusted_proxies.clone(), ..GatewayConfig::default() }
+}
+
+fn show_gauges(telemetry: &Arc<Telemetry>, reconciler: &Arc<Reconciler>) {
+    // Weak: telemetry outlives what it shows, and would otherwise keep it alive.
+    let apps = Arc::downgrade(reconciler);
+    let count = move |of: fn(&crate::reconcile::Observed) -> usize| {
+        apps.upgrade().map_or(0.0, |reconciler| reconciler.apps().values().map(|app| of(app)).sum::<usize>() as f64)
+    };
+    let (apps, failed, functions) = (count.clone(), count.clone(), count);
+    telemetry.gauge("marram_apps", "Apps that are deployed.", move || apps(|_| 1));
+    telemetry.gauge("marram_apps_failed", "Apps that are deployed and could not be started.", move || {
+        failed(|app| usize::from(app.running.is_err()))
+    });
+    telemetry.gauge("marram_functions", "Functions that are deployed.", move || {
+        functions(|app| app.desired.components.len())
+    });
+}
+
+/// Removes components that no kept revision refers to any more.
+async fn collect_blobs(store: Arc<Store>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(COLLECT_INTERVAL)).await.is_some() {
+        let store = Arc::clone(&store);
+        let collected =
+            tokio::task::spawn_blocking(move || store.collect_blobs(marram_store::limits::BLOB_GRACE)).await;
+        match collected {
+            Ok(Ok(collected)) if collected.blobs > 0 => {
+                tracing::info!(
+                    blobs = collected.blobs,
+                    bytes = collected.bytes,
+                    "removed components that are no longer used"
+                );
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "unused components cannot be removed"),
+            Err(error) => tracing::error!(%error, "removing unused components failed"),
+        }
+    }
+}
+
+/// A failure with its cause, as an error of `main`.
+fn plain(failure: Failure) -> anyhow::Error {
+    match failure.detail() {
+        Some(detail) => anyhow::anyhow!("{}: {detail}", failure.message()),
+        None => anyhow::anyhow!("{}", failure.message()),
+    }
+}

@@ -1,0 +1,336 @@
+//! Makes what runs (the runtime's functions, the gateway's routes) what is deployed (the store).
+//!
+//! One change at a time. A deployment is checked and compiled before it is written down, and written down before a
+//! request sees it: whatever fails on the way changes nothing. Requests in flight finish on what they found.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use marram_core::port::{Clock, Invoke};
+use marram_core::{Digest, Failure, FunctionId, Kind, Name};
+use marram_gateway::{Route, Routes, Table, Target};
+use marram_runtime::{App, AppSpec, ComponentFile, Runtime, Verify};
+use marram_store::{BlobPin, Deployment, Revision, SecretValue, Store};
+use marram_telemetry::Telemetry;
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use tokio_util::task::TaskTracker;
+
+use crate::desired::Desired;
+use crate::unavailable::Unavailable;
+
+/// Changes that may wait for their turn: each holds a manifest, and a client that waits.
+const CHANGES_WAITING_MAX: usize = 64;
+/// How long a change waits: compiling the largest component takes about this long.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// An app as it is on this node.
+pub(crate) struct Observed {
+    pub(crate) desired: Desired,
+    pub(crate) deployed_unix_ns: u64,
+    /// Its functions, or why it has none.
+    pub(crate) running: Result<App, Failure>,
+}
+
+/// Every app by name.
+pub(crate) type Apps = BTreeMap<Name, Arc<Observed>>;
+
+/// What a change did.
+pub(crate) struct Changed {
+    pub(crate) now: Arc<Observed>,
+    pub(crate) previous: Option<Digest>,
+    pub(crate) unchanged: bool,
+}
+
+/// The apps of a node, and the one way to change them.
+pub(crate) struct Reconciler {
+    store: Arc<Store>,
+    runtime: Arc<Runtime>,
+    telemetry: Arc<Telemetry>,
+    routes: Routes,
+    clock: Arc<dyn Clock>,
+    apps: ArcSwap<Apps>,
+    turn: Mutex<()>,
+    waiting: Semaphore,
+    tasks: TaskTracker,
+}
+
+impl Reconciler {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        runtime: Arc<Runtime>,
+        telemetry: Arc<Telemetry>,
+        routes: Routes,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            runtime,
+            telemetry,
+            routes,
+            clock,
+            apps: ArcSwap::default(),
+            turn: Mutex::new(()),
+            waiting: Semaphore::new(CHANGES_WAITING_MAX),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Every app as it is now.
+    pub(crate) fn apps(&self) -> Arc<Apps> {
+        self.apps.load_full()
+    }
+
+    /// One app as it is now.
+    pub(crate) fn app(&self, name: &Name) -> Result<Arc<Observed>, Failure> {
+        let found = self.apps.load().get(name).cloned();
+        found.ok_or_else(|| {
+            Failure::new(Kind::NotFound, format!("there is no app \"{name}\" on this node: `marram apps` lists them"))
+        })
+    }
+
+    /// Brings back what was deployed when the node stopped. An app that fails is kept as failed; the others do not
+    /// suffer.
+    pub(crate) async fn boot(&self) -> Result<(), Failure> {
+        let store = Arc::clone(&self.store);
+        let stored = tokio::task::spawn_blocking(move || store.apps()).await;
+        let stored = stored
+            .map_err(|error| Failure::new(Kind::Internal, "reading what is deployed failed").because(error))??;
+        let mut apps = Apps::new();
+        for app in stored {
+            let (desired, running) = match Desired::new(&app.current.manifest, app.current.components) {
+                Ok(desired) => {
+                    let running = self.start(&desired, &apps).await;
+                    (desired, running)
+                }
+                // Written by another version, say. It is shown under its name, and has no routes that are known.
+                Err(failure) => (Desired::unreadable(app.name.clone(), app.current.digest), Err(failure)),
+            };
+            if let Err(failure) = &running {
+                tracing::error!(app = %app.name, detail = failure.detail(), "the app cannot be started: {}", failure.message());
+            }
+            let deployed_unix_ns = app.current.deployed_unix_ns;
+            apps.insert(app.name, Arc::new(Observed { desired, deployed_unix_ns, running }));
+        }
+        self.show(apps)
+    }
+
+    /// One app at boot, beside those that are there already.
+    async fn start(&self, desired: &Desired, others: &Apps) -> Result<App, Failure> {
+        others.values().try_for_each(|other| desired.check_routes_against(&other.desired))?;
+        self.prepare(desired, Verify::Later).await
+    }
+
+    /// Makes `desired` what runs. `pins` keep its components here until the store refers to them.
+    pub(crate) async fn deploy(
+        self: &Arc<Self>,
+        manifest: String,
+        desired: Desired,
+        pins: Vec<BlobPin>,
+        dry_run: bool,
+    ) -> Result<Changed, Failure> {
+        let this = Arc::clone(self);
+        self.in_turn(async move {
+            let _pins = pins;
+            let previous = this.apps.load().get(desired.app()).cloned();
+            let previous_revision = previous.as_ref().map(|previous| previous.desired.revision);
+            if let Some(now) = previous.filter(|now| now.desired.revision == desired.revision && now.running.is_ok()) {
+                return Ok(Changed { now, previous: previous_revision, unchanged: true });
+            }
+            this.check_routes(&desired)?;
+            let running = this.prepare(&desired, Verify::Now).await?;
+            let at_unix_ns = this.clock.unix_ns();
+            if !dry_run {
+                let deployment = Deployment {
+                    app: desired.app().clone(),
+                    revision: desired.revision,
+                    manifest,
+                    components: desired.components.clone(),
+                    at_unix_ns,
+                };
+                this.store.deploy(deployment).await?;
+            }
+            let now = Arc::new(Observed { desired, deployed_unix_ns: at_unix_ns, running: Ok(running) });
+            if !dry_run {
+                this.replace(&now)?;
+            }
+            Ok(Changed { now, previous: previous_revision, unchanged: false })
+        })
+        .await
+    }
+
+    /// Makes an earlier revision what runs: the one whose digest begins with `wanted`, or the one before the current.
+    pub(crate) async fn rollback(self: &Arc<Self>, app: Name, wanted: Option<String>) -> Result<Changed, Failure> {
+        let this = Arc::clone(self);
+        self.in_turn(async move {
+            let Revision { digest, manifest, components, deployed_unix_ns, .. } =
+                this.store.rollback_target(&app, wanted.as_deref())?;
+            let desired = Desired::new(&manifest, components)?;
+            this.check_routes(&desired)?;
+            let running = this.prepare(&desired, Verify::Now).await?;
+            let done = this.store.activate(&app, digest).await?;
+            let now = Arc::new(Observed { desired, deployed_unix_ns, running: Ok(running) });
+            this.replace(&now)?;
+            Ok(Changed { now, previous: done.previous, unchanged: done.previous == Some(digest) })
+        })
+        .await
+    }
+
+    /// Takes an app off the node, with its revisions and secrets. Its usage and its log stay.
+    pub(crate) async fn remove(self: &Arc<Self>, app: Name) -> Result<(), Failure> {
+        let this = Arc::clone(self);
+        self.in_turn(async move {
+            this.store.remove(&app).await?;
+            let mut apps = Apps::clone(&this.apps.load());
+            apps.remove(&app);
+            this.show(apps)?;
+            this.telemetry.remove_app(&app);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Keeps a secret. If the app is deployed, its functions read the new value from the next request on; fresh code is
+    /// not needed for that.
+    pub(crate) async fn set_secret(
+        self: &Arc<Self>,
+        app: Name,
+        name: String,
+        value: SecretValue,
+    ) -> Result<(), Failure> {
+        let this = Arc::clone(self);
+        self.in_turn(async move {
+            this.store.set_secret(&app, &name, value, this.clock.unix_ns()).await?;
+            let Some(old) = this.apps.load().get(&app).cloned() else { return Ok(()) };
+            if old.desired.readers_of(&name).is_empty() {
+                return Ok(());
+            }
+            let desired = old.desired.clone();
+            let running = match this.prepare(&desired, Verify::Now).await {
+                // What served goes on with the old value; the caller learns that the new one is not in use.
+                Err(failure) if old.running.is_ok() => return Err(failure),
+                // Of several missing secrets this may be the first: the app goes on waiting for the others.
+                running => running,
+            };
+            this.replace(&Arc::new(Observed { desired, deployed_unix_ns: old.deployed_unix_ns, running }))
+        })
+        .await
+    }
+
+    /// Forgets a secret that no deployed function reads. Says whether it was there.
+    pub(crate) async fn remove_secret(self: &Arc<Self>, app: Name, name: String) -> Result<bool, Failure> {
+        let this = Arc::clone(self);
+        self.in_turn(async move {
+            let readers = this.apps.load().get(&app).map(|app| app.desired.readers_of(&name)).unwrap_or_default();
+            if let Some(reader) = readers.first() {
+                let message = format!("function \"{reader}\" of app \"{app}\" reads the secret `{name}`: take it out of its `secrets` and deploy first");
+                return Err(Failure::new(Kind::Conflict, message));
+            }
+            Ok(this.store.remove_secret(&app, &name).await?)
+        })
+        .await
+    }
+
+    /// Waits for changes that are under way.
+    pub(crate) async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Runs one change when it is its turn. It runs to its end even if whoever asked for it goes away: half a change
+    /// would be worse than either.
+    async fn in_turn<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        if self.tasks.is_closed() {
+            return Err(Failure::new(Kind::Draining, "this node is shutting down: nothing is changed any more"));
+        }
+        let this = Arc::clone(self);
+        let task = self.tasks.spawn(async move {
+            let _turn = this.take_turn().await?;
+            change.await
+        });
+        task.await.map_err(|error| Failure::new(Kind::Internal, "the change failed unexpectedly").because(error))?
+    }
+
+    async fn take_turn(&self) -> Result<MutexGuard<'_, ()>, Failure> {
+        let busy = |message: &str| Failure::new(Kind::Overloaded, message.to_owned());
+        let _place = self
+            .waiting
+            .try_acquire()
+            .map_err(|_| busy("too many changes of this node are waiting: try again in a moment"))?;
+        let turn = tokio::time::timeout(TURN_WAIT_MAX, self.turn.lock()).await;
+        turn.map_err(|_| busy("another change of this node takes long: try again later"))
+    }
+
+    fn check_routes(&self, desired: &Desired) -> Result<(), Failure> {
+        let apps = self.apps.load();
+        let mut others = apps.values().filter(|other| other.desired.app() != desired.app());
+        others.try_for_each(|other| desired.check_routes_against(&other.desired))
+    }
+
+    async fn prepare(&self, desired: &Desired, verify: Verify) -> Result<App, Failure> {
+        // Most apps have no secrets, and at boot each look into the store counts.
+        let reads_secrets = desired.manifest.functions.iter().any(|function| !function.secrets.is_empty());
+        let secrets = if reads_secrets { self.store.secrets(desired.app())? } else { BTreeMap::new() };
+        desired.check_secrets(secrets.keys().map(String::as_str))?;
+        let file = |digest: &Digest| ComponentFile { path: self.store.blobs().path(digest), digest: *digest };
+        let spec = AppSpec {
+            manifest: Arc::clone(&desired.manifest),
+            revision: desired.revision,
+            components: desired.components.iter().map(|(name, digest)| (name.clone(), file(digest))).collect(),
+            secrets: secrets.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect(),
+        };
+        self.runtime.prepare(spec, verify).await
+    }
+
+    fn replace(&self, app: &Arc<Observed>) -> Result<(), Failure> {
+        let mut apps = Apps::clone(&self.apps.load());
+        apps.insert(app.desired.app().clone(), Arc::clone(app));
+        self.show(apps)
+    }
+
+    /// Swaps the routing table, then what is shown.
+    fn show(&self, apps: Apps) -> Result<(), Failure> {
+        let table = Table::build(apps.values().flat_map(|app| routes(app)));
+        // Conflicts were refused before; a table that cannot be built is a bug, and the old one goes on.
+        let table =
+            table.map_err(|error| Failure::new(Kind::Internal, "the routes cannot be joined").because(error))?;
+        self.routes.swap(table);
+        self.apps.store(Arc::new(apps));
+        Ok(())
+    }
+}
+
+/// The routes of an app; those of one that lost them to another app are left out.
+fn routes(app: &Observed) -> Vec<Route> {
+    if app.running.as_ref().is_err_and(|failure| failure.kind() == Kind::Conflict) {
+        return Vec::new();
+    }
+    app.desired
+        .manifest
+        .functions
+        .iter()
+        .flat_map(|function| {
+            let invoke: Arc<dyn Invoke> =
+                match app.running.as_ref().ok().and_then(|running| running.functions.get(&function.name)) {
+                    Some(running) => Arc::clone(running) as Arc<dyn Invoke>,
+                    None => Unavailable::new(FunctionId {
+                        app: app.desired.app().clone(),
+                        function: function.name.clone(),
+                        revision: app.desired.revision,
+                    }),
+                };
+            let target = Target::new(invoke, function.limits.resolve().body.0);
+            function.on.iter().map(move |on| Route {
+                pattern: on.http.clone(),
+                // The manifest admits tokens in upper case only, and those are methods.
+                methods: on.methods.iter().filter_map(|method| method.as_str().parse().ok()).collect(),
+                target: Arc::clone(&target),
+            })
+        })
+        .collect()
+}
