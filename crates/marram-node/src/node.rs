@@ -261,7 +261,7 @@ fn telemetry_config(config: &NodeConfig) -> TelemetryConfig {
 
 fn gateway_config(config: &NodeConfig) -> GatewayConfig {
     let limits = marram_gateway::Limits { drain: config.drain, ..marram_gateway::Limits::default() };
-    GatewayConfig { limits, trusted_proxies: config.trusted_proxies.clone(), ..GatewayConfig::default() }
+    GatewayConfig { limits, trusted_proxies: config.trusted_proxies.clone() }
 }
 
 fn show_gauges(telemetry: &Arc<Telemetry>, reconciler: &Arc<Reconciler>) {
