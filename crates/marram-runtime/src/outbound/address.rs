@@ -49,7 +49,7 @@ const INNER_V6: &[(Ipv6Addr, u32, &str)] = &[
 /// What the address is if it is not public: `"a private address"`. An IPv6 address that carries an IPv4 address is what
 /// the carried one is.
 #[must_use]
-pub fn inner_class(address: IpAddr) -> Option<&'static str> {
+pub(crate) fn inner_class(address: IpAddr) -> Option<&'static str> {
     match (address, carried_v4(address)) {
         (_, Some(v4)) | (IpAddr::V4(v4), None) => inner_class_v4(v4),
         (IpAddr::V6(v6), None) => inner_class_v6(v6),
@@ -58,7 +58,7 @@ pub fn inner_class(address: IpAddr) -> Option<&'static str> {
 
 /// Whether a connection to the address is allowed: it is public, or it, or the IPv4 address that it carries, is listed.
 #[must_use]
-pub fn is_allowed(address: IpAddr, listed: &[IpNet]) -> bool {
+pub(crate) fn is_allowed(address: IpAddr, listed: &[IpNet]) -> bool {
     let carried = carried_v4(address).map(IpAddr::V4);
     let is_listed = |address: &IpAddr| listed.iter().any(|net| net.contains(address));
     inner_class(address).is_none() || is_listed(&address) || carried.is_some_and(|v4| is_listed(&v4))

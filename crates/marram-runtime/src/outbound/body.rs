@@ -82,7 +82,8 @@ impl HttpBody for RequestBody {
         if self.progress.abandoned.load(Ordering::Acquire) {
             return self.fail(Failure::new(Kind::ClientGone, "the request was given up"));
         }
-        let wrong_length = |what| Failure::new(Kind::NoResponse, format!("the body of a request is {what} than its content-length"));
+        let wrong_length =
+            |what| Failure::new(Kind::NoResponse, format!("the body of a request is {what} than its content-length"));
         match ready!(Pin::new(&mut self.body).poll_frame(ctx)) {
             Some(Ok(frame)) => {
                 self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -117,7 +118,7 @@ impl Drop for RequestBody {
 }
 
 /// The answer's body. The exchange is over when it has ended, failed, or is dropped.
-pub struct ResponseBody {
+pub(crate) struct ResponseBody {
     /// Until the end.
     flow: Option<(Incoming, Lease)>,
     between_bytes: Duration,
@@ -137,7 +138,7 @@ impl ResponseBody {
 
     /// As a body whose errors are failures with the [`OutboundError`] as their cause.
     #[must_use]
-    pub fn boxed(self) -> Body {
+    pub(crate) fn boxed(self) -> Body {
         self.map_err(Failure::from).boxed_unsync()
     }
 
@@ -163,7 +164,10 @@ impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = OutboundError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, OutboundError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        ctx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, OutboundError>>> {
         let Some((incoming, lease)) = &mut self.flow else { return Poll::Ready(None) };
         match Pin::new(&mut *incoming).poll_frame(ctx) {
             Poll::Ready(Some(Ok(frame))) => {

@@ -18,7 +18,12 @@ use super::{Grant, Outbound, OutboundError, link, tls};
 
 impl Outbound {
     /// Opens a connection for `grant` within `wait` and takes it into the grant's pool.
-    pub(super) async fn open(&self, grant: &Grant, origin: &Origin, wait: Duration) -> Result<Arc<Link>, OutboundError> {
+    pub(super) async fn open(
+        &self,
+        grant: &Grant,
+        origin: &Origin,
+        wait: Duration,
+    ) -> Result<Arc<Link>, OutboundError> {
         let opened = timeout(wait, self.open_unhurried(grant, origin)).await;
         let link = opened.map_err(|_| OutboundError::ConnectTimeout { origin: origin.to_string() })??;
         grant.pool.insert(origin, link.clone());
@@ -31,18 +36,13 @@ impl Outbound {
             Host::Name(name) => self.resolver.resolve(name, &grant.lookups).await?,
         };
         let allowed = grant.check_addresses(&origin.host, &found)?;
-        let permit = self.connections.clone().try_acquire_owned().map_err(|_| OutboundError::TooManyConnections {
-            who: "this node",
-            max: self.connections_max,
-        })?;
+        let permit = self
+            .connections
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| OutboundError::TooManyConnections { who: "this node", max: self.connections_max })?;
         let tcp = connect_to_one(&allowed, origin.port).await.map_err(|error| not_connected(origin, &error))?;
-        let around = Surroundings {
-            pool: Arc::downgrade(&grant.pool),
-            origin: origin.clone(),
-            permit,
-            stop: self.stop.child_token(),
-            tasks: self.tasks.clone(),
-        };
+        let around = Surroundings { pool: Arc::downgrade(&grant.pool), origin: origin.clone(), permit };
         let opened = if origin.tls {
             let stream = tls::handshake(&self.tls, origin, tcp).await?;
             let h2 = tls::chose_h2(&stream);

@@ -7,7 +7,7 @@ use marram_core::{Failure, Kind};
 
 /// Why a request to another server failed. The text is for the function's log: it names the thing and the next step.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum OutboundError {
+pub(crate) enum OutboundError {
     /// The function's grant does not list the origin.
     #[error("requests to {origin} are not granted: add {add:?} to allow.http of this function")]
     Denied {
@@ -17,7 +17,9 @@ pub enum OutboundError {
         add: String,
     },
     /// The origin is granted, but its address is not public and not granted.
-    #[error("{host} is at {address}, {class}, which allow.http alone does not open: add {add:?} to allow.addresses of this function")]
+    #[error(
+        "{host} is at {address}, {class}, which allow.http alone does not open: add {add:?} to allow.addresses of this function"
+    )]
     AddressDenied {
         /// The host of the URI.
         host: String,
@@ -131,7 +133,7 @@ pub enum OutboundError {
 
 /// What failed in TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsFault {
+pub(crate) enum TlsFault {
     /// The server's certificate is not trusted, not for this host, or not valid now.
     Certificate,
     /// The server sent this alert (RFC 8446 §6).
@@ -149,32 +151,6 @@ impl TlsFault {
     }
 }
 
-impl OutboundError {
-    /// The name of the matching case of `wasi:http/types` `error-code`: a closed list, also for metrics.
-    #[must_use]
-    pub const fn wasi_name(&self) -> &'static str {
-        match self {
-            Self::Denied { .. } => "HTTP-request-denied",
-            Self::AddressDenied { .. } => "destination-IP-prohibited",
-            Self::Dns { .. } => "DNS-error",
-            Self::ConnectionRefused { .. } => "connection-refused",
-            Self::Unreachable { .. } => "destination-unavailable",
-            Self::ConnectTimeout { .. } => "connection-timeout",
-            Self::FirstByteTimeout { .. } => "HTTP-response-timeout",
-            Self::ReadTimeout { .. } => "connection-read-timeout",
-            Self::Tls { fault: TlsFault::Certificate, .. } => "TLS-certificate-error",
-            Self::Tls { fault: TlsFault::Alert(_), .. } => "TLS-alert-received",
-            Self::Tls { fault: TlsFault::Protocol, .. } => "TLS-protocol-error",
-            Self::Protocol { .. } => "HTTP-protocol-error",
-            Self::HeadersTooLarge { .. } => "HTTP-response-header-section-size",
-            Self::BodyError(_) | Self::RequestInvalid { .. } => "internal-error",
-            Self::UriInvalid { .. } => "HTTP-request-URI-invalid",
-            Self::TooManyConnections { .. } => "connection-limit-reached",
-            Self::ConnectionTerminated { .. } => "connection-terminated",
-        }
-    }
-}
-
 /// For an answer's body that a function hands on as it is: to its caller, the function then is a gateway, so time-outs
 /// are `504`, a full node `503`, and the rest `502`. The particulars go to the log only.
 impl From<OutboundError> for Failure {
@@ -183,7 +159,9 @@ impl From<OutboundError> for Failure {
             OutboundError::BodyError(failure) => return failure.clone(),
             OutboundError::ConnectTimeout { .. }
             | OutboundError::FirstByteTimeout { .. }
-            | OutboundError::ReadTimeout { .. } => (Kind::Deadline, "a server that the function depends on is too slow"),
+            | OutboundError::ReadTimeout { .. } => {
+                (Kind::Deadline, "a server that the function depends on is too slow")
+            }
             OutboundError::TooManyConnections { .. } => {
                 (Kind::Overloaded, "the function is at its limit of requests to other servers")
             }
@@ -201,7 +179,8 @@ pub(super) fn of_exchange(origin: &str, host: &str, error: &hyper::Error) -> Out
     }
     let reason = reason(error);
     let h2_lost = find::<h2::Error>(error).is_some_and(|h2| h2.is_io() || h2.is_go_away() && h2.is_remote());
-    let lost = error.is_incomplete_message() || error.is_canceled() || error.is_closed() || error.is_body_write_aborted();
+    let lost =
+        error.is_incomplete_message() || error.is_canceled() || error.is_closed() || error.is_body_write_aborted();
     if error.is_parse_too_large() {
         OutboundError::HeadersTooLarge { origin, max: super::limits::RESPONSE_HEADER_BYTES_MAX }
     } else if lost || h2_lost || find::<std::io::Error>(error).is_some_and(|io| !is_invalid_data(io)) {

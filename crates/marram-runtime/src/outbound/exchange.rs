@@ -79,9 +79,13 @@ impl Outbound {
     ///
     /// An answer that is complete before its request is ends the exchange: the rest of the request is not sent. A `GET`
     /// or `HEAD` with a body of unknown length is sent without it over HTTP/1.1, as clients do; `content-length` keeps it.
-    pub async fn exchange(
-        &self, grant: &Arc<Grant>, request: Request<Body>, timeouts: Timeouts,
+    pub(crate) async fn exchange(
+        &self,
+        grant: &Arc<Grant>,
+        request: Request<Body>,
+        timeouts: Timeouts,
     ) -> Result<Response<ResponseBody>, OutboundError> {
+        let timeouts = timeouts.bounded();
         let origin = Origin::of(request.uri())?;
         grant.check_origin(&origin)?;
         let (mut head, body) = request.into_parts();
@@ -163,7 +167,11 @@ async fn send_on(mut lease: Lease, request: Request<RequestBody>, timeouts: &Tim
     }
 }
 
-fn receive(lease: Lease, response: Response<Incoming>, timeouts: &Timeouts) -> Result<Response<ResponseBody>, OutboundError> {
+fn receive(
+    lease: Lease,
+    response: Response<Incoming>,
+    timeouts: &Timeouts,
+) -> Result<Response<ResponseBody>, OutboundError> {
     let (mut head, incoming) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         let reason = "it switches protocols without having been asked".to_owned();

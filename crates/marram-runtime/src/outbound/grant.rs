@@ -18,7 +18,7 @@ use super::target::{Host, Origin};
 
 /// What one revision of a function may reach. Connections belong to the grant: they are made under its rules, used by
 /// nobody else, and closed when it is dropped.
-pub struct Grant {
+pub(crate) struct Grant {
     rules: Vec<OutboundRule>,
     addresses: Vec<IpNet>,
     limits: GrantLimits,
@@ -31,7 +31,7 @@ pub struct Grant {
 impl Grant {
     /// The grant of a function with this part of the manifest.
     #[must_use]
-    pub fn new(allow: &Allow) -> Arc<Self> {
+    pub(crate) fn new(allow: &Allow) -> Arc<Self> {
         Self::with_limits(allow, GrantLimits::default())
     }
 
@@ -49,7 +49,7 @@ impl Grant {
 
     /// Whether calling this function of the same app is granted.
     #[must_use]
-    pub fn allows_internal(&self, function: &str) -> bool {
+    pub(crate) fn allows_internal(&self, function: &str) -> bool {
         self.rules.iter().any(|rule| rule.allows_internal(function))
     }
 

@@ -14,7 +14,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::body::RequestBody;
 use super::limits::{
@@ -45,8 +44,6 @@ pub(super) struct Surroundings {
     pub(super) pool: Weak<Pool>,
     pub(super) origin: Origin,
     pub(super) permit: OwnedSemaphorePermit,
-    pub(super) stop: CancellationToken,
-    pub(super) tasks: TaskTracker,
 }
 
 /// Starts HTTP on a socket and the task that drives it.
@@ -55,10 +52,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-    let Surroundings { pool, origin, permit, stop, tasks } = around;
+    let Surroundings { pool, origin, permit } = around;
+    let stop = CancellationToken::new();
     let io = TokioIo::new(socket);
     let (sender, connection): (_, BoxFuture<'static, ()>) = if h2 {
-        let (sender, connection) = h2_builder(Tasks { tasks: tasks.clone(), stop: stop.clone() }).handshake(io).await?;
+        let (sender, connection) = h2_builder(Tasks { stop: stop.clone() }).handshake(io).await?;
         (Sender::H2(sender), Box::pin(async { drop(connection.await) }))
     } else {
         let (sender, connection) = h1_builder().handshake(io).await?;
@@ -66,7 +64,7 @@ where
     };
     let (idle_until, watched) = watch::channel(None);
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    tasks.spawn({
+    tokio::spawn({
         let stop = stop.clone();
         async move {
             drive(connection, watched, stop).await;
@@ -80,17 +78,25 @@ where
 
 /// Drives until the connection ends, has been idle for too long, or is not wanted any more. What failed is told to the
 /// exchanges on it, so the result is of no interest.
-async fn drive(connection: BoxFuture<'static, ()>, mut idle_until: watch::Receiver<Option<Instant>>, stop: CancellationToken) {
+async fn drive(
+    connection: BoxFuture<'static, ()>,
+    mut idle_until: watch::Receiver<Option<Instant>>,
+    stop: CancellationToken,
+) {
     let mut connection = pin!(connection);
     loop {
         let until = *idle_until.borrow_and_update();
-        let idle_for_too_long = async { match until {
-            Some(until) => sleep_until(until).await,
-            None => std::future::pending().await,
-        } };
+        let idle_for_too_long = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            () = &mut connection => return,
+            // What is not wanted any more is not started either: a request that comes now is handed back unsent.
+            biased;
             () = stop.cancelled() => return,
+            () = &mut connection => return,
             () = idle_for_too_long => return,
             changed = idle_until.changed() => if changed.is_err() { return },
         }
@@ -121,7 +127,8 @@ impl Link {
 
     /// Sends one request. An error has it with it if nothing of it was sent.
     pub(super) async fn send(
-        &self, request: Request<RequestBody>,
+        &self,
+        request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         match &self.sender {
             Sender::H1(sender) => {
@@ -164,17 +171,16 @@ fn h2_builder(tasks: Tasks) -> http2::Builder<Tasks> {
     builder
 }
 
-/// Where hyper's own tasks of an HTTP/2 connection run: owned by the node, ended with the link.
+/// Where hyper's own tasks of an HTTP/2 connection run: they end with the link.
 #[derive(Clone)]
 struct Tasks {
-    tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, task: F) {
         let stop = self.stop.clone();
-        self.tasks.spawn(async move {
+        tokio::spawn(async move {
             tokio::select! {
                 _ = task => {}
                 () = stop.cancelled() => {}

@@ -2,7 +2,8 @@
 //! from the URI, and a declared length is one that can be kept.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -125,7 +126,11 @@ mod tests {
 
     use super::*;
 
-    fn prepared(method: &str, headers: &[(&str, &str)], body: &Body) -> Result<(HeaderMap, Option<u64>), OutboundError> {
+    fn prepared(
+        method: &str,
+        headers: &[(&str, &str)],
+        body: &Body,
+    ) -> Result<(HeaderMap, Option<u64>), OutboundError> {
         let mut request = http::Request::builder().method(method).uri("https://example.com/a?b");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -159,7 +164,8 @@ mod tests {
     fn a_declared_length_is_one_that_holds() {
         let length = |values: &[&str], body: &Body| {
             let headers: Vec<_> = values.iter().map(|value| ("content-length", *value)).collect();
-            prepared("POST", &headers, body).map(|(headers, declared)| (headers.get_all(CONTENT_LENGTH).iter().count(), declared))
+            prepared("POST", &headers, body)
+                .map(|(headers, declared)| (headers.get_all(CONTENT_LENGTH).iter().count(), declared))
         };
         assert_eq!(length(&["3", "3"], &full_body("abc")).expect("valid"), (1, Some(3)));
         assert_eq!(length(&[], &full_body("abc")).expect("valid"), (0, None));

@@ -2,19 +2,20 @@
 //!
 //! Everything is denied that the function's [`Grant`] does not list, and the *resolved* address is checked as well, so
 //! that a name which points inside reaches nothing. A connection is made to exactly the address that was checked, and
-//! belongs to the grant that it was made for: functions never share one. Nothing here follows a redirect, reads a proxy
-//! from the environment, keeps a cookie, gathers a body, or knows the engine that runs the function.
+//! belongs to the grant that it was made for: functions never share one, and its tasks end with the grant, or with the
+//! last answer that is still being read. Nothing here follows a redirect, reads a proxy from the environment, keeps a
+//! cookie, gathers a body, or knows the engine that runs the function.
 //!
 //! The way of a request: [`target`] (what the URI means) → [`grant`] (is it allowed, is there a permit) → [`pool`], or
 //! [`resolve`] → [`address`] → [`connect`] → [`link`] → [`message`] (what goes on the wire) → [`body`].
 
-pub mod address;
+mod address;
 mod body;
 mod connect;
 mod error;
 mod exchange;
 mod grant;
-pub mod limits;
+mod limits;
 mod link;
 mod message;
 mod pool;
@@ -29,24 +30,21 @@ use std::sync::Arc;
 use marram_core::port::Body;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-pub use body::ResponseBody;
-pub use error::{OutboundError, TlsFault};
-pub use grant::Grant;
-pub use limits::Timeouts;
+pub(crate) use error::{OutboundError, TlsFault};
+pub(crate) use grant::Grant;
+pub(crate) use limits::Timeouts;
 
 /// What a node decides about outbound HTTP.
 #[derive(Clone, Debug)]
-pub struct OutboundConfig {
+pub(crate) struct OutboundConfig {
     /// Authorities that are trusted besides the public ones: a site's own, as DER certificates.
-    pub extra_roots: Vec<CertificateDer<'static>>,
+    pub(crate) extra_roots: Vec<CertificateDer<'static>>,
     /// Connections of all functions together, idle ones included.
-    pub connections_max: usize,
+    pub(crate) connections_max: usize,
     /// Idle connections of all functions together. Fewer than `connections_max`, so that idle ones never stand in the
     /// way of those in use.
-    pub idle_max: usize,
+    pub(crate) idle_max: usize,
 }
 
 impl Default for OutboundConfig {
@@ -56,31 +54,27 @@ impl Default for OutboundConfig {
 }
 
 /// The node's side of outbound HTTP: TLS roots, name look-ups, and the bounds that all functions share. One per node.
-pub struct Outbound {
+pub(crate) struct Outbound {
     tls: tokio_rustls::TlsConnector,
     resolver: resolve::Resolver,
     connections: Arc<Semaphore>,
     connections_max: usize,
     idle: Arc<Semaphore>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
 }
 
 impl Outbound {
     /// Makes it ready. Fails if an extra root is not a certificate.
-    pub fn new(config: OutboundConfig) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: OutboundConfig) -> anyhow::Result<Self> {
         Self::with_lookup(config, resolve::system())
     }
 
-    pub(crate) fn with_lookup(config: OutboundConfig, lookup: resolve::Lookup) -> anyhow::Result<Self> {
+    fn with_lookup(config: OutboundConfig, lookup: resolve::Lookup) -> anyhow::Result<Self> {
         Ok(Self {
             tls: tls::connector(config.extra_roots)?,
             resolver: resolve::Resolver::new(lookup),
             connections: Arc::new(Semaphore::new(config.connections_max)),
             connections_max: config.connections_max,
             idle: Arc::new(Semaphore::new(config.idle_max)),
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
         })
     }
 
@@ -88,16 +82,12 @@ impl Outbound {
     /// body streams, and an error in it is an [`OutboundError`] as the cause of a [`marram_core::Failure`].
     ///
     /// Dropping the future, or the body before its end, resets the stream (HTTP/2) or closes the connection (HTTP/1.1).
-    pub async fn send(
-        &self, grant: &Arc<Grant>, request: http::Request<Body>, timeouts: Timeouts,
+    pub(crate) async fn send(
+        &self,
+        grant: &Arc<Grant>,
+        request: http::Request<Body>,
+        timeouts: Timeouts,
     ) -> Result<http::Response<Body>, OutboundError> {
-        Ok(self.exchange(grant, request, timeouts).await?.map(ResponseBody::boxed))
-    }
-
-    /// Ends every connection and waits until the last of its tasks is gone. Called once, when the node has drained.
-    pub async fn close(&self) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        Ok(self.exchange(grant, request, timeouts).await?.map(body::ResponseBody::boxed))
     }
 }

@@ -77,7 +77,11 @@ impl Pool {
         if stays && entry.active > 0 {
             return;
         }
-        let permit = if stays && room && total < self.limits.idle_total { node_idle.clone().try_acquire_owned().ok() } else { None };
+        let permit = if stays && room && total < self.limits.idle_total {
+            node_idle.clone().try_acquire_owned().ok()
+        } else {
+            None
+        };
         match permit {
             Some(permit) => {
                 entry.idle = Some(permit);

@@ -10,9 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::OutboundError;
-use super::limits::{
-    ADDRESSES_MAX, LOOKUP_FAILURE_KEPT, LOOKUP_KEPT, LOOKUP_WAIT, LOOKUPS_KEPT_MAX, LOOKUPS_MAX,
-};
+use super::limits::{ADDRESSES_MAX, LOOKUP_FAILURE_KEPT, LOOKUP_KEPT, LOOKUP_WAIT, LOOKUPS_KEPT_MAX, LOOKUPS_MAX};
 
 /// Asks for the addresses of a name. The permits are held until the asking is over, also when nobody waits any more.
 pub(crate) type Lookup =

@@ -90,13 +90,15 @@ impl Host {
         }
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let label = |label: &str| {
-            (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
         if name.len() > 253 || !name.split('.').all(label) {
             return None;
         }
         let last = name.rsplit('.').next().unwrap_or_default();
-        if last.bytes().all(|b| b.is_ascii_digit()) || ipv4_number(last).is_some() {
+        let hex = last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        if hex || last.bytes().all(|b| b.is_ascii_digit()) {
             return ipv4(&name).map(|address| Self::Address(IpAddr::V4(address)));
         }
         Some(Self::Name(name.into()))
@@ -128,9 +130,9 @@ fn ipv4(text: &str) -> Option<Ipv4Addr> {
     u32::try_from(high + last).ok().map(Ipv4Addr::from)
 }
 
-/// Decimal, octal with a leading `0`, or hexadecimal with a leading `0x` (which alone is zero).
+/// Decimal, octal with a leading `0`, or hexadecimal with a leading `0x` (which alone is zero). The text is lower case.
 fn ipv4_number(text: &str) -> Option<u64> {
-    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+    let (digits, radix) = match text.strip_prefix("0x") {
         Some("") => ("0", 16),
         Some(hex) => (hex, 16),
         None if text.len() > 1 && text.starts_with('0') => (&text[1..], 8),
@@ -142,7 +144,39 @@ fn ipv4_number(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Some spelling of one part of an IPv4 address.
+    fn spelt(number: u32, radix: u8) -> String {
+        match radix {
+            0 => format!("{number}"),
+            1 => format!("0{number:o}"),
+            2 => format!("0x{number:x}"),
+            _ => format!("0X{number:08X}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_spelling_of_an_ipv4_address_is_that_address(number: u32, parts in 1..=4usize, radix: [u8; 4], dot: bool) {
+            let bytes = number.to_be_bytes();
+            let rest = u64::from(number) & ((1 << (8 * (5 - parts))) - 1);
+            let mut text: Vec<_> = (0..parts - 1).map(|at| spelt(bytes[at].into(), radix[at] % 4)).collect();
+            text.push(spelt(u32::try_from(rest).expect("the mask leaves 32 bits"), radix[3] % 4));
+            let text = text.join(".") + if dot { "." } else { "" };
+            prop_assert_eq!(Host::parse(&text), Some(Host::Address(Ipv4Addr::from(number).into())), "{}", text);
+        }
+
+        #[test]
+        fn nothing_panics_and_a_name_is_never_an_address(text in "[-a-zA-Z0-9_.:x\\[\\]%]{0,40}") {
+            if let Some(Host::Name(name)) = Host::parse(&text) {
+                prop_assert!(name.parse::<IpAddr>().is_err());
+                prop_assert_eq!(Host::parse(&name), Some(Host::Name(name)));
+            }
+        }
+    }
 
     #[test]
     fn one_spelling_of_each_host() {

@@ -34,7 +34,9 @@ pub(super) fn connector(extra_roots: Vec<CertificateDer<'static>>) -> anyhow::Re
 /// Shakes hands for `origin`, whose host is what the certificate has to name: a name, which is also sent (SNI), or an
 /// address, which is not (RFC 6066 §3).
 pub(super) async fn handshake(
-    connector: &TlsConnector, origin: &Origin, tcp: TcpStream,
+    connector: &TlsConnector,
+    origin: &Origin,
+    tcp: TcpStream,
 ) -> Result<TlsStream<TcpStream>, OutboundError> {
     let host = origin.host.to_string();
     let name = match &origin.host {
