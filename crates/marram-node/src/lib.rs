@@ -19,3 +19,16 @@ pub use admin::openapi;
 pub use config::{ConfigError, NodeConfig, TlsFiles, Token};
 pub use node::Node;
 pub use package::{ComponentSource, Package};
+
+/// What this build runs: both standards of components, and the languages whose engine is in it.
+#[must_use]
+pub fn engines() -> Vec<String> {
+    let languages = marram_runtime::available_engines();
+    ["component-0.2", "component-0.3"].into_iter().chain(languages).map(str::to_owned).collect()
+}
+
+/// Looks at a state folder, also at one that a node is using: what is damaged or missing, each with the next step.
+pub fn check_state_dir(dir: &std::path::Path) -> anyhow::Result<Vec<String>> {
+    let findings = marram_store::check_state_dir(dir)?;
+    Ok(findings.iter().map(ToString::to_string).collect())
+}

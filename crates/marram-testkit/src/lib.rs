@@ -39,24 +39,14 @@ pub fn expect(status: u16, part: &str) -> Expected {
 }
 
 /// Deploys an app on a node of its own, asks it, and compares.
-#[track_caller]
-pub fn check<'a>(
-    manifest: &'a str,
-    components: &'a [(&'a str, std::path::PathBuf)],
-    cases: &'a [(Ask, Expected)],
-) -> impl Future<Output = ()> + 'a {
-    async move {
-        let node = TestNode::start().await;
-        node.deploy(manifest, components).await.unwrap();
-        for (ask, expected) in cases {
-            let reply = node.http().send(ask.clone()).await;
-            assert_eq!(reply.status, expected.status, "{ask:?} was answered with {reply:?}");
-            assert!(
-                reply.text().contains(&expected.part),
-                "{:?} is not in the answer to {ask:?}: {reply:?}",
-                expected.part
-            );
-        }
-        node.stop().await;
+pub async fn check(manifest: &str, components: &[(&str, std::path::PathBuf)], cases: &[(Ask, Expected)]) {
+    let node = TestNode::start().await;
+    node.deploy(manifest, components).await.unwrap();
+    for (ask, expected) in cases {
+        let reply = node.http().send(ask.clone()).await;
+        assert_eq!(reply.status, expected.status, "{ask:?} was answered with {reply:?}");
+        let found = reply.text().contains(&expected.part);
+        assert!(found, "{:?} is not in the answer to {ask:?}: {reply:?}", expected.part);
     }
+    node.stop().await;
 }

@@ -40,13 +40,12 @@ async fn health(State(admin): State<Arc<Admin>>) -> Json<Health> {
 async fn node(State(admin): State<Arc<Admin>>) -> Json<NodeView> {
     let parts = &admin.parts;
     let apps = parts.reconciler.apps();
-    let engines = ["component-0.2", "component-0.3"].into_iter().chain(marram_runtime::available_engines());
     Json(NodeView {
         name: parts.config.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_unix_ms: parts.started_unix_ms,
         listeners: Listeners { http: parts.http_url(), admin: parts.admin_url() },
-        engines: engines.map(str::to_owned).collect(),
+        engines: crate::engines(),
         state_dir: parts.store.dir().display().to_string(),
         apps: apps.len() as u64,
         functions: apps.values().map(|app| app.desired.components.len() as u64).sum(),
