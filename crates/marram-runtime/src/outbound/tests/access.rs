@@ -155,6 +155,19 @@ async fn of_several_addresses_only_allowed_ones_are_tried() {
 }
 
 #[tokio::test]
+async fn an_allowed_address_does_not_let_its_neighbours_in() {
+    // Both addresses answer at this port; the name has both, the other one first.
+    let server = hello().await;
+    let port = server.at.port();
+    let neighbour = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+    let grant = Grant::new(&allow(&[&format!("http://*:{port}")], &["127.0.0.1/32"]));
+    let out = outbound_with(everything_at(&["127.0.0.2", "127.0.0.1"]));
+    text(send(&out, &grant, get(&server.named("http", "a.example"))).await.unwrap()).await;
+    assert_eq!(server.total(), 1);
+    assert!(futures::poll!(Box::pin(neighbour.accept())).is_pending(), "the neighbour was connected to");
+}
+
+#[tokio::test]
 async fn one_functions_connection_is_not_anothers_way_in() {
     let server = hello().await;
     let out = outbound_with(everything_at(&["127.0.0.1"]));
