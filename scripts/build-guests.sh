@@ -75,6 +75,6 @@ build_rust
 build_composed
 place_texts
 for name in python-plain js-plain; do
-  if wanted "$name" && [ "${MARRAM_SKIP_PLAIN:-}" != 1 ]; then build_plain "$name"; fi
+  if [ -e "$repo/guests/$name/build.sh" ] && wanted "$name" && [ "${MARRAM_SKIP_PLAIN:-}" != 1 ]; then build_plain "$name"; fi
 done
 printf '%s\n' "$out"

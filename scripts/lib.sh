@@ -56,3 +56,15 @@ use_python_tool() {
   "$venv/bin/pip" install --quiet "$package" >&2 || fail "pip could not install $package" "is a package index reachable?"
   : >"$venv/$package"
 }
+
+# Copies the interface definitions of WASI 0.2 into folder $1. They come from the crate that the Rust guests use, in the
+# version that guests/Cargo.lock names, so that none are kept here and all guests agree.
+wasi_wit() {
+  local manifest
+  manifest=$(cargo metadata --manifest-path "$repo/guests/Cargo.toml" --locked --format-version 1 | python3 -c '
+import json, sys
+packages = json.load(sys.stdin)["packages"]
+print(next(p["manifest_path"] for p in packages if p["name"] == "wasip2" and p["version"].startswith("2.")))')
+  mkdir -p "$1"
+  cp "$(dirname "$manifest")"/wit/deps/*.wit "$1/"
+}

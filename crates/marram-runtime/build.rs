@@ -14,7 +14,10 @@ fn main() {
         let compressed = match std::fs::read(&source) {
             Ok(bytes) => zstd::encode_all(bytes.as_slice(), 10).expect("memory is enough"),
             Err(_) => {
-                println!("cargo::warning=no {engine} engine at {}: run `make engines` for functions in that language", source.display());
+                println!(
+                    "cargo::warning=no {engine} engine at {}: run `make engines` for functions in that language",
+                    source.display()
+                );
                 Vec::new()
             }
         };

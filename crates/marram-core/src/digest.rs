@@ -145,7 +145,14 @@ mod tests {
 
     #[test]
     fn not_a_digest() {
-        for bad in ["", "sha256:", "e3b0", "sha256:XY", &format!("sha256:{}", "G".repeat(64)), &format!("md5:{}", "a".repeat(64))] {
+        for bad in [
+            "",
+            "sha256:",
+            "e3b0",
+            "sha256:XY",
+            &format!("sha256:{}", "G".repeat(64)),
+            &format!("md5:{}", "a".repeat(64)),
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad:?} was taken");
         }
     }

@@ -218,7 +218,8 @@ mod tests {
 
     #[test]
     fn the_cause_is_in_the_log_and_not_in_the_answer() {
-        let failure = Failure::new(Kind::Internal, "the store cannot be read").because(std::io::Error::other("/secret/path"));
+        let failure =
+            Failure::new(Kind::Internal, "the store cannot be read").because(std::io::Error::other("/secret/path"));
         assert!(!failure.to_string().contains("/secret"));
         assert!(failure.detail().is_some_and(|detail| detail.contains("/secret/path")));
     }

@@ -19,7 +19,9 @@ pub struct Name(Arc<str>);
 
 /// Why a text is not a [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a name: {why} (lower-case letters, digits and '-', at most {NAME_BYTES_MAX}, starting with a letter)")]
+#[error(
+    "{text:?} is not a name: {why} (lower-case letters, digits and '-', at most {NAME_BYTES_MAX}, starting with a letter)"
+)]
 pub struct NameError {
     text: String,
     why: &'static str,

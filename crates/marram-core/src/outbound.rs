@@ -38,7 +38,9 @@ pub enum HostPattern {
 
 /// Why a text is not an [`OutboundRule`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an outbound rule: {why}; write \"https://api.example.com\", \"http://*.example.com:8080\" or \"internal:<function>\"")]
+#[error(
+    "{text:?} is not an outbound rule: {why}; write \"https://api.example.com\", \"http://*.example.com:8080\" or \"internal:<function>\""
+)]
 pub struct OutboundRuleError {
     text: String,
     why: &'static str,
@@ -49,7 +51,9 @@ impl OutboundRule {
     pub fn parse(text: &str) -> Result<Self, OutboundRuleError> {
         let wrong = |why| OutboundRuleError { text: text.chars().take(120).collect(), why };
         if let Some(name) = text.strip_prefix("internal:") {
-            return Name::new(name).map(Self::Internal).map_err(|_| wrong("what follows 'internal:' is not a function's name"));
+            return Name::new(name)
+                .map(Self::Internal)
+                .map_err(|_| wrong("what follows 'internal:' is not a function's name"));
         }
         let (tls, rest) = match text.split_once("://") {
             Some(("https", rest)) => (true, rest),
@@ -66,7 +70,8 @@ impl OutboundRule {
         }
         let (host, port) = split_port(authority).ok_or_else(|| wrong("its port is not a number from 1 to 65535"))?;
         let host = host.to_ascii_lowercase();
-        let name_like = |host: &str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b));
+        let name_like =
+            |host: &str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b));
         let host = match host.strip_prefix("*.") {
             _ if host == "*" => HostPattern::Any,
             Some(parent) if name_like(parent) => HostPattern::Below(parent.to_owned()),
@@ -98,7 +103,9 @@ impl HostPattern {
     fn matches(&self, host: &str) -> bool {
         match self {
             Self::Exact(name) => name == host,
-            Self::Below(parent) => host.strip_suffix(parent.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+            Self::Below(parent) => {
+                host.strip_suffix(parent.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
             Self::Any => true,
         }
     }
@@ -203,7 +210,19 @@ mod tests {
 
     #[test]
     fn bad_rules() {
-        for bad in ["", "api.example.com", "ftp://x", "https://", "https://x/path", "https://u@x", "https://x:0", "https://x:99999", "https://a*b", "internal:", "internal:A b"] {
+        for bad in [
+            "",
+            "api.example.com",
+            "ftp://x",
+            "https://",
+            "https://x/path",
+            "https://u@x",
+            "https://x:0",
+            "https://x:99999",
+            "https://a*b",
+            "internal:",
+            "internal:A b",
+        ] {
             assert!(OutboundRule::parse(bad).is_err(), "{bad:?} was taken");
         }
     }

@@ -53,7 +53,8 @@ pub trait Invoke: Send + Sync + 'static {
     ///
     /// Dropping the future before it resolves, or the body before it ends, ends the invocation with
     /// [`crate::Kind::ClientGone`].
-    fn request(&self, request: http::Request<Body>, call: Call) -> BoxFuture<'_, Result<http::Response<Body>, Failure>>;
+    fn request(&self, request: http::Request<Body>, call: Call)
+    -> BoxFuture<'_, Result<http::Response<Body>, Failure>>;
 }
 
 /// Takes what is seen of runs. Calls must be cheap and must never block: they happen on the hot path.

@@ -22,8 +22,15 @@ pub struct QuantityError {
     example: &'static str,
 }
 
-const BYTE_UNITS: [(&str, u64); 7] =
-    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000), ("B", 1)];
+const BYTE_UNITS: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
 
 /// Units in nanoseconds; the longer suffix first, because `ms` also ends with `s`.
 const TIME_UNITS: [(&str, u64); 7] = [
@@ -81,9 +88,8 @@ impl std::str::FromStr for Span {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = BYTE_UNITS.iter().find(|(unit, factor)| {
-            unit.ends_with("iB") && self.0 >= *factor && self.0 % factor == 0
-        });
+        let exact =
+            BYTE_UNITS.iter().find(|(unit, factor)| unit.ends_with("iB") && self.0 >= *factor && self.0.is_multiple_of(*factor));
         match exact {
             Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
             None => write!(f, "{}B", self.0),
@@ -98,7 +104,8 @@ impl fmt::Display for Span {
             return f.write_str("0s");
         }
         // Days and hours read worse than they save: the largest unit written is the minute.
-        let (unit, factor) = TIME_UNITS[..5].iter().rev().find(|(_, factor)| ns % factor == 0).unwrap_or(&TIME_UNITS[0]);
+        let (unit, factor) =
+            TIME_UNITS[..5].iter().rev().find(|(_, factor)| ns % factor == 0).unwrap_or(&TIME_UNITS[0]);
         write!(f, "{}{unit}", ns / factor)
     }
 }
@@ -145,7 +152,9 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("0", 0), ("512", 512), ("1KiB", 1024), ("1.5KiB", 1536), ("64 MiB", 64 << 20), ("2MB", 2_000_000)] {
+        for (text, bytes) in
+            [("0", 0), ("512", 512), ("1KiB", 1024), ("1.5KiB", 1536), ("64 MiB", 64 << 20), ("2MB", 2_000_000)]
+        {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
         for bad in ["", "MiB", "64mib", "-1", "1e9", "1..2KiB", "99999999999999GiB", "64 MiB x"] {

@@ -33,7 +33,9 @@ pub enum Segment {
 
 /// Why a text is not a [`RoutePattern`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a route: {why}; write a path such as \"/price/...\", \"/api/:id\" or \"shop.example/api/:id\"")]
+#[error(
+    "{text:?} is not a route: {why}; write a path such as \"/price/...\", \"/api/:id\" or \"shop.example/api/:id\""
+)]
 pub struct RouteError {
     text: String,
     why: String,
@@ -54,10 +56,16 @@ impl RoutePattern {
         let host = (!host.is_empty()).then(|| host.to_ascii_lowercase());
         let (path, tail) = match path[1..].strip_suffix("...") {
             Some("") => ("", true),
-            Some(rest) => (rest.strip_suffix('/').ok_or_else(|| wrong("'...' has to be a segment of its own, at the end"))?, true),
+            Some(rest) => {
+                (rest.strip_suffix('/').ok_or_else(|| wrong("'...' has to be a segment of its own, at the end"))?, true)
+            }
             None => (&path[1..], false),
         };
-        let segments = if path.is_empty() { Vec::new() } else { path.split('/').map(segment).collect::<Result<_, _>>().map_err(|why| wrong(why))? };
+        let segments = if path.is_empty() {
+            Vec::new()
+        } else {
+            path.split('/').map(segment).collect::<Result<_, _>>().map_err(wrong)?
+        };
         if segments.len() > SEGMENTS_MAX {
             return Err(wrong("it has too many segments"));
         }
@@ -99,7 +107,9 @@ fn segment(text: &str) -> Result<Segment, &'static str> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=@:".contains(&b);
     match text.strip_prefix(':') {
         _ if text == "..." => Err("'...' has to be at the end"),
-        Some(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') => {
+        Some(name)
+            if !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') =>
+        {
             Ok(Segment::Param(name.to_owned()))
         }
         Some(_) => Err("a parameter's name has lower-case letters, digits and '-'"),
@@ -168,7 +178,9 @@ mod tests {
 
     #[test]
     fn bad_patterns() {
-        for bad in ["", "price", "/a/.../b", "/a...", "/:", "/:Id", "http://x/", "x:80/", "/a b", "/:a/:a", "/../x", "/a?b"] {
+        for bad in
+            ["", "price", "/a/.../b", "/a...", "/:", "/:Id", "http://x/", "x:80/", "/a b", "/:a/:a", "/../x", "/a?b"]
+        {
             assert!(RoutePattern::parse(bad).is_err(), "{bad:?} was taken");
         }
     }

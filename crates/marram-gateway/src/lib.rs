@@ -29,9 +29,19 @@
 //! `marram-param-<name>` for each parameter of its route. What a client sees besides the answer: `date` and
 //! `marram-request-id`.
 
+mod body;
+mod connection;
+mod forwarded;
+mod framing;
+mod headers;
 mod limits;
 mod listen;
 mod observe;
+mod pace;
+mod problem;
+mod request;
+mod socket;
+mod state;
 mod table;
 
 use std::future::Future;

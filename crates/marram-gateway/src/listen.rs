@@ -1,20 +1,127 @@
-//! Accepts connections.
+//! Accepts connections, and drains them.
 
-use std::future::Future;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::connection::{Protocols, Tasks};
+use crate::state::State;
 use crate::{Drained, Shared};
 
-pub(crate) fn serve(
-    _shared: Arc<Shared>,
-    _listener: TcpListener,
-    stop: CancellationToken,
-) -> impl Future<Output = Drained> + Send {
-    async move {
-        stop.cancelled().await;
-        Drained { cut: 0 }
+/// When accepting fails for want of descriptors or memory, trying again at once would fail again: wait for this long,
+/// doubling up to a second.
+const BACK_OFF: Duration = Duration::from_millis(5);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// After the deadline of a drain, tasks that were cut have this long to be dropped.
+const CUT_TIME: Duration = Duration::from_secs(5);
+
+/// A listener's connections.
+struct Listener {
+    shared: Arc<Shared>,
+    protocols: Protocols,
+    tasks: Tasks,
+    open: Mutex<HashMap<u64, Arc<State>>>,
+}
+
+/// Accepts until `stop`, then drains.
+pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) -> Drained {
+    let limits = shared.config.limits.clone();
+    let tasks = Tasks::default();
+    let protocols = Protocols::new(&limits, tasks.clone());
+    let ours = Arc::new(Listener { shared, protocols, tasks, open: Mutex::default() });
+    stop.run_until_cancelled(accept(&ours, &listener)).await;
+    drop(listener);
+    ours.drain(limits.drain).await
+}
+
+/// Never returns; a listener's errors pass.
+async fn accept(ours: &Arc<Listener>, listener: &TcpListener) {
+    let permits = Arc::new(Semaphore::new(ours.shared.config.limits.connections));
+    let mut back_off = BACK_OFF;
+    let mut number = 0;
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, remote)) => {
+                back_off = BACK_OFF;
+                number += 1;
+                let (ours, number) = (ours.clone(), number);
+                let tasks = ours.tasks.0.clone();
+                tasks.spawn(async move {
+                    ours.connection(number, stream, remote).await;
+                    drop(permit);
+                });
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                ours.shared.observer.accept_failed(&error);
+                tracing::warn!(%error, "accepting connections fails: raise the limit of open files (ulimit -n)?");
+                tokio::time::sleep(back_off).await;
+                back_off = (back_off * 2).min(BACK_OFF_MAX);
+            }
+        }
+    }
+}
+
+/// accept(2): errors that the connection had, and not the listener.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+impl Listener {
+    async fn connection(&self, number: u64, stream: TcpStream, remote: SocketAddr) {
+        // Answers are written whole; waiting for more to send would only delay them.
+        let local = stream.set_nodelay(true).and_then(|()| stream.local_addr());
+        let Ok(local) = local else { return }; // The client is gone.
+        let state = Arc::new(State::new(self.shared.clone(), self.tasks.clone(), remote.ip(), local));
+        self.shared.observer.opened();
+        let guard = Open { listener: self, number };
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(number, state.clone());
+        if self.tasks.0.is_closed() {
+            state.finish(); // The drain began before this connection was on the list.
+        }
+        self.protocols.serve(stream, state).await;
+        drop(guard);
+    }
+
+    /// Lets requests in flight finish within `time`, and cuts off the rest.
+    async fn drain(&self, time: Duration) -> Drained {
+        self.tasks.0.close();
+        self.each(State::finish);
+        if tokio::time::timeout(time, self.tasks.0.wait()).await.is_ok() {
+            return Drained { cut: 0 };
+        }
+        let mut cut = 0;
+        self.each(|state| cut += usize::from(state.cut()));
+        if tokio::time::timeout(CUT_TIME, self.tasks.0.wait()).await.is_err() {
+            tracing::error!(tasks = self.tasks.0.len(), "requests go on after the drain was cut");
+        }
+        Drained { cut }
+    }
+
+    fn each(&self, mut tell: impl FnMut(&State)) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.values().for_each(|state| tell(state));
+    }
+}
+
+/// A connection in the list of those that a drain has to tell.
+struct Open<'l> {
+    listener: &'l Listener,
+    number: u64,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.listener.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        self.listener.shared.observer.closed();
     }
 }

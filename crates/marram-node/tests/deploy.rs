@@ -138,7 +138,7 @@ async fn what_cannot_be_deployed_is_said_and_changes_nothing() {
     let misspelt = good.replace("component =", "compnent =");
     type Case<'a> = (&'a str, Vec<(&'a str, Vec<u8>)>, &'a [&'a str]);
     let cases: [Case<'_>; 7] = [
-        (&misspelt, vec![("price", component.clone())], &["line 6", "did you mean `component`?"]),
+        (&misspelt, vec![("price", component.clone())], &["line 7", "did you mean `component`?"]),
         (&good, vec![], &["price.wasm", "without its component"]),
         (&good, vec![("price", component.clone()), ("prize", component.clone())], &["\\\"prize\\\""]),
         (&good, vec![("price", b"".to_vec())], &["price", "empty"]),

@@ -9,9 +9,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::plain;
 use anyhow::Context as _;
 use marram_core::Digest;
-use crate::plain;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
@@ -31,11 +31,21 @@ impl Artifacts {
         fs::create_dir_all(dir).with_context(|| format!("the code cache {} cannot be made", dir.display()))?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self { engine: engine.clone(), dir: dir.to_owned(), key, compatibility: hasher.finish(), compiling: Mutex::new(()) })
+        Ok(Self {
+            engine: engine.clone(),
+            dir: dir.to_owned(),
+            key,
+            compatibility: hasher.finish(),
+            compiling: Mutex::new(()),
+        })
     }
 
     /// The component of this digest, from the cache, or compiled from `source` and kept. Blocks.
-    pub(crate) fn component(&self, digest: &Digest, source: impl FnOnce() -> anyhow::Result<Vec<u8>>) -> anyhow::Result<Component> {
+    pub(crate) fn component(
+        &self,
+        digest: &Digest,
+        source: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+    ) -> anyhow::Result<Component> {
         let file = self.file(digest, "component");
         if let Some(component) = self.mapped(&file, map_component) {
             return Ok(component);
@@ -52,7 +62,11 @@ impl Artifacts {
     }
 
     /// The same for a core module: a language engine that comes with Marram.
-    pub(crate) fn module(&self, digest: &Digest, source: impl FnOnce() -> anyhow::Result<Vec<u8>>) -> anyhow::Result<Module> {
+    pub(crate) fn module(
+        &self,
+        digest: &Digest,
+        source: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+    ) -> anyhow::Result<Module> {
         let file = self.file(digest, "module");
         if let Some(module) = self.mapped(&file, map_module) {
             return Ok(module);
@@ -86,7 +100,8 @@ impl Artifacts {
 
     /// Writes a file and then its authentication code. A cache that cannot be written costs time and nothing else.
     fn keep(&self, file: &Path, code: &[u8]) {
-        let written = write_whole(file, code).and_then(|()| write_whole(&mac_file(file), self.mac(file, code).as_bytes()));
+        let written =
+            write_whole(file, code).and_then(|()| write_whole(&mac_file(file), self.mac(file, code).as_bytes()));
         if let Err(error) = written {
             tracing::warn!(file = %file.display(), %error, "the code cache cannot be written: this will be compiled again");
         }

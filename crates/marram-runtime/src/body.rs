@@ -11,7 +11,6 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use marram_core::port::Body;
-use marram_core::record::Outcome;
 use marram_core::{Failure, Kind};
 use tokio::time::Sleep;
 use wasmtime_wasi_http::WasiBody;
@@ -147,7 +146,12 @@ pub(crate) struct AnswerBody {
 }
 
 impl AnswerBody {
-    pub(crate) fn new(ready: Ready, rest: WasiBody, invocation: Arc<Invocation>, run: Option<Box<dyn StopRun>>) -> Self {
+    pub(crate) fn new(
+        ready: Ready,
+        rest: WasiBody,
+        invocation: Arc<Invocation>,
+        run: Option<Box<dyn StopRun>>,
+    ) -> Self {
         let rest = (!ready.complete).then_some(rest);
         Self { ready, rest, invocation, deadline: None, run }
     }
@@ -158,7 +162,7 @@ impl AnswerBody {
             Ok(()) => {
                 // It ended well: what the function still does after its answer is its own affair.
                 self.run = None;
-                self.invocation.end(Outcome::Answered);
+                self.invocation.succeed();
                 Poll::Ready(None)
             }
             Err(failure) => {
@@ -175,7 +179,11 @@ impl AnswerBody {
                 self.invocation.add_bytes_out(frame.data_ref().map_or(0, Bytes::len));
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(None) => self.end(Ok(())),
+            // A body whose run was stopped ends without an error of its own.
+            Poll::Ready(None) => {
+                let failed = self.invocation.failure().cloned();
+                self.end(failed.map_or(Ok(()), Err))
+            }
             Poll::Ready(Some(Err(error))) => self.end(Err(failure_of(&error))),
             Poll::Pending => {
                 let deadline = self.invocation.deadline;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 
+use marram_core::limits::Limits;
 use marram_core::manifest::InstancePolicy;
 use marram_core::port::{Clock, Entropy, Invoke, Observe};
 use marram_core::record::{Level, LogLine, Source};
-use marram_core::limits::Limits;
 use marram_core::{FunctionId, Name};
 
 use crate::invocation::{Invocation, LogRoom};
@@ -58,7 +58,8 @@ impl Deployed {
                 LogRoom::Enough => {}
                 LogRoom::None => return,
                 LogRoom::Last => {
-                    let text = format!("log limit of {} reached: the rest of this run's output is dropped", self.limits.log);
+                    let text =
+                        format!("log limit of {} reached: the rest of this run's output is dropped", self.limits.log);
                     return self.log(Some(invocation), Level::Warn, Source::Node, String::new(), text);
                 }
             }

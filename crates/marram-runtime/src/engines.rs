@@ -42,7 +42,9 @@ impl LanguageEngine {
 
     fn or_missing(&'static self, language: &str) -> Result<&'static Self, Failure> {
         if self.compressed.is_empty() {
-            let message = format!("this build of Marram has no {language} engine: build it with `make`, which makes the engines first");
+            let message = format!(
+                "this build of Marram has no {language} engine: build it with `make`, which makes the engines first"
+            );
             return Err(Failure::new(Kind::Invalid, message));
         }
         Ok(self)

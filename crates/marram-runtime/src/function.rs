@@ -150,7 +150,8 @@ impl Function {
         if let Some(before) = now.checked_sub(policy.idle) {
             program.reap(before, policy.warm as usize);
         }
-        let idle_since = self.environment.shared.started + Duration::from_nanos(self.last_used_ns.load(Ordering::Relaxed));
+        let idle_since =
+            self.environment.shared.started + Duration::from_nanos(self.last_used_ns.load(Ordering::Relaxed));
         let unused = self.gate.running() == 0 && program.idle() == 0;
         if unused && policy.warm == 0 && now.saturating_duration_since(idle_since) >= code_idle {
             self.program.store(None);

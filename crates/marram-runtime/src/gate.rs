@@ -34,7 +34,8 @@ impl Gate {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(permit);
         }
-        let _place = Place::take(&self.queued, self.queue_max).ok_or_else(|| self.overloaded("and its queue is full"))?;
+        let _place =
+            Place::take(&self.queued, self.queue_max).ok_or_else(|| self.overloaded("and its queue is full"))?;
         let permit = Arc::clone(&self.permits).acquire_owned();
         match tokio::time::timeout_at(deadline.into(), permit).await {
             Ok(Ok(permit)) => Ok(permit),

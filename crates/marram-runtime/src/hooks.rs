@@ -1,15 +1,15 @@
 //! Outbound HTTP of a component: one hook serves `wasi:http` 0.2 and 0.3.
 
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Request, Response, header};
-use http_body_util::BodyExt as _;
 use marram_core::limits::INTERNAL_DEPTH_MAX;
 use marram_core::port::{Body, Call};
 use marram_core::record::{Level, Source};
 use marram_core::{Failure, Kind};
-use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
+};
 
 use crate::body;
 use crate::console::Console;
@@ -38,7 +38,8 @@ impl Hooks {
     }
 }
 
-static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name)));
+static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> =
+    LazyLock::new(|| Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name)));
 
 impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
@@ -80,7 +81,13 @@ impl WasiHttpHooks for Hooks {
                 Err(error) => {
                     // The guest gets a code without words; its developer needs the words.
                     let invocation = console.only();
-                    deployed.log(invocation.as_deref(), Level::Warn, Source::Node, String::new(), format!("outbound request: {error}"));
+                    deployed.log(
+                        invocation.as_deref(),
+                        Level::Warn,
+                        Source::Node,
+                        String::new(),
+                        format!("outbound request: {error}"),
+                    );
                     Err(code(&error))
                 }
             }
@@ -128,7 +135,9 @@ async fn send_internal(
         let id = &deployed.id;
         return refuse(
             Kind::Unauthorized,
-            format!("{id} may not call http://{function}{INTERNAL_SUFFIX}: add \"internal:{function}\" to its allow.http"),
+            format!(
+                "{id} may not call http://{function}{INTERNAL_SUFFIX}: add \"internal:{function}\" to its allow.http"
+            ),
         );
     }
     let Some(callee) = deployed.peers.get(function) else {
@@ -136,11 +145,22 @@ async fn send_internal(
     };
     let now = deployed.clock.instant();
     let call = match call {
-        Some(call) => Call { trace: call.trace.child(deployed.entropy.span_id()), arrived: now, depth: call.depth + 1, ..call },
-        None => Call { request: deployed.entropy.request_id(), trace: deployed.entropy.trace(), arrived: now, remote: None, depth: 1 },
+        Some(call) => {
+            Call { trace: call.trace.child(deployed.entropy.span_id()), arrived: now, depth: call.depth + 1, ..call }
+        }
+        None => Call {
+            request: deployed.entropy.request_id(),
+            trace: deployed.entropy.trace(),
+            arrived: now,
+            remote: None,
+            depth: 1,
+        },
     };
     if call.depth > INTERNAL_DEPTH_MAX {
-        return refuse(Kind::Conflict, format!("functions of {} call each other more than {INTERNAL_DEPTH_MAX} deep", deployed.id.app));
+        return refuse(
+            Kind::Conflict,
+            format!("functions of {} call each other more than {INTERNAL_DEPTH_MAX} deep", deployed.id.app),
+        );
     }
     // A function reads its authority from the URI; the header would be a second opinion.
     request.headers_mut().remove(header::HOST);
@@ -159,13 +179,13 @@ fn internal_problem(failure: &Failure) -> Response<Body> {
 }
 
 fn timeouts(options: Option<RequestOptions>) -> Timeouts {
-    let default = Timeouts::default();
-    let or = |given: Option<Duration>, default| given.unwrap_or(default);
-    options.map_or(default, |given| Timeouts {
-        connect: or(given.connect_timeout, default.connect),
-        first_byte: or(given.first_byte_timeout, default.first_byte),
-        between_bytes: or(given.between_bytes_timeout, default.between_bytes),
-    })
+    let usual = Timeouts::default();
+    let asked = options.unwrap_or_default();
+    Timeouts {
+        connect: asked.connect_timeout.unwrap_or(usual.connect),
+        first_byte: asked.first_byte_timeout.unwrap_or(usual.first_byte),
+        between_bytes: asked.between_bytes_timeout.unwrap_or(usual.between_bytes),
+    }
 }
 
 /// The `error-code` of `wasi:http` that comes nearest.
@@ -206,15 +226,9 @@ pub(crate) fn wasi_error(failure: &Failure) -> Error {
 /// The other way round, for the body of an answer that a guest breaks off.
 pub(crate) fn failure_of(error: &Error) -> Failure {
     match error {
-        Error::HttpResponseBodySize(_) => Failure::new(Kind::NoResponse, "the answer's body is not as long as its content-length says"),
+        Error::HttpResponseBodySize(_) => {
+            Failure::new(Kind::NoResponse, "the answer's body is not as long as its content-length says")
+        }
         _ => Failure::new(Kind::NoResponse, "the function broke its answer off").because(format!("{error:?}")),
     }
-}
-
-/// Only to keep `BodyExt` in one place for both directions.
-pub(crate) fn boxed<B>(body: B) -> WasiBody
-where
-    B: http_body::Body<Data = bytes::Bytes, Error = Error> + Send + 'static,
-{
-    body.boxed_unsync()
 }

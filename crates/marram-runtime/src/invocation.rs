@@ -28,13 +28,19 @@ pub(crate) struct Invocation {
     status: AtomicU16,
     start: AtomicU8,
     log_bytes_left: AtomicI64,
-    outcome: OnceLock<Outcome>,
+    ended: OnceLock<Result<(), Failure>>,
     _permit: Permit,
     _ticking: Running,
 }
 
 impl Invocation {
-    pub(crate) fn begin(deployed: Arc<Deployed>, call: Call, permit: Permit, ticking: Running, start: Start) -> Arc<Self> {
+    pub(crate) fn begin(
+        deployed: Arc<Deployed>,
+        call: Call,
+        permit: Permit,
+        ticking: Running,
+        start: Start,
+    ) -> Arc<Self> {
         let deadline = call.arrived + deployed.limits.deadline;
         Arc::new(Self {
             begun: deployed.clock.instant(),
@@ -46,7 +52,7 @@ impl Invocation {
             status: AtomicU16::new(0),
             start: AtomicU8::new(start as u8),
             log_bytes_left: AtomicI64::new(i64::try_from(deployed.limits.log.0).unwrap_or(i64::MAX)),
-            outcome: OnceLock::new(),
+            ended: OnceLock::new(),
             _permit: permit,
             _ticking: ticking,
             deployed,
@@ -55,25 +61,23 @@ impl Invocation {
         })
     }
 
-    /// Says how it ended. The first word counts: what follows a failure is a consequence of it.
-    pub(crate) fn end(&self, outcome: Outcome) {
-        let _ = self.outcome.set(outcome);
+    /// It ended well, unless it has failed already: what follows a failure is a consequence of it.
+    pub(crate) fn succeed(&self) {
+        let _ = self.ended.set(Ok(()));
     }
 
     /// Ends it with a failure, and writes the line in the function's log that tells its developer.
     pub(crate) fn fail(&self, failure: &Failure) {
-        if self.outcome.set(Outcome::Failed(failure.kind())).is_err() {
+        if self.ended.set(Err(failure.clone())).is_err() {
             return;
         }
         let detail = failure.detail().map(|detail| format!("\n{detail}")).unwrap_or_default();
         self.deployed.log(Some(self), Level::Error, Source::Node, String::new(), format!("{failure}{detail}"));
     }
 
-    pub(crate) fn failed(&self) -> Option<Kind> {
-        match self.outcome.get() {
-            Some(Outcome::Failed(kind)) => Some(*kind),
-            _ => None,
-        }
+    /// How it failed, if it has.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.ended.get().and_then(|ended| ended.as_ref().err())
     }
 
     /// A live instance was used again after all.
@@ -160,8 +164,12 @@ impl Drop for Invocation {
             bytes_out: *self.bytes_out.get_mut(),
             status: *self.status.get_mut(),
             start: started.into_iter().find(|known| *known as u8 == start).unwrap_or(Start::Fresh),
-            // Nobody said how it ended, so nobody waited for the end.
-            outcome: self.outcome.get().copied().unwrap_or(Outcome::Failed(Kind::ClientGone)),
+            outcome: match self.ended.get() {
+                Some(Ok(())) => Outcome::Answered,
+                Some(Err(failure)) => Outcome::Failed(failure.kind()),
+                // Nobody said how it ended, so nobody waited for the end.
+                None => Outcome::Failed(Kind::ClientGone),
+            },
         });
     }
 }

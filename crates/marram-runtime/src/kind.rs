@@ -68,7 +68,10 @@ pub(crate) fn check_component_bytes(bytes: &[u8]) -> Result<(), Failure> {
         return refuse("the component is empty (0 bytes): build it first".into());
     }
     if bytes.len() > COMPONENT_BYTES_MAX {
-        return refuse(format!("the component has {} bytes, more than {COMPONENT_BYTES_MAX}: build it optimised and stripped", bytes.len()));
+        return refuse(format!(
+            "the component has {} bytes, more than {COMPONENT_BYTES_MAX}: build it optimised and stripped",
+            bytes.len()
+        ));
     }
     match bytes {
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
@@ -116,7 +119,9 @@ pub(crate) fn of_component(engine: &Engine, component: &Component) -> Result<Kin
     };
     Err(Failure::new(
         FailureKind::Invalid,
-        format!("the component exports {exports}, and a function has to export wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3{hint}"),
+        format!(
+            "the component exports {exports}, and a function has to export wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3{hint}"
+        ),
     ))
 }
 

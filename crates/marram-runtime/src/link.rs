@@ -24,20 +24,34 @@ const LATER: [&str; 6] =
     ["wasi:keyvalue/", "wasi:blobstore/", "wasi:messaging/", "wasi:nn/", "wasi:otel/", "wasi:config/runtime"];
 
 /// Resolves every import, or says which one cannot be, and why.
-pub(crate) fn link(engine: &Engine, linker: &Linker<GuestState>, component: &Component) -> Result<InstancePre<GuestState>, Failure> {
-    let imports: Vec<String> = component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect();
-    if let Some(import) = imports.iter().find(|name| !LINKED.iter().any(|known| name.starts_with(known))) {
-        return Err(Failure::new(Kind::Invalid, unknown(import)));
-    }
+pub(crate) fn link(
+    engine: &Engine,
+    linker: &Linker<GuestState>,
+    component: &Component,
+) -> Result<InstancePre<GuestState>, Failure> {
+    check_imports(engine, component)?;
     linker.instantiate_pre(component).map_err(|error| {
-        let message = format!("an import of the component cannot be resolved: {error:#}; build it with a toolchain for WASI 0.2 or 0.3.0");
+        let message = format!(
+            "an import of the component cannot be resolved: {error:#}; build it with a toolchain for WASI 0.2 or 0.3.0"
+        );
         Failure::new(Kind::Invalid, message)
     })
 }
 
+/// Says which import nothing here provides, if there is one.
+pub(crate) fn check_imports(engine: &Engine, component: &Component) -> Result<(), Failure> {
+    let imports: Vec<String> = component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect();
+    match imports.iter().find(|name| !LINKED.iter().any(|known| name.starts_with(known))) {
+        Some(import) => Err(Failure::new(Kind::Invalid, unknown(import))),
+        None => Ok(()),
+    }
+}
+
 fn unknown(import: &str) -> String {
     if LATER.iter().any(|later| import.starts_with(later)) {
-        return format!("the component imports `{import}`, which this version of Marram does not offer: build it without, or install a later version");
+        return format!(
+            "the component imports `{import}`, which this version of Marram does not offer: build it without, or install a later version"
+        );
     }
     match import {
         _ if import.starts_with("wasi_snapshot_preview1") => {

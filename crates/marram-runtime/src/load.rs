@@ -19,7 +19,9 @@ pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &C
     let (environment, code) = (Arc::clone(environment), code.clone());
     // Files and compilation block.
     let loaded = tokio::task::spawn_blocking(move || match kind {
-        Kind::Component02 | Kind::Component03 => of_component(&environment.shared, &component(&environment.shared, &code)?, kind),
+        Kind::Component02 | Kind::Component03 => {
+            of_component(&environment.shared, &component(&environment.shared, &code)?, kind)
+        }
         Kind::Python => python(&environment.shared),
         Kind::JavaScript => Err(Failure::new(FailureKind::Invalid, "JavaScript is not linked yet")),
     });
@@ -39,7 +41,8 @@ pub(crate) fn component(shared: &Shared, code: &Code) -> Result<Component, Failu
     });
     loaded.map_err(|error| {
         refused.unwrap_or_else(|| {
-            let message = format!("the component cannot be compiled: {error:#}; build it again with a current toolchain");
+            let message =
+                format!("the component cannot be compiled: {error:#}; build it again with a current toolchain");
             Failure::new(FailureKind::Invalid, message)
         })
     })
@@ -61,7 +64,10 @@ pub(crate) fn of_component(shared: &Shared, component: &Component, kind: Kind) -
         _ => Component02::new(pre).map(|program| Program::Component02(Arc::new(program))),
     };
     made.map_err(|error| {
-        Failure::new(FailureKind::Invalid, format!("the component's handler has another type than wasi:http says: {error:#}"))
+        Failure::new(
+            FailureKind::Invalid,
+            format!("the component's handler has another type than wasi:http says: {error:#}"),
+        )
     })
 }
 

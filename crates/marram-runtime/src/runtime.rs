@@ -20,6 +20,7 @@ use crate::deployed::{Deployed, Peers};
 use crate::engine::{self, Allocation};
 use crate::function::{Code, Environment, Function};
 use crate::kind::{self, FileKind, Kind};
+use crate::link;
 use crate::load;
 use crate::outbound::{Grant, Outbound, OutboundConfig};
 use crate::program::Program;
@@ -100,7 +101,10 @@ impl Runtime {
             started: Instant::now(),
             functions: Mutex::default(),
         });
-        let outbound = OutboundConfig { extra_roots: config.extra_roots.into_iter().map(Into::into).collect(), ..OutboundConfig::default() };
+        let outbound = OutboundConfig {
+            extra_roots: config.extra_roots.into_iter().map(Into::into).collect(),
+            ..OutboundConfig::default()
+        };
         let outbound = Arc::new(Outbound::new(outbound)?);
         let reaper = tokio::spawn(Arc::clone(&shared).reap(config.code_idle)).abort_handle();
         Ok(Arc::new(Self { shared, allocation, outbound, observe, clock, entropy, reaper }))
@@ -139,7 +143,10 @@ impl Runtime {
         verify: Verify,
     ) -> Result<Arc<Function>, Failure> {
         let file = spec.components.get(&function.name).ok_or_else(|| {
-            Failure::new(FailureKind::Invalid, format!("its component {:?} was not sent with the app", function.component))
+            Failure::new(
+                FailureKind::Invalid,
+                format!("its component {:?} was not sent with the app", function.component),
+            )
         })?;
         let code = Code { path: file.path.clone(), digest: file.digest };
         let file_kind = FileKind::of_name(&function.component);
@@ -150,14 +157,21 @@ impl Runtime {
         };
         let policy = InstancePolicy::of(function.instances.as_ref(), kind.default_policy());
         if policy.concurrent > 1 && matches!(kind, Kind::Component02 | Kind::Python) {
-            let message = format!("`instances.concurrent` is {}, but an instance of {} serves one request at a time: write `concurrent = 1`, or leave it out", policy.concurrent, kind.label());
+            let message = format!(
+                "`instances.concurrent` is {}, but an instance of {} serves one request at a time: write `concurrent = 1`, or leave it out",
+                policy.concurrent,
+                kind.label()
+            );
             return Err(Failure::new(FailureKind::Invalid, message));
         }
         let mut config = function.config.clone();
         for secret in &function.secrets {
             let value = spec.secrets.get(secret).ok_or_else(|| {
                 let app = &spec.manifest.app.name;
-                Failure::new(FailureKind::Invalid, format!("its secret `{secret}` is not set: `marram secret set {app} {secret}`"))
+                Failure::new(
+                    FailureKind::Invalid,
+                    format!("its secret `{secret}` is not set: `marram secret set {app} {secret}`"),
+                )
             })?;
             config.insert(secret.clone(), value.clone());
         }
@@ -166,7 +180,11 @@ impl Runtime {
             FileKind::JavaScript | FileKind::Python => Some((function.component.clone(), read_source(&code).await?)),
         };
         let deployed = Arc::new(Deployed {
-            id: Arc::new(FunctionId { app: spec.manifest.app.name.clone(), function: function.name.clone(), revision: spec.revision }),
+            id: Arc::new(FunctionId {
+                app: spec.manifest.app.name.clone(),
+                function: function.name.clone(),
+                revision: spec.revision,
+            }),
             limits: function.limits.resolve(),
             policy,
             config,
@@ -190,9 +208,12 @@ impl Runtime {
         let (runtime, code) = (Arc::clone(self), code.clone());
         let found = tokio::task::spawn_blocking(move || {
             let component = load::component(&runtime.shared, &code)?;
+            link::check_imports(&runtime.shared.engine, &component)?;
             kind::of_component(&runtime.shared.engine, &component)
         });
-        found.await.map_err(|error| Failure::new(FailureKind::Internal, "looking at the component failed").because(error))?
+        found
+            .await
+            .map_err(|error| Failure::new(FailureKind::Internal, "looking at the component failed").because(error))?
     }
 
     /// Whether instances come from a pool.
@@ -224,8 +245,10 @@ fn of_function(name: &Name, failure: &Failure) -> Failure {
 }
 
 async fn read_source(code: &Code) -> Result<Arc<str>, Failure> {
-    let bytes = tokio::fs::read(&code.path).await.map_err(|error| {
-        Failure::new(FailureKind::Internal, "the stored source cannot be read").because(error)
-    })?;
-    String::from_utf8(bytes).map(Arc::from).map_err(|_| Failure::new(FailureKind::Invalid, "the source is not UTF-8 text"))
+    let bytes = tokio::fs::read(&code.path)
+        .await
+        .map_err(|error| Failure::new(FailureKind::Internal, "the stored source cannot be read").because(error))?;
+    String::from_utf8(bytes)
+        .map(Arc::from)
+        .map_err(|_| Failure::new(FailureKind::Invalid, "the source is not UTF-8 text"))
 }

@@ -23,7 +23,8 @@ pub(crate) fn classify(error: wasmtime::Error, refused: Option<Refused>, limits:
         return memory(refused, limits).because(error.into_boxed_dyn_error());
     }
     if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
-        let message = format!("it has more than {HANDLES_MAX} open handles (streams, headers, requests): close them after use");
+        let message =
+            format!("it has more than {HANDLES_MAX} open handles (streams, headers, requests): close them after use");
         return Failure::new(Kind::ResourceLimit, message);
     }
     if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
@@ -56,13 +57,18 @@ pub(crate) fn cpu(limits: &Limits) -> Failure {
 
 /// The function did not end in time.
 pub(crate) fn deadline(limits: &Limits) -> Failure {
-    let message = format!("the function took longer than its {:?}: raise `deadline` in its limits, or answer sooner", limits.deadline);
+    let message = format!(
+        "the function took longer than its {:?}: raise `deadline` in its limits, or answer sooner",
+        limits.deadline
+    );
     Failure::new(Kind::Deadline, message)
 }
 
 fn memory(refused: Refused, limits: &Limits) -> Failure {
     let message = match refused {
-        Refused::Memory => format!("the function asked for more than its {} of memory: raise `memory` in its limits", limits.memory),
+        Refused::Memory => {
+            format!("the function asked for more than its {} of memory: raise `memory` in its limits", limits.memory)
+        }
         Refused::Table => format!("the function asked for tables of more than {TABLE_ELEMENTS_MAX} elements"),
     };
     Failure::new(Kind::ResourceLimit, message)

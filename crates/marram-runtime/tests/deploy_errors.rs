@@ -35,20 +35,31 @@ async fn exports_no_handler() {
 
 #[tokio::test]
 async fn imports_that_are_not_there() {
-    check("f.wat", &importing("wasi:keyvalue/store@0.2.0-draft"), &["`wasi:keyvalue/store@0.2.0-draft`", "does not offer"]).await;
+    check(
+        "f.wat",
+        &importing("wasi:keyvalue/store@0.2.0-draft"),
+        &["`wasi:keyvalue/store@0.2.0-draft`", "does not offer"],
+    )
+    .await;
     check("f.wat", &importing("acme:billing/invoices@1.0.0"), &["`acme:billing/invoices@1.0.0`", "wac plug"]).await;
 }
 
 #[tokio::test]
 async fn a_missing_secret_says_how_to_set_it() {
-    let failure = Host::try_deploy("[[function]]\nname = \"f\"\ncomponent = \"hello-p2.wasm\"\nsecrets = [\"other\"]\n", |_| {}).await;
+    let failure =
+        Host::try_deploy("[[function]]\nname = \"f\"\ncomponent = \"hello-p2.wasm\"\nsecrets = [\"other\"]\n", |_| {})
+            .await;
     let failure = failure.err().expect("it is not set");
     assert!(failure.message().contains("`marram secret set test other`"), "{failure}");
 }
 
 #[tokio::test]
 async fn several_at_once_in_an_instance_that_serves_one() {
-    let failure = Host::try_deploy("[[function]]\nname = \"f\"\ncomponent = \"hello-p2.wasm\"\ninstances = { concurrent = 4 }\n", |_| {}).await;
+    let failure = Host::try_deploy(
+        "[[function]]\nname = \"f\"\ncomponent = \"hello-p2.wasm\"\ninstances = { concurrent = 4 }\n",
+        |_| {},
+    )
+    .await;
     let failure = failure.err().expect("0.2 serves one at a time");
     assert!(failure.message().contains("`concurrent = 1`"), "{failure}");
 }

@@ -70,9 +70,7 @@ fn nearest(message: &str) -> Option<String> {
     let rest = message.strip_prefix("unknown field ")?;
     let mut quoted = rest.split('`').skip(1).step_by(2);
     let written = quoted.next()?;
-    let best = quoted
-        .map(|name| (strsim::jaro_winkler(written, name), name))
-        .max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let best = quoted.map(|name| (strsim::jaro_winkler(written, name), name)).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 > 0.75).then(|| format!("did you mean `{}`?", best.1))
 }
 

@@ -96,7 +96,10 @@ impl<'de> Deserialize<'de> for Method {
         let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
         let token = !text.is_empty() && text.len() <= 24 && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
         if !token {
-            let message = format!("{:?} is not a method: write it in upper case, such as \"GET\"", text.chars().take(40).collect::<String>());
+            let message = format!(
+                "{:?} is not a method: write it in upper case, such as \"GET\"",
+                text.chars().take(40).collect::<String>()
+            );
             return Err(serde::de::Error::custom(message));
         }
         Ok(Self(text.into_owned()))
@@ -145,7 +148,12 @@ impl Function {
         if self.on.len() > TRIGGERS_MAX {
             return Err(format!("it has {} triggers, more than {TRIGGERS_MAX}", self.on.len()));
         }
-        let lists = [("config", self.config.len()), ("secrets", self.secrets.len()), ("allow.http", self.allow.http.len()), ("allow.addresses", self.allow.addresses.len())];
+        let lists = [
+            ("config", self.config.len()),
+            ("secrets", self.secrets.len()),
+            ("allow.http", self.allow.http.len()),
+            ("allow.addresses", self.allow.addresses.len()),
+        ];
         if let Some((list, length)) = lists.into_iter().find(|(_, length)| *length > ENTRIES_MAX) {
             return Err(format!("`{list}` has {length} entries, more than {ENTRIES_MAX}"));
         }

@@ -91,7 +91,11 @@ fn idle_default() -> Span {
 }
 
 fn within(what: &str, value: u32, min: u32, max: u32) -> Result<u32, String> {
-    if (min..=max).contains(&value) { Ok(value) } else { Err(format!("`{what}` is {value}: it has to be from {min} to {max}")) }
+    if (min..=max).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("`{what}` is {value}: it has to be from {min} to {max}"))
+    }
 }
 
 fn reuse<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {

@@ -80,16 +80,25 @@ impl Manifest {
             return Err(("manifest_version".into(), message));
         }
         if self.functions.is_empty() {
-            return Err(("[app]".into(), "the app has no function: add a `[[function]]` with a name and a component".into()));
+            return Err((
+                "[app]".into(),
+                "the app has no function: add a `[[function]]` with a name and a component".into(),
+            ));
         }
         if self.functions.len() > FUNCTIONS_MAX {
-            return Err(("[[function]]".into(), format!("the app has {} functions, more than {FUNCTIONS_MAX}: split it", self.functions.len())));
+            return Err((
+                "[[function]]".into(),
+                format!("the app has {} functions, more than {FUNCTIONS_MAX}: split it", self.functions.len()),
+            ));
         }
         let mut names = BTreeSet::new();
         for function in &self.functions {
             let named = || format!("\"{}\"", function.name);
             if !names.insert(&function.name) {
-                return Err((named(), format!("two functions are called \"{}\": give each a name of its own", function.name)));
+                return Err((
+                    named(),
+                    format!("two functions are called \"{}\": give each a name of its own", function.name),
+                ));
             }
             function.check().map_err(|message| (named(), format!("function \"{}\": {message}", function.name)))?;
         }
@@ -98,7 +107,10 @@ impl Manifest {
                 if !names.contains(callee) {
                     return Err((
                         format!("internal:{callee}"),
-                        format!("function \"{}\" may call \"internal:{callee}\", but the app has no function \"{callee}\"", function.name),
+                        format!(
+                            "function \"{}\" may call \"internal:{callee}\", but the app has no function \"{callee}\"",
+                            function.name
+                        ),
                     ));
                 }
             }
@@ -114,7 +126,10 @@ impl Manifest {
                 if on.claims_the_same_as(other_on) {
                     return Err((
                         on.http.to_string(),
-                        format!("functions \"{}\" and \"{}\" both claim {}: change the path, host or methods of one", other.name, function.name, on.http),
+                        format!(
+                            "functions \"{}\" and \"{}\" both claim {}: change the path, host or methods of one",
+                            other.name, function.name, on.http
+                        ),
                     ));
                 }
             }

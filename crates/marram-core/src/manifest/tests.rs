@@ -84,7 +84,8 @@ fn bad_heads() {
     check("manifest_version = 1\n[app]\nname = \"Shop\"\n", "is not a name");
     check("not toml at all", "line 1");
     check(&"#".repeat(MANIFEST_BYTES_MAX + 1), "split the app");
-    let twice = format!("{HEAD}[[function]]\nname = \"a\"\ncomponent = \"x\"\n[[function]]\nname = \"a\"\ncomponent = \"x\"\n");
+    let twice =
+        format!("{HEAD}[[function]]\nname = \"a\"\ncomponent = \"x\"\n[[function]]\nname = \"a\"\ncomponent = \"x\"\n");
     check(&twice, "two functions are called \"a\"");
 }
 

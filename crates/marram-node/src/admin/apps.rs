@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use marram_core::{Failure, Kind};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::input::Segments;
 use super::operation::Operation;
 use super::problem::Refusal;
 use super::{Admin, input, view};
@@ -66,7 +67,7 @@ async fn list(State(admin): State<Arc<Admin>>) -> Json<Apps> {
     Json(Apps { apps: apps.values().map(|app| view::summary(app)).collect() })
 }
 
-async fn get(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> Result<Json<AppView>, Refusal> {
+async fn get(State(admin): State<Arc<Admin>>, Segments(app): Segments<String>) -> Result<Json<AppView>, Refusal> {
     let app = admin.parts.reconciler.app(&input::name(&app)?)?;
     let store = Arc::clone(&admin.parts.store);
     let (name, revision) = (app.desired.app().clone(), app.desired.revision);
@@ -76,7 +77,7 @@ async fn get(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> Result
 
 async fn deploy(
     State(admin): State<Arc<Admin>>,
-    Path(app): Path<String>,
+    Segments(app): Segments<String>,
     uri: Uri,
     body: Body,
 ) -> Result<Json<Deployed>, Refusal> {
@@ -96,12 +97,15 @@ async fn deploy(
     Ok(Json(view::deployed(&changed)))
 }
 
-async fn remove(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> Result<StatusCode, Refusal> {
+async fn remove(State(admin): State<Arc<Admin>>, Segments(app): Segments<String>) -> Result<StatusCode, Refusal> {
     admin.parts.reconciler.remove(input::name(&app)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn revisions(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> Result<Json<Revisions>, Refusal> {
+async fn revisions(
+    State(admin): State<Arc<Admin>>,
+    Segments(app): Segments<String>,
+) -> Result<Json<Revisions>, Refusal> {
     let app = input::name(&app)?;
     let store = Arc::clone(&admin.parts.store);
     let revisions = input::blocking(move || {
@@ -122,7 +126,7 @@ async fn revisions(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> 
 
 async fn rollback(
     State(admin): State<Arc<Admin>>,
-    Path(app): Path<String>,
+    Segments(app): Segments<String>,
     body: Body,
 ) -> Result<Json<Deployed>, Refusal> {
     let app = input::name(&app)?;

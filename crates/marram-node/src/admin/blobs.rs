@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::IntoResponse;
 use marram_core::limits::COMPONENT_BYTES_MAX;
 use marram_core::{Digest, Failure, Kind};
 
+use super::input::Segments;
 use super::operation::Operation;
 use super::problem::Refusal;
 use super::{Admin, input};
@@ -32,7 +33,10 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-async fn has(State(admin): State<Arc<Admin>>, Path(digest): Path<String>) -> Result<impl IntoResponse, Refusal> {
+async fn has(
+    State(admin): State<Arc<Admin>>,
+    Segments(digest): Segments<String>,
+) -> Result<impl IntoResponse, Refusal> {
     let digest = parse(&digest)?;
     // Pinning renews the hour, so that whoever was told that the blob is here has the time to deploy it.
     let pin = admin.parts.store.blobs().pin(digest).map_err(Failure::from)?;
@@ -42,7 +46,7 @@ async fn has(State(admin): State<Arc<Admin>>, Path(digest): Path<String>) -> Res
 
 async fn put(
     State(admin): State<Arc<Admin>>,
-    Path(digest): Path<String>,
+    Segments(digest): Segments<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<BlobView>), Refusal> {

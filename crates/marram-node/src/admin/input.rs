@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::{FromRequestParts, Path};
 use axum::http::Uri;
+use axum::http::request::Parts;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use marram_core::quantity::Span;
@@ -11,10 +13,26 @@ use marram_core::{Failure, Kind, Name};
 use marram_telemetry::Timestamp;
 use serde::de::DeserializeOwned;
 
+use super::problem::Refusal;
+
 /// How long a client may be silent within a body.
 const CHUNK_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Bytes of a JSON body: the largest manifest, with its escapes.
 const JSON_BYTES_MAX: usize = 4 << 20;
+
+/// The variable segments of the path; what does not decode is a problem like any other.
+pub(super) struct Segments<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segments<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(Path(segments)) => Ok(Self(segments)),
+            Err(error) => Err(Refusal::new(Kind::BadRequest, format!("the path cannot be used: {error}"))),
+        }
+    }
+}
 
 /// The name of an app or a function.
 pub(super) fn name(text: &str) -> Result<Name, Failure> {

@@ -1,10 +1,11 @@
 //! `/v1/apps/{app}/functions/{function}/invoke/…`: a request to one function, whatever its routes are.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::uri::{PathAndQuery, Scheme};
 use axum::http::{HeaderMap, HeaderName, Method, Request, Response, Uri, header};
 use http_body_util::BodyExt as _;
@@ -12,6 +13,7 @@ use marram_core::port::{Call, Invoke as _};
 use marram_core::trace::{RequestId, TraceContext};
 use marram_core::{Failure, Kind};
 
+use super::input::Segments;
 use super::operation::{Content, Operation};
 use super::problem::Refusal;
 use super::server::Remote;
@@ -59,7 +61,7 @@ pub(super) fn operations() -> Vec<Operation> {
 
 async fn invoke(
     State(admin): State<Arc<Admin>>,
-    Path(names): Path<std::collections::HashMap<String, String>>,
+    Segments(names): Segments<HashMap<String, String>>,
     Extension(Remote(remote)): Extension<Remote>,
     Extension(id): Extension<RequestId>,
     request: Request<Body>,

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, header};
 use axum::response::IntoResponse;
 use marram_core::trace::RequestId;
-use marram_core::{Blame, Failure, Kind, Retry};
+use marram_core::{Failure, Kind, Retry};
 
 use crate::api::Problem;
 
@@ -43,7 +43,7 @@ impl IntoResponse for Refusal {
 /// Writes the failure that an answer carries, if it carries one, and gives every answer its request's id.
 pub(super) fn finish(mut response: Response<Body>, request: RequestId) -> Response<Body> {
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
-        if failure.kind().blame() == Blame::Host {
+        if failure.kind() == Kind::Internal {
             tracing::error!(%request, kind = failure.kind().label(), detail = failure.detail(), "{}", failure.message());
         }
         response = problem(&failure, request);

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use marram_core::limits::VALUE_BYTES_MAX;
 use marram_core::{Failure, Kind};
 use marram_store::SecretValue;
 
+use super::input::Segments;
 use super::operation::Operation;
 use super::problem::Refusal;
 use super::{Admin, input};
@@ -35,7 +36,7 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-async fn list(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> Result<Json<Secrets>, Refusal> {
+async fn list(State(admin): State<Arc<Admin>>, Segments(app): Segments<String>) -> Result<Json<Secrets>, Refusal> {
     let app = input::name(&app)?;
     let store = Arc::clone(&admin.parts.store);
     let stored_of = app.clone();
@@ -51,7 +52,7 @@ async fn list(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> Resul
 
 async fn set(
     State(admin): State<Arc<Admin>>,
-    Path((app, name)): Path<(String, String)>,
+    Segments((app, name)): Segments<(String, String)>,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let app = input::name(&app)?;
@@ -68,7 +69,7 @@ async fn set(
 
 async fn remove(
     State(admin): State<Arc<Admin>>,
-    Path((app, name)): Path<(String, String)>,
+    Segments((app, name)): Segments<(String, String)>,
 ) -> Result<StatusCode, Refusal> {
     let app = input::name(&app)?;
     if admin.parts.reconciler.remove_secret(app.clone(), name.clone()).await? {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use http::{Request, Response};
 use marram_core::port::Body;
-use marram_core::record::{Outcome, Start};
+use marram_core::record::Start;
 use marram_core::{Failure, Kind};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -57,7 +57,10 @@ impl Component02 {
         let (reply, mut head) = oneshot::channel();
         let run = run(Arc::clone(self), Arc::clone(environment), Arc::clone(&invocation), request, reply);
         let mut run: Run = Box::pin(run);
-        let answered = tokio::time::timeout_at(invocation.deadline.into(), std::future::poll_fn(|cx| poll_head(&mut run, &mut head, cx)));
+        let answered = tokio::time::timeout_at(
+            invocation.deadline.into(),
+            std::future::poll_fn(|cx| poll_head(&mut run, &mut head, cx)),
+        );
         let Ok(answered) = answered.await else {
             let failure = trap::deadline(&invocation.deployed.limits);
             invocation.fail(&failure);
@@ -65,7 +68,8 @@ impl Component02 {
         };
         let (answer, ended) = answered?;
         let response = answer.map_err(|code| {
-            let failure = Failure::new(Kind::NoResponse, "the function answered with an error instead of a response").because(format!("{code:?}"));
+            let failure = Failure::new(Kind::NoResponse, "the function answered with an error instead of a response")
+                .because(format!("{code:?}"));
             invocation.fail(&failure);
             failure
         })?;
@@ -76,7 +80,7 @@ impl Component02 {
         let stop = if ended { None } else { Some(finish_elsewhere(environment, run, Arc::clone(&invocation))) };
         let body = match ready.into_full(&invocation) {
             Ok(full) => {
-                invocation.end(Outcome::Answered);
+                invocation.succeed();
                 full
             }
             Err(ready) => http_body_util::BodyExt::boxed_unsync(AnswerBody::new(ready, body, invocation, stop)),
@@ -144,7 +148,9 @@ async fn run(
             invocation.set_start(if instance.served == 0 { Start::Fresh } else { Start::Reused });
             instance
         }
-        None => component.instantiate(&environment, &invocation).await.inspect_err(|failure| invocation.fail(failure))?,
+        None => {
+            component.instantiate(&environment, &invocation).await.inspect_err(|failure| invocation.fail(failure))?
+        }
     };
     instance.served += 1;
     let console = Arc::clone(&instance.store.data().console);
@@ -167,7 +173,11 @@ async fn run(
     }
 }
 
-async fn call(instance: &mut Instance, request: Request<RequestBody>, reply: oneshot::Sender<Answer>) -> wasmtime::Result<()> {
+async fn call(
+    instance: &mut Instance,
+    request: Request<RequestBody>,
+    reply: oneshot::Sender<Answer>,
+) -> wasmtime::Result<()> {
     let mut http = instance.store.data_mut().http();
     let request = http.new_incoming_request(Scheme::Http, request.map(RequestBody::into_wasi))?;
     let out = http.new_response_outparam(reply)?;
@@ -175,7 +185,11 @@ async fn call(instance: &mut Instance, request: Request<RequestBody>, reply: one
 }
 
 /// Polls the run until its answer's head is there. Says whether the run has ended too.
-fn poll_head(run: &mut Run, head: &mut oneshot::Receiver<Answer>, cx: &mut Context<'_>) -> Poll<Result<(Answer, bool), Failure>> {
+fn poll_head(
+    run: &mut Run,
+    head: &mut oneshot::Receiver<Answer>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(Answer, bool), Failure>> {
     let ended = run.as_mut().poll(cx);
     match (head.try_recv(), ended) {
         // Nothing was sent yet, so a run that has failed after its head can still be told as what it is.

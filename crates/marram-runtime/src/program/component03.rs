@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use http::{Request, Response};
 use marram_core::port::Body;
-use marram_core::record::{Outcome, Start};
+use marram_core::record::Start;
 use marram_core::{Failure, Kind};
 use tokio::sync::oneshot;
 use wasmtime::component::InstancePre;
@@ -74,7 +74,7 @@ impl Component03 {
         let (parts, rest) = response.into_parts();
         let body = match polled.ready.into_full(&invocation) {
             Ok(full) => {
-                invocation.end(Outcome::Answered);
+                invocation.succeed();
                 full
             }
             Err(ready) => {
@@ -113,7 +113,12 @@ impl Component03 {
 
     /// Gives a request to an instance: an idle one, which the caller then polls; one that waits for something and has
     /// room, whose task is woken; or a new one.
-    fn give(&self, environment: &Arc<Environment>, job: Job, invocation: &Invocation) -> Result<(Option<Worker>, Arc<Inbox>), Failure> {
+    fn give(
+        &self,
+        environment: &Arc<Environment>,
+        job: Job,
+        invocation: &Invocation,
+    ) -> Result<(Option<Worker>, Arc<Inbox>), Failure> {
         let mut pool = self.pool();
         let mut job = job;
         while let Some(worker) = pool.idle.pop() {
@@ -226,6 +231,8 @@ async fn wait(inbox: &Inbox, answer: oneshot::Receiver<Answer>, invocation: &Inv
     match tokio::time::timeout_at(invocation.deadline.into(), answer).await {
         Ok(Ok(answered)) => answered,
         Ok(Err(_)) => {
+            // The way back breaks off before the reason is known.
+            inbox.gone.cancelled().await;
             let failure = inbox.failure().unwrap_or_else(gone_without_a_word);
             invocation.fail(&failure);
             Err(failure)

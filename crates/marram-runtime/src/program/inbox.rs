@@ -8,6 +8,7 @@ use std::time::Instant;
 use http::{Request, Response};
 use marram_core::Failure;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::body::{RequestBody, StopRun};
@@ -26,6 +27,8 @@ pub(crate) struct Job {
 pub(crate) struct Inbox {
     inner: Mutex<Inner>,
     pub(crate) console: Arc<Console>,
+    /// Cancelled when the instance is gone, after its failure, if it had one, was told.
+    pub(crate) gone: CancellationToken,
     reuse: u32,
     concurrent: u32,
     /// What the instance may use while no request is in flight: work that goes on after an answer.
@@ -47,7 +50,7 @@ struct Inner {
 
 impl Inbox {
     pub(crate) fn new(console: Arc<Console>, reuse: u32, concurrent: u32, background_cpu_ns: u64) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), console, reuse, concurrent, background_cpu_ns })
+        Arc::new(Self { inner: Mutex::default(), console, gone: CancellationToken::new(), reuse, concurrent, background_cpu_ns })
     }
 
     /// Gives a request to the instance if it may take one more, and wakes who drives it.

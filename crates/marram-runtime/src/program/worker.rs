@@ -12,8 +12,8 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use marram_core::{Failure, Kind};
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiHttpView as _;
-use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 use wasmtime_wasi_http::p3::Request;
+use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
 use crate::body::RequestBody;
 use crate::cpu::{SharedPollClock, poll_charged};
@@ -49,7 +49,18 @@ impl Worker {
     }
 }
 
-async fn live(pre: ServicePre<GuestState>, mut store: wasmtime::Store<GuestState>, environment: Arc<Environment>, inbox: Arc<Inbox>) {
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.inbox.gone.cancel();
+    }
+}
+
+async fn live(
+    pre: ServicePre<GuestState>,
+    mut store: wasmtime::Store<GuestState>,
+    environment: Arc<Environment>,
+    inbox: Arc<Inbox>,
+) {
     let limits = &environment.deployed.limits;
     let service = match pre.instantiate_async(&mut store).await {
         Ok(service) => service,
@@ -97,7 +108,12 @@ async fn serve(accessor: &Accessor<GuestState>, service: &Service, inbox: &Arc<I
 }
 
 /// One request: an error here is the end of the instance, anything else goes to who asked.
-async fn answer(accessor: &Accessor<GuestState>, service: &Service, inbox: &Arc<Inbox>, job: Job) -> wasmtime::Result<()> {
+async fn answer(
+    accessor: &Accessor<GuestState>,
+    service: &Service,
+    inbox: &Arc<Inbox>,
+    job: Job,
+) -> wasmtime::Result<()> {
     let Job { request, invocation, reply } = job;
     let flight = Flight::begin(inbox, &invocation);
     let (request, sent) = accessor.with(|mut store| {
@@ -113,7 +129,8 @@ async fn answer(accessor: &Accessor<GuestState>, service: &Service, inbox: &Arc<
             Ok((response, flight))
         }
         Err(code) => {
-            let failure = Failure::new(Kind::NoResponse, "the function answered with an error instead of a response").because(format!("{code:?}"));
+            let failure = Failure::new(Kind::NoResponse, "the function answered with an error instead of a response")
+                .because(format!("{code:?}"));
             invocation.fail(&failure);
             Err(failure)
         }

@@ -126,14 +126,17 @@ impl Host {
     pub async fn try_deploy(functions: &str, adjust: impl FnOnce(&mut RuntimeConfig)) -> Result<Self, Failure> {
         let manifest = format!("manifest_version = 1\n[app]\nname = \"test\"\n{functions}");
         let manifest = Manifest::parse(&manifest).unwrap_or_else(|error| panic!("{error}"));
-        let components = manifest.functions.iter().map(|function| (function.name.clone(), file(&guest(&function.component))));
+        let components =
+            manifest.functions.iter().map(|function| (function.name.clone(), file(&guest(&function.component))));
         let components = components.collect();
         Self::start(manifest, components, adjust).await
     }
 
     /// Deploys one function whose file has these bytes, under a name that decides what it is.
     pub async fn try_bytes(name: &str, bytes: &[u8]) -> Result<Self, Failure> {
-        let text = format!("manifest_version = 1\n[app]\nname = \"test\"\n[[function]]\nname = \"f\"\ncomponent = \"{name}\"\n");
+        let text = format!(
+            "manifest_version = 1\n[app]\nname = \"test\"\n[[function]]\nname = \"f\"\ncomponent = \"{name}\"\n"
+        );
         let manifest = Manifest::parse(&text).unwrap_or_else(|error| panic!("{error}"));
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("blob");
@@ -143,7 +146,9 @@ impl Host {
     }
 
     async fn start(
-        manifest: Manifest, components: BTreeMap<Name, ComponentFile>, adjust: impl FnOnce(&mut RuntimeConfig),
+        manifest: Manifest,
+        components: BTreeMap<Name, ComponentFile>,
+        adjust: impl FnOnce(&mut RuntimeConfig),
     ) -> Result<Self, Failure> {
         let state = tempfile::tempdir().unwrap();
         let observed = Arc::new(Observed::default());

@@ -1,0 +1,70 @@
+# Marram: `make demo` shows it, `make test` checks it. Each does its own set-up and can be run again.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+ROOT := $(CURDIR)
+export CARGO_TARGET_DIR ?= $(ROOT)/target
+export MARRAM_TOOLCHAIN ?= $(CARGO_TARGET_DIR)/guest-toolchain
+export MARRAM_ENGINES ?= $(CARGO_TARGET_DIR)/engines
+export MARRAM_GUESTS ?= $(CARGO_TARGET_DIR)/guests
+# Two cores are the smallest machine that this is built on.
+export CARGO_BUILD_JOBS ?= $(shell nproc)
+MARRAM := $(CARGO_TARGET_DIR)/release/marram
+CARGO := cargo
+
+.PHONY: help
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: setup
+setup: ## Install what the build and the tests need from the system's packages
+	@scripts/setup.sh
+
+.PHONY: engines
+engines: setup ## Build the language engines that go into the binary
+	@scripts/guest-toolchain.sh > /dev/null
+	@scripts/build-engines.sh > /dev/null
+
+.PHONY: build
+build: engines ## Build the binary, with its engines
+	@echo "build: $(MARRAM)"
+	@$(CARGO) build --release --locked -p marram
+
+.PHONY: guests
+guests: setup ## Build the guests that the tests run
+	@scripts/guest-toolchain.sh > /dev/null
+	@scripts/build-guests.sh > /dev/null
+
+.PHONY: demo
+demo: build ## Start a node with the personalized shop; CHECK=1 verifies it and exits
+	@CHECK=$(CHECK) scripts/demo.sh $(MARRAM)
+
+.PHONY: test
+test: build guests lint unit ## Everything that a change has to pass
+	@CHECK=1 scripts/demo.sh $(MARRAM)
+	@echo "test: all passed"
+
+.PHONY: unit
+unit: ## The tests, on what is built
+	@$(CARGO) test --release --locked --workspace
+
+.PHONY: lint
+lint: ## Format, clippy, crate directions, licences, generated pages
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	@$(CARGO) xtask check
+
+.PHONY: docs
+docs: build ## Write the generated pages of the book
+	@$(CARGO) xtask docs
+
+.PHONY: bench
+bench: build guests ## Measure beside the peers, in one run
+	@benches/run.sh
+
+.PHONY: fmt
+fmt: ## Format the code
+	@$(CARGO) fmt --all

@@ -1,0 +1,123 @@
+//! An answer of the admin API: a head that is here, a body that may still be coming.
+
+use anyhow::Context as _;
+use bytes::{Bytes, BytesMut};
+use http::{Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use serde::Deserialize;
+
+use super::exit_of;
+use crate::exit::{Exit, Problem};
+
+/// The largest JSON document that is read at once. Logs are streamed instead.
+const JSON_BYTES_MAX: usize = 64 << 20;
+/// A line of a log stream is one log line (16 KiB) with its frame.
+const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// An answer.
+pub(crate) struct Answer {
+    response: Response<Incoming>,
+    /// What has come of the body and was not taken as a line yet.
+    pending: BytesMut,
+}
+
+/// RFC 9457.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ProblemJson {
+    title: String,
+    detail: String,
+    hint: Option<String>,
+    request_id: String,
+}
+
+impl Answer {
+    pub(super) fn new(response: Response<Incoming>) -> Self {
+        Self { response, pending: BytesMut::new() }
+    }
+
+    /// Status and headers.
+    pub(crate) fn head(&self) -> &Response<Incoming> {
+        &self.response
+    }
+
+    /// The answer, if its status says success; else what it says went wrong.
+    pub(crate) async fn ok(self) -> anyhow::Result<Self> {
+        let status = self.response.status();
+        if status.is_success() {
+            return Ok(self);
+        }
+        Err(self.problem(status).await.into())
+    }
+
+    /// The body as JSON; nothing is `null`.
+    pub(crate) async fn json(self) -> anyhow::Result<serde_json::Value> {
+        let body = self.gather().await?;
+        if body.is_empty() {
+            return Ok(serde_json::Value::Null);
+        }
+        serde_json::from_slice(&body).context("the node's answer is not JSON: does another server listen there?")
+    }
+
+    /// The next piece of the body, or `None` at its end.
+    pub(crate) async fn chunk(&mut self) -> anyhow::Result<Option<Bytes>> {
+        while let Some(frame) = self.response.body_mut().frame().await {
+            if let Ok(bytes) = frame.context("the node broke off its answer")?.into_data() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next line of the body without its line break, or `None` at its end.
+    pub(crate) async fn line(&mut self) -> anyhow::Result<Option<Bytes>> {
+        let mut searched = 0;
+        loop {
+            if let Some(at) = self.pending[searched..].iter().position(|byte| *byte == b'\n') {
+                let line = self.pending.split_to(searched + at + 1).freeze();
+                return Ok(Some(line.slice(..line.len() - 1)));
+            }
+            searched = self.pending.len();
+            anyhow::ensure!(searched <= LINE_BYTES_MAX, "the node sent a line of more than {LINE_BYTES_MAX} bytes");
+            match self.chunk().await? {
+                Some(bytes) => self.pending.extend_from_slice(&bytes),
+                None if self.pending.is_empty() => return Ok(None),
+                None => return Ok(Some(self.pending.split().freeze())),
+            }
+        }
+    }
+
+    async fn gather(self) -> anyhow::Result<Bytes> {
+        let body = Limited::new(self.response.into_body(), JSON_BYTES_MAX).collect().await;
+        Ok(body.map_err(anyhow::Error::from_boxed).context("the node broke off its answer")?.to_bytes())
+    }
+
+    async fn problem(self, status: StatusCode) -> Problem {
+        let kind = self
+            .response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
+        let body = self.gather().await.unwrap_or_default();
+        if !kind.starts_with("application/problem+json") {
+            let reason = status.canonical_reason().unwrap_or("no reason given");
+            return Problem::new(exit_of(status), format!("the node answers {} ({reason})", status.as_u16()))
+                .hint("is this the admin address of a node, and one of this version?");
+        }
+        let problem: ProblemJson = serde_json::from_slice(&body).unwrap_or_default();
+        let mut message = if problem.detail.is_empty() { problem.title } else { problem.detail };
+        if status.is_server_error() && !problem.request_id.is_empty() {
+            message.push_str(&format!(" (request {})", problem.request_id));
+        }
+        let exit = exit_of(status);
+        let made = Problem::new(exit, message);
+        match problem.hint {
+            Some(hint) => made.hint(hint),
+            None if exit == Exit::Denied => made.hint("give the node's token with --token or MARRAM_TOKEN"),
+            None => made,
+        }
+    }
+}

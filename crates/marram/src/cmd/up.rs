@@ -1,0 +1,119 @@
+//! `marram up`: build, serve, and swap on every save.
+
+use clap::Args;
+use http::Method;
+use marram_core::Name;
+use marram_node::NodeConfig;
+use marram_node::api::{AppState, Apps};
+
+use super::node::{self, ListenArgs, LogFormat};
+use crate::cli::ProjectArgs;
+use crate::client::{self, Answer, Client};
+use crate::exit::Exit;
+use crate::log_line::LogLine;
+use crate::project::Project;
+use crate::serving;
+use crate::session::{Screen, Session};
+use crate::signals::Signals;
+use crate::watch::Watch;
+
+/// Builds an app, serves it, and swaps to what was saved. A build that fails leaves the last revision serving. Once
+/// it serves, it prints one `name=url` a line on stdout; what the functions log goes to stderr.
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    project: ProjectArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
+    /// What the node itself logs: a level, or `target=level,…`
+    #[arg(long, value_name = "FILTER", env = "MARRAM_LOG", default_value = "warn")]
+    log: String,
+}
+
+/// Serves until a signal, then drains.
+pub(crate) async fn run(args: &Up) -> anyhow::Result<Exit> {
+    node::begin_log(&args.log, LogFormat::Text)?;
+    let project = Project::open(&args.project)?;
+    let state = project.state();
+    if args.listen.state.is_none() {
+        keep_out_of_git(&state)?;
+    }
+    let mut signals = Signals::listen()?;
+    let config = NodeConfig { state, ..NodeConfig::default() };
+    let serving = serving::start(args.listen.apply(config)).await?;
+    let ended = tokio::select! {
+        ended = serve(project, &serving) => ended,
+        () = signals.next() => Ok(()),
+    };
+    let exit = serving.drain(&mut signals).await;
+    ended.map(|()| exit)
+}
+
+/// Never ends, unless something is broken that no save repairs.
+async fn serve(project: Project, serving: &serving::Serving) -> anyhow::Result<()> {
+    let client = Client::local(serving.node.admin_addr(), None)?;
+    let is_there = remove_others(&client, &project.manifest.app.name).await?;
+    let mut logs = Some(client.send(Method::GET, "/v1/logs?follow=true", client::empty()).await?.ok().await?);
+    let client = Client::local(serving.node.admin_addr(), None)?;
+    let mut watch = Watch::new()?;
+    let mut session =
+        Session::new(project, std::sync::Arc::clone(&serving.node), Screen::new(serving.http()), is_there)?;
+    watch.follow(session.inputs().folders(), session.inputs().matters())?;
+    for function in session.inputs().unwatched() {
+        session
+            .screen()
+            .note(&format!("{} has a build without `watch`: saving a file does not build it again", function.name));
+    }
+    let mut announced = false;
+    loop {
+        if !announced && session.is_settled() {
+            serving.announce()?;
+            announced = true;
+        }
+        let name = session.inputs().project().manifest.app.name.clone();
+        tokio::select! {
+            () = session.step() => {}
+            line = next_line(&mut logs) => match line {
+                Some(line) => session.screen().line(&line),
+                None => logs = None,
+            },
+            change = watch.changed() => {
+                session.changed(&change);
+                watch.follow(session.inputs().folders(), session.inputs().matters())?;
+                let now = &session.inputs().project().manifest.app.name;
+                if *now != name {
+                    remove_others(&client, now).await?;
+                }
+            }
+        }
+    }
+}
+
+/// The next log line, for people; never, where the log has ended.
+async fn next_line(logs: &mut Option<Answer>) -> Option<String> {
+    match logs {
+        None => std::future::pending().await,
+        Some(answer) => answer.line().await.ok().flatten().map(|line| LogLine::parse(&line).pretty(false)),
+    }
+}
+
+/// The state belongs to one app: what it was called before would keep its routes. Says whether the app itself
+/// serves.
+async fn remove_others(client: &Client, keep: &Name) -> anyhow::Result<bool> {
+    let apps = client.get("/v1/apps").await?;
+    let apps: Apps = serde_json::from_value(apps)?;
+    for other in apps.apps.iter().filter(|app| app.app != *keep) {
+        client.send(Method::DELETE, &format!("/v1/apps/{}", other.app), client::empty()).await?.ok().await?;
+    }
+    Ok(apps.apps.iter().any(|app| app.app == *keep && app.state == AppState::Ready))
+}
+
+fn keep_out_of_git(state: &std::path::Path) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+    let write = || {
+        std::fs::create_dir_all(state)?;
+        let ignore = state.join(".gitignore");
+        if ignore.exists() { Ok(()) } else { std::fs::write(ignore, "*\n") }
+    };
+    write().with_context(|| format!("cannot make {}", state.display()))
+}

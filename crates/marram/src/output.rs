@@ -1,0 +1,69 @@
+//! Where everything that people and scripts read is written: data to stdout, messages to stderr.
+//!
+//! Colours follow the terminal, `NO_COLOR` and `CLICOLOR_FORCE`; a pipe gets plain text.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anstyle::{AnsiColor, Style};
+
+/// Errors.
+pub(crate) const RED: Style = AnsiColor::Red.on_default().bold();
+/// Success.
+pub(crate) const GREEN: Style = AnsiColor::Green.on_default().bold();
+/// Warnings.
+pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+/// Hints and names.
+pub(crate) const CYAN: Style = AnsiColor::Cyan.on_default();
+/// What matters less.
+pub(crate) const DIM: Style = Style::new().dimmed();
+/// What matters more.
+pub(crate) const BOLD: Style = Style::new().bold();
+
+/// One line of data.
+pub(crate) fn line(text: &str) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+/// Bytes of data, as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()
+}
+
+/// A JSON document for `--json`.
+pub(crate) fn json(value: &serde_json::Value) -> io::Result<()> {
+    line(&format!("{value:#}"))
+}
+
+/// One line of what is going on. A message that nobody can read is no reason to stop.
+pub(crate) fn message(text: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// What went wrong.
+pub(crate) fn error(text: &str) {
+    message(&format!("{RED}error:{RED:#} {text}"));
+}
+
+/// What is odd.
+pub(crate) fn warning(text: &str) {
+    message(&format!("{YELLOW}warning:{YELLOW:#} {text}"));
+}
+
+/// What to do next.
+pub(crate) fn hint(text: &str) {
+    message(&format!("{CYAN}hint:{CYAN:#} {text}"));
+}
+
+/// `text` in `style`.
+pub(crate) fn paint(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Whether a person watches stderr.
+pub(crate) fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}

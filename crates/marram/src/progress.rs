@@ -1,0 +1,88 @@
+//! What is shown while something takes longer than a second. Nothing is, where nobody watches.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use futures::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
+use tokio::task::AbortHandle;
+
+use crate::client::Body;
+
+/// What is done sooner shows no bar.
+const QUIET: Duration = Duration::from_millis(600);
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A body made of a file, with a bar that follows it.
+pub(crate) fn upload(file: File, size: u64, title: &str) -> Body {
+    let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::hidden());
+    bar.set_style(style(
+        "{msg} {wide_bar:.cyan} {binary_bytes:>10} of {binary_total_bytes} {binary_bytes_per_sec:>12}",
+    ));
+    bar.set_message(title.to_owned());
+    let begun = Instant::now();
+    // The bar is part of the stream's state: it goes when the body is done or dropped.
+    let frames = stream::try_unfold((file, Shown { bar, starting: None }), move |(mut file, shown)| async move {
+        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+        if file.read_buf(&mut chunk).await? == 0 {
+            return Ok(None);
+        }
+        if shown.bar.is_hidden() && begun.elapsed() > QUIET {
+            shown.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        shown.bar.inc(chunk.len() as u64);
+        anyhow::Ok(Some((Frame::data(chunk.freeze()), (file, shown))))
+    });
+    BodyExt::boxed_unsync(StreamBody::new(frames))
+}
+
+/// A spinner that appears after a while and goes when it is dropped.
+pub(crate) fn waiting(title: &str) -> Shown {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    bar.set_style(style("{spinner:.cyan} {msg} {elapsed:.dim}"));
+    bar.set_message(title.to_owned());
+    let shown = bar.clone();
+    let task = tokio::spawn(async move {
+        tokio::time::sleep(QUIET).await;
+        shown.set_draw_target(ProgressDrawTarget::stderr());
+        shown.enable_steady_tick(Duration::from_millis(100));
+    });
+    Shown { bar, starting: Some(task.abort_handle()) }
+}
+
+/// Something on the screen, until it is dropped.
+pub(crate) struct Shown {
+    bar: ProgressBar,
+    /// What would make it appear later.
+    starting: Option<AbortHandle>,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Some(starting) = &self.starting {
+            starting.abort();
+        }
+        self.bar.finish_and_clear();
+    }
+}
+
+/// The template is ours, so it parses.
+pub(crate) fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// A body made of what comes on stdin, as it comes.
+pub(crate) fn stdin() -> Body {
+    let frames = stream::try_unfold(tokio::io::stdin(), |mut stdin| async move {
+        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+        match stdin.read_buf(&mut chunk).await? {
+            0 => Ok(None),
+            _ => anyhow::Ok(Some((Frame::data(chunk.freeze()), stdin))),
+        }
+    });
+    BodyExt::boxed_unsync(StreamBody::new(frames))
+}

@@ -1,0 +1,43 @@
+//! A node in this process: start, say where it listens, drain.
+
+use std::sync::Arc;
+
+use marram_node::{Node, NodeConfig};
+
+use crate::exit::Exit;
+use crate::output::{self, DIM, paint};
+use crate::signals::Signals;
+
+/// A node that serves.
+pub(crate) struct Serving {
+    /// The node itself.
+    pub(crate) node: Arc<Node>,
+    admin_scheme: &'static str,
+}
+
+/// Starts a node.
+pub(crate) async fn start(config: NodeConfig) -> anyhow::Result<Serving> {
+    let admin_scheme = if config.admin_tls.is_some() { "https" } else { "http" };
+    Ok(Serving { node: Arc::new(Node::start(config).await?), admin_scheme })
+}
+
+impl Serving {
+    /// Where functions are served.
+    pub(crate) fn http(&self) -> String {
+        format!("http://{}", self.node.http_addr())
+    }
+
+    /// One `name=url` a line on stdout, for scripts that wait.
+    pub(crate) fn announce(&self) -> anyhow::Result<()> {
+        Ok(output::line(&format!("http={}\nadmin={}://{}", self.http(), self.admin_scheme, self.node.admin_addr()))?)
+    }
+
+    /// Finishes what runs and takes nothing new. Another signal ends it at once.
+    pub(crate) async fn drain(self, signals: &mut Signals) -> Exit {
+        output::message(&paint(DIM, "draining; Ctrl-C again ends at once"));
+        tokio::select! {
+            () = self.node.drain() => Exit::Done,
+            () = signals.next() => Exit::Interrupted,
+        }
+    }
+}

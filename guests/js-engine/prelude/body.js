@@ -1,0 +1,133 @@
+// The body of a request or a response (fetch.spec.whatwg.org §5.3). It stays what it was given as until it is read: a string
+// is never turned into a stream unless `body` is asked for.
+
+class Body {
+  // null, a string, a Uint8Array, a Source or a ReadableStream.
+  #content = null; #type = null; #used = false;
+  // A ReadableStream that is not the content itself but made from it, once `body` was asked for.
+  #stream = null;
+
+  static set(owner, content, type) {
+    owner.#content = content;
+    owner.#type = type;
+  }
+  static has(owner) { return owner.#content !== null; }
+  static unusable(owner) { return owner.#used || owner.#stream !== null && (owner.#stream.locked || touched.has(owner.#stream)); }
+  // Takes the content away for sending: null, string, bytes, an untouched Source, or a stream.
+  static take(owner) {
+    if (Body.unusable(owner)) throw new TypeError('the body has been read already');
+    if (owner.#content === null) return null;
+    owner.#used = true;
+    return owner.#stream ?? owner.#content;
+  }
+  static copy(owner, target) {
+    if (Body.unusable(owner)) throw new TypeError('the body has been read already and cannot be cloned');
+    target.#type = owner.#type;
+    if (owner.#content instanceof Source || owner.#stream !== null) {
+      const [one, two] = owner.body.tee();
+      owner.#content = owner.#stream = one;
+      target.#content = target.#stream = two;
+    } else {
+      target.#content = owner.#content;
+    }
+  }
+
+  get body() {
+    const content = this.#content;
+    if (content === null) return null;
+    if (this.#stream === null) {
+      this.#stream = content instanceof Source ? content.stream()
+        : content instanceof ReadableStream ? content
+        : new Blob([content]).stream();
+      watch(this.#stream);
+      if (this.#used) this.#stream.getReader();
+    }
+    return this.#stream;
+  }
+  get bodyUsed() { return this.#used || this.#stream !== null && touched.has(this.#stream); }
+
+  async #read() {
+    const content = Body.take(this);
+    if (content === null) return '';
+    if (typeof content === 'string' || content instanceof Uint8Array) return content;
+    if (content instanceof Source) return content.all();
+    const chunks = [];
+    const reader = content.getReader();
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return chunks.length === 0 ? '' : joinBytes(chunks);
+      if (!(value instanceof Uint8Array)) throw new TypeError('a body stream has to give Uint8Arrays');
+      chunks.push(value);
+    }
+  }
+  async text() {
+    const content = await this.#read();
+    return typeof content === 'string' ? content : host.decode(content, false, false);
+  }
+  async json() { return JSON.parse(await this.text()); }
+  async bytes() {
+    const content = await this.#read();
+    return typeof content === 'string' ? host.encode(content) : content.slice();
+  }
+  async arrayBuffer() { return (await this.bytes()).buffer; }
+  async blob() { return new Blob([await this.#read()], { type: this.headers.get('content-type') ?? '' }); }
+  async formData() {
+    const type = this.headers.get('content-type') ?? '';
+    const content = await this.#read();
+    return parseFormData(typeof content === 'string' ? host.encode(content) : content, type);
+  }
+}
+const { set: setBody, has: hasBody, take: takeBody, copy: copyBody, unusable: bodyUnusable } = Body;
+for (const name of ['set', 'has', 'take', 'copy', 'unusable']) delete Body[name];
+
+// Streams that somebody has begun to read: the polyfill keeps its own flag to itself.
+const touched = new WeakSet();
+function watch(stream) {
+  const getReader = stream.getReader;
+  const note = (method) => Object.defineProperty(stream, method, {
+    configurable: true, writable: true, enumerable: false,
+    value(...args) {
+      touched.add(stream);
+      return ReadableStream.prototype[method].apply(stream, args);
+    },
+  });
+  for (const method of ['cancel', 'pipeTo', 'pipeThrough', 'tee', 'values', Symbol.asyncIterator]) note(method);
+  Object.defineProperty(stream, 'getReader', {
+    configurable: true, writable: true, enumerable: false,
+    value(...args) {
+      const reader = getReader.apply(stream, args);
+      const { read } = reader;
+      Object.defineProperty(reader, 'read', { configurable: true, value(...rest) {
+        touched.add(stream);
+        return read.apply(reader, rest);
+      } });
+      return reader;
+    },
+  });
+}
+
+// What a `body` argument becomes: its content, and the content type that it implies.
+function extractBody(owner, init) {
+  let content, type = null;
+  if (init instanceof ReadableStream) {
+    if (init.locked || touched.has(init)) throw new TypeError('the stream has been read or is locked');
+    content = init;
+  } else if (isBufferSource(init)) {
+    content = asBytes(init).slice();
+  } else if (init instanceof Blob) {
+    content = blobBytes(init);
+    type = init.type || null;
+  } else if (init instanceof URLSearchParams) {
+    content = init.toString();
+    type = 'application/x-www-form-urlencoded;charset=UTF-8';
+  } else if (init instanceof FormData) {
+    const boundary = `----marram-${host.uuid()}`;
+    content = encodeFormData(init, boundary);
+    type = `multipart/form-data; boundary=${boundary}`;
+  } else {
+    content = asScalarText(init);
+    type = 'text/plain;charset=UTF-8';
+  }
+  setBody(owner, content, type);
+  return type;
+}

@@ -1,0 +1,1 @@
+"""The engine: what stands between the component's interfaces and a Python function."""

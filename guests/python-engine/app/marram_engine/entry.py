@@ -1,0 +1,130 @@
+"""The component: takes a request from wasi:http, has the user's function answer it, and sends the answer."""
+
+import inspect
+import os
+import sys
+
+from componentize_py_types import Err
+from wit_world.imports import types as http
+from wit_world.exports.loader import Failure
+
+import marram
+from marram_engine import loading, loop, preload, transport, wsgi  # noqa: F401, preload is there for its imports
+
+
+class Loader:
+    """marram:engine/loader"""
+
+    def load(self):
+        try:
+            loading.module()
+        except loading.LoadError as error:
+            raise Err(Failure(error.message, error.file, error.line, error.column, error.trace)) from None
+
+
+class IncomingHandler:
+    """wasi:http/incoming-handler"""
+
+    def handle(self, incoming, out):
+        try:
+            _answer(incoming, out)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+
+class Env(dict):
+    """The function's configuration and environment: `env["currency"]`, `env.get("currency")` or `env.currency`."""
+
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"no {name!r} in the function's config: add it under `config` in marram.toml") from None
+
+
+def _answer(incoming, out):
+    # The outparam is used up when it is set: after that, a failure can only break the answer off.
+    sent = False
+
+    def begin(status, headers):
+        nonlocal sent
+        body = transport.start_response(out, status, headers)
+        sent = True
+        return body
+
+    try:
+        app = loading.module()
+        request = _request(incoming)
+        function = getattr(app, "fetch", None) or getattr(app, "on_fetch", None)
+        if callable(function):
+            _send(_called(function, request), request, begin)
+        else:
+            application = getattr(app, "app", None) or app.application
+            wsgi.serve(application, request, begin)
+    except loading.LoadError as error:
+        print(error.trace or f"{error.file}: {error.message}", file=sys.stderr)
+        where = f"{error.file}:{error.line}" if error.line else error.file
+        _apologize(begin, f"{where}: {error.message}", error.trace)
+    except Exception as error:
+        trace = loading.trace_of(error)
+        print(trace, file=sys.stderr)
+        if sent:
+            raise
+        _apologize(begin, f"{type(error).__name__}: {error}", trace)
+
+
+def _request(incoming):
+    scheme = "https" if isinstance(incoming.scheme(), http.Scheme_Https) else "http"
+    headers = marram.Headers(transport.pairs(incoming.headers()))
+    authority = incoming.authority() or headers.get("host", "localhost")
+    url = f"{scheme}://{authority}{incoming.path_with_query() or '/'}"
+    return marram.Request(transport.method_name(incoming.method()), url, headers, transport.chunks(incoming.consume()))
+
+
+def _called(function, request):
+    """Calls the user's function with as many of (request, env) as it takes, async or not."""
+    parameters = inspect.signature(function).parameters.values()
+    takes = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    takes = 2 if any(p.kind == p.VAR_POSITIONAL for p in parameters) else takes
+    response = function(*(request, Env(os.environ))[:takes])
+    if inspect.isawaitable(response):
+        response = loop.run(_awaited(response))
+    if isinstance(response, (str, bytes)):
+        response = marram.Response(response)
+    if not isinstance(response, marram.Response):
+        raise TypeError(f"{function.__name__} returned {type(response).__name__}; return a marram.Response, text or bytes")
+    return response
+
+
+async def _awaited(awaitable):
+    response = await awaitable
+    # An async body is read here, where its loop runs.
+    if isinstance(response, marram.Response) and hasattr(response.body, "__aiter__"):
+        response.body = [piece async for piece in response.body]
+    return response
+
+
+def _send(response, request, begin):
+    headers = response.headers.items()
+    if isinstance(response.body, bytes):
+        if request.method != "HEAD" and response.status not in (204, 304) and "content-length" not in response.headers:
+            headers.append(("content-length", str(len(response.body))))
+        transport.write_whole(begin(response.status, headers), response.body)
+        return
+    body = begin(response.status, headers)
+    stream = body.write()
+    try:
+        for piece in response.body:
+            transport.write(stream, piece.encode() if isinstance(piece, str) else piece)
+    except transport.Closed:
+        pass
+    finally:
+        transport.finish(body, stream)
+
+
+def _apologize(begin, message, trace):
+    """Answers 500. What went wrong is for the log; a developer's own node (MARRAM_DEV) shows it in the answer, too."""
+    text = f"{message}\n\n{trace}" if "MARRAM_DEV" in os.environ else "the function failed; its log says why\n"
+    body = begin(500, [("content-type", "text/plain; charset=utf-8")])
+    transport.write_whole(body, text.encode())
