@@ -1,4 +1,4 @@
-# Marram: `make demo` shows it, `make test` checks it. Each does its own set-up and can be run again.
+# `make test` does its own set-up and can be run again.
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
@@ -38,13 +38,8 @@ guests: setup ## Build the guests that the tests run
 	@scripts/guest-toolchain.sh > /dev/null
 	@scripts/build-guests.sh > /dev/null
 
-.PHONY: demo
-demo: build ## Start a node with the personalized shop; CHECK=1 verifies it and exits
-	@CHECK=$(CHECK) scripts/demo.sh $(MARRAM)
-
 .PHONY: test
 test: build guests lint unit ## Everything that a change has to pass
-	@CHECK=1 scripts/demo.sh $(MARRAM)
 	@echo "test: all passed"
 
 .PHONY: unit
@@ -60,10 +55,6 @@ lint: ## Format, clippy, crate directions, licences, generated pages
 .PHONY: docs
 docs: build ## Write the generated pages of the book
 	@$(CARGO) xtask docs
-
-.PHONY: bench
-bench: build guests ## Measure beside the peers, in one run
-	@benches/run.sh
 
 .PHONY: fmt
 fmt: ## Format the code

@@ -12,7 +12,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("marram-telemetry", &["marram-core"]),
     ("marram-gateway", &["marram-core"]),
     ("marram-runtime", &["marram-core", "marram-js-abi"]),
-    ("marram-node", &["marram-core", "marram-store", "marram-telemetry", "marram-gateway", "marram-runtime", "marram-testkit"]),
+    (
+        "marram-node",
+        &["marram-core", "marram-store", "marram-telemetry", "marram-gateway", "marram-runtime", "marram-testkit"],
+    ),
     ("marram-testkit", &["marram-core", "marram-node"]),
     ("marram", &["marram-core", "marram-node", "marram-testkit"]),
     ("xtask", &["marram-core"]),
@@ -43,11 +46,16 @@ pub(crate) fn check() -> anyhow::Result<()> {
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
             let on = dependency["name"].as_str().unwrap_or_default();
             if allowed.contains_key(on) && !may.contains(&on) {
-                wrong.push(format!("{name} depends on {on}: siblings meet in marram-core's ports, and marram-node joins them"));
+                wrong.push(format!(
+                    "{name} depends on {on}: siblings meet in marram-core's ports, and marram-node joins them"
+                ));
             }
             let owners = OWNERS.iter().find(|(owned, _)| *owned == on).map(|(_, owners)| *owners);
             if owners.is_some_and(|owners| !owners.contains(&name)) {
-                wrong.push(format!("{name} depends on {on}, which only {} may name", owners.unwrap_or_default().join(" and ")));
+                wrong.push(format!(
+                    "{name} depends on {on}, which only {} may name",
+                    owners.unwrap_or_default().join(" and ")
+                ));
             }
         }
     }

@@ -27,7 +27,10 @@ pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
     let marram = binary(root)?;
     let mut stale = Vec::new();
     for (arguments, page) in PAGES {
-        let output = Command::new(&marram).args(*arguments).output().with_context(|| format!("{} cannot run", marram.display()))?;
+        let output = Command::new(&marram)
+            .args(*arguments)
+            .output()
+            .with_context(|| format!("{} cannot run", marram.display()))?;
         if !output.status.success() {
             bail!("`marram {}` failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
         }

@@ -49,7 +49,13 @@ mod tests {
 
     #[test]
     fn expressions() {
-        for good in ["MIT", "MIT OR Apache-2.0", "MIT/Apache-2.0", "(MIT OR GPL-3.0) AND Unicode-3.0", "Apache-2.0 WITH LLVM-exception"] {
+        for good in [
+            "MIT",
+            "MIT OR Apache-2.0",
+            "MIT/Apache-2.0",
+            "(MIT OR GPL-3.0) AND Unicode-3.0",
+            "Apache-2.0 WITH LLVM-exception",
+        ] {
             assert!(is_permissive(good), "{good}");
         }
         for bad in ["GPL-3.0", "MIT AND GPL-3.0", "", "SSPL-1.0 OR AGPL-3.0"] {

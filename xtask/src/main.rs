@@ -47,7 +47,10 @@ fn run(arguments: &[&str]) -> anyhow::Result<()> {
 /// `cargo metadata` of the workspace.
 fn metadata(arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = std::process::Command::new(cargo).args(["metadata", "--format-version", "1", "--locked"]).args(arguments).output()?;
+    let output = std::process::Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .args(arguments)
+        .output()?;
     if !output.status.success() {
         bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     }

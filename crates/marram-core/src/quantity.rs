@@ -88,8 +88,9 @@ impl std::str::FromStr for Span {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact =
-            BYTE_UNITS.iter().find(|(unit, factor)| unit.ends_with("iB") && self.0 >= *factor && self.0.is_multiple_of(*factor));
+        let exact = BYTE_UNITS
+            .iter()
+            .find(|(unit, factor)| unit.ends_with("iB") && self.0 >= *factor && self.0.is_multiple_of(*factor));
         match exact {
             Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
             None => write!(f, "{}B", self.0),
@@ -105,7 +106,7 @@ impl fmt::Display for Span {
         }
         // Days and hours read worse than they save: the largest unit written is the minute.
         let (unit, factor) =
-            TIME_UNITS[..5].iter().rev().find(|(_, factor)| ns % factor == 0).unwrap_or(&TIME_UNITS[0]);
+            TIME_UNITS[..5].iter().rev().find(|(_, factor)| ns.is_multiple_of(*factor)).unwrap_or(&TIME_UNITS[0]);
         write!(f, "{}{unit}", ns / factor)
     }
 }

@@ -10,6 +10,8 @@
 //! other. The engine ships inside the same binary as the host, so the encoding carries no version.
 //!
 //! This crate must never read a clock, do I/O, or know about JavaScript values.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 #![forbid(unsafe_code)]
 
 mod batch;

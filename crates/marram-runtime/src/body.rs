@@ -120,6 +120,7 @@ impl Ready {
     }
 
     /// The body, if all of it is there and nothing is wrong with it.
+    #[allow(clippy::result_large_err, reason = "not an error: what is not complete is given back")]
     pub(crate) fn into_full(mut self, invocation: &Invocation) -> Result<Body, Self> {
         if !self.complete || self.error.is_some() || self.trailers.is_some() || self.frames.len() > 1 {
             return Err(self);

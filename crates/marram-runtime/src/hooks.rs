@@ -109,6 +109,8 @@ pub(crate) async fn send(
         request.headers_mut().insert(HeaderName::from_static("traceparent"), value);
     }
     let host = request.uri().host().unwrap_or("");
+    // Host names have no case and may end in a dot.
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
     match host.strip_suffix(INTERNAL_SUFFIX).map(str::to_owned) {
         Some(function) => send_internal(deployed, call, request, &function).await,
         None => Ok(deployed.outbound.send(&deployed.grant, request, timeouts).await?),

@@ -23,7 +23,10 @@ pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &C
             of_component(&environment.shared, &component(&environment.shared, &code)?, kind)
         }
         Kind::Python => python(&environment.shared),
-        Kind::JavaScript => Err(Failure::new(FailureKind::Invalid, "JavaScript is not linked yet")),
+        Kind::JavaScript => Err(Failure::new(
+            FailureKind::Invalid,
+            "JavaScript does not run in this version yet: build a component (Rust, componentize-js), or write it in Python",
+        )),
     });
     loaded.await.map_err(|error| Failure::new(FailureKind::Internal, "loading the function failed").because(error))?
 }

@@ -1,5 +1,7 @@
 //! Components of both standards run, stream, and see what they were given and nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod host;
 
 use bytes::Bytes;

@@ -1,5 +1,7 @@
 //! What is not a function is refused at deploy, with an error that names the thing and the next step.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod host;
 
 use host::Host;

@@ -1,5 +1,7 @@
 //! Limits hold, whatever a guest does, and the node and its neighbours go on.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod host;
 
 use std::time::{Duration, Instant};

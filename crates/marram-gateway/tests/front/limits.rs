@@ -165,7 +165,7 @@ async fn more_connections_than_the_limit_wait() {
     let early = tokio::time::timeout(SHORT, third.read_u8()).await;
     assert!(early.is_err(), "it was served beyond the limit");
     drop((first, second));
-    assert_eq!(statuses(&format!("{}", read_all(&mut third).await)), [200]);
+    assert_eq!(statuses(&read_all(&mut third).await.to_string()), [200]);
 }
 
 /// The client's error is heard, whatever the function makes of it.

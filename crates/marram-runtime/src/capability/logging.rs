@@ -7,6 +7,7 @@ use wasmtime::component::{ComponentType, Lift, Linker};
 use crate::state::GuestState;
 
 /// `enum level` of the interface.
+#[allow(dead_code, reason = "values come from guests")]
 #[derive(Clone, Copy, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]

@@ -50,10 +50,18 @@ struct Inner {
 
 impl Inbox {
     pub(crate) fn new(console: Arc<Console>, reuse: u32, concurrent: u32, background_cpu_ns: u64) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), console, gone: CancellationToken::new(), reuse, concurrent, background_cpu_ns })
+        Arc::new(Self {
+            inner: Mutex::default(),
+            console,
+            gone: CancellationToken::new(),
+            reuse,
+            concurrent,
+            background_cpu_ns,
+        })
     }
 
     /// Gives a request to the instance if it may take one more, and wakes who drives it.
+    #[allow(clippy::result_large_err, reason = "not an error: what is not taken is given back")]
     pub(crate) fn give(&self, job: Job) -> Result<(), Job> {
         let mut inner = self.lock();
         let full = inner.flying.len() >= self.concurrent as usize;
