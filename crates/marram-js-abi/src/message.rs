@@ -17,7 +17,7 @@ pub struct Load<'a> {
 }
 
 /// A module as written, or as an engine of the same build compiled it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Code<'a> {
     /// ECMAScript module source.
     Source(&'a str),

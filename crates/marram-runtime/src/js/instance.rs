@@ -55,7 +55,7 @@ impl<T: Imports> JsInstance<T> {
     pub(crate) async fn load(&mut self, script: &Script<'_>) -> Result<std::result::Result<Vec<u8>, ScriptError>> {
         let message = encode(&Load {
             file: script.file,
-            code: script.code.clone(),
+            code: script.code,
             env: script.env.to_vec(),
             memory_bytes_max: script.memory_bytes_max,
         });

@@ -38,5 +38,3 @@ pub(crate) trait Host: Send + Sync + 'static {
     fn log(&self, request: Option<u32>, level: Level, text: &str);
 }
 
-#[cfg(test)]
-mod tests;
