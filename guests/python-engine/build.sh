@@ -23,6 +23,6 @@ wasi_wit "$work/wit/deps"
 cp "$repo/wit/engine/source.wit" "$work/wit/deps/engine.wit"
 
 use_python_tool componentize-py
-"$(dirname "$tool")/pip" install --quiet --target "$work/app" tzdata==2026.2 >&2
+"$(dirname "$tool")/pip" install --quiet --target "$work/app" tzdata==2026.6 >&2
 (cd "$work" && "$tool" --quiet -d wit -w engine componentize marram_engine.entry -p app -o "$out.new" >&2)
 mv "$out.new" "$out"
