@@ -74,14 +74,20 @@ impl Entropy for Mixed {
 }
 
 fn main() -> anyhow::Result<()> {
-    let rounds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(5);
+    let argument = std::env::args().nth(1);
+    let rounds = argument.as_deref().map_or(Ok(5), str::parse).ok();
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run(rounds))
 }
 
-async fn run(rounds: usize) -> anyhow::Result<()> {
+/// Without a number of rounds it only serves, to be looked at with a profiler.
+async fn run(rounds: Option<usize>) -> anyhow::Result<()> {
     let (bare, auto) = (bare().await?, auto().await?);
     let front = front().await?;
     let servers = [("bare hyper", bare), ("hyper-util auto", auto), ("front", front)];
+    let Some(rounds) = rounds else {
+        servers.iter().for_each(|(name, address)| say(format_args!("{name}={address}")));
+        return std::future::pending().await;
+    };
     let mut rates = [const { Vec::new() }; 3];
     for _ in 0..rounds {
         for ((_, address), rates) in servers.iter().zip(&mut rates) {
