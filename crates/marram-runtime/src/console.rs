@@ -50,14 +50,6 @@ impl Console {
         inner.current.retain(|current| !Arc::ptr_eq(current, invocation));
     }
 
-    /// The invocation that runs, if it is the only one.
-    pub(crate) fn only(&self) -> Option<Arc<Invocation>> {
-        match self.lock().current.as_slice() {
-            [one] => Some(Arc::clone(one)),
-            _ => None,
-        }
-    }
-
     /// Any invocation that runs: limits apply to it.
     pub(crate) fn any(&self) -> Option<Arc<Invocation>> {
         self.lock().current.first().cloned()
@@ -68,6 +60,12 @@ impl Console {
         truncate(&mut text);
         let inner = self.lock();
         self.write(&inner, level, Source::Logging, context, text);
+    }
+
+    /// What the node says of an outbound request of the guest.
+    pub(crate) fn outbound(&self, text: String) {
+        let inner = self.lock();
+        self.write(&inner, Level::Warn, Source::Node, String::new(), text);
     }
 
     fn output(&self, source: Source, bytes: &[u8]) {
@@ -99,17 +97,8 @@ impl Console {
 
     /// Names the request only where it is certain; the log volume is charged to one that runs in any case.
     fn write(&self, inner: &Inner, level: Level, source: Source, context: String, text: String) {
-        let owner = match inner.current.as_slice() {
-            [one] => Some(&**one),
-            [first, ..] => {
-                if first.log_room(text.len()) != crate::invocation::LogRoom::Enough {
-                    return;
-                }
-                None
-            }
-            [] => None,
-        };
-        self.deployed.log(owner, level, source, context, text);
+        let payer = inner.current.first().map(|invocation| &**invocation);
+        self.deployed.log(payer, inner.current.len() == 1, level, source, context, text);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {

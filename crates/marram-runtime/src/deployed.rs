@@ -44,32 +44,44 @@ impl Peers {
 }
 
 impl Deployed {
-    /// Writes a line of the function's log, if the invocation's volume allows it.
+    /// Writes a line of the function's log, if the volume of the run that pays for it allows. `named` says whether the
+    /// line is known to be of that run: an instance that serves several at once does not tell them apart.
     pub(crate) fn log(
         &self,
-        invocation: Option<&Invocation>,
+        payer: Option<&Invocation>,
+        named: bool,
         level: Level,
         source: Source,
         context: String,
         text: String,
     ) {
-        if let Some(invocation) = invocation.filter(|_| source != Source::Node) {
-            match invocation.log_room(text.len() + context.len()) {
-                LogRoom::Enough => {}
-                LogRoom::None => return,
-                LogRoom::Last => {
-                    let text =
-                        format!("log limit of {} reached: the rest of this run's output is dropped", self.limits.log);
-                    return self.log(Some(invocation), Level::Warn, Source::Node, String::new(), text);
-                }
+        let owner = payer.filter(|_| named);
+        match payer.map_or(LogRoom::Enough, |payer| payer.log_room(text.len() + context.len())) {
+            LogRoom::Enough => self.write(owner, level, source, context, text),
+            LogRoom::Last => {
+                let limit = self.limits.log;
+                self.note(
+                    owner,
+                    Level::Warn,
+                    format!("log limit of {limit} reached: the rest of this run's output is dropped"),
+                );
             }
+            LogRoom::None => {}
         }
+    }
+
+    /// What the node itself says of a run. Not charged, so it has to be said a bounded number of times a run.
+    pub(crate) fn note(&self, owner: Option<&Invocation>, level: Level, text: String) {
+        self.write(owner, level, Source::Node, String::new(), text);
+    }
+
+    fn write(&self, owner: Option<&Invocation>, level: Level, source: Source, context: String, text: String) {
         self.observe.log(LogLine {
             time_unix_ns: self.clock.unix_ns(),
             level,
             id: Arc::clone(&self.id),
-            request: invocation.map(|invocation| invocation.call.request),
-            trace: invocation.map(|invocation| invocation.call.trace.trace),
+            request: owner.map(|invocation| invocation.call.request),
+            trace: owner.map(|invocation| invocation.call.trace.trace),
             source,
             context,
             text,

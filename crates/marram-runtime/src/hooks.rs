@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 use http::{HeaderName, HeaderValue, Request, Response, header};
 use marram_core::limits::INTERNAL_DEPTH_MAX;
 use marram_core::port::{Body, Call};
-use marram_core::record::{Level, Source};
 use marram_core::{Failure, Kind};
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
@@ -80,14 +80,7 @@ impl WasiHttpHooks for Hooks {
                 }
                 Err(error) => {
                     // The guest gets a code without words; its developer needs the words.
-                    let invocation = console.only();
-                    deployed.log(
-                        invocation.as_deref(),
-                        Level::Warn,
-                        Source::Node,
-                        String::new(),
-                        format!("outbound request: {error}"),
-                    );
+                    console.outbound(format!("outbound request: {error}"));
                     Err(code(&error))
                 }
             }
@@ -166,10 +159,16 @@ async fn send_internal(
     }
     // A function reads its authority from the URI; the header would be a second opinion.
     request.headers_mut().remove(header::HOST);
-    match callee.request(request, call).await {
-        Ok(response) => Ok(response),
+    // In a task of its own: this future is polled inside the caller's store, and wasmtime runs no store inside another.
+    // It ends with the caller.
+    let run = tokio::spawn(async move { callee.request(request, call).await });
+    match AbortOnDropHandle::new(run).await {
+        Ok(Ok(response)) => Ok(response),
         // What a network caller would see: the status, and the words.
-        Err(failure) => Ok(internal_problem(&failure)),
+        Ok(Err(failure)) => Ok(internal_problem(&failure)),
+        Err(error) => {
+            Err(SendError::Internal(Failure::new(Kind::Internal, "the called function was stopped").because(error)))
+        }
     }
 }
 
@@ -203,6 +202,9 @@ fn code(error: &SendError) -> Error {
             OutboundError::AddressDenied { .. } => Error::DestinationIpProhibited,
             OutboundError::Dns { .. } => Error::DnsError { rcode: None, info_code: None },
             OutboundError::ConnectionRefused { .. } => Error::ConnectionRefused,
+            OutboundError::Unreachable { .. } => Error::DestinationUnavailable,
+            OutboundError::HeadersTooLarge { .. } => Error::HttpResponseHeaderSectionSize(None),
+            OutboundError::BodyError { .. } | OutboundError::RequestInvalid { .. } => Error::InternalError(None),
             OutboundError::ConnectTimeout { .. } => Error::ConnectionTimeout,
             OutboundError::FirstByteTimeout { .. } => Error::HttpResponseTimeout,
             OutboundError::ReadTimeout { .. } => Error::ConnectionReadTimeout,
@@ -210,6 +212,9 @@ fn code(error: &SendError) -> Error {
             OutboundError::UriInvalid { .. } => Error::HttpRequestUriInvalid,
             OutboundError::TooManyConnections { .. } => Error::ConnectionLimitReached,
             OutboundError::Tls { fault: TlsFault::Certificate, .. } => Error::TlsCertificateError,
+            OutboundError::Tls { fault: TlsFault::Alert(alert), .. } => {
+                Error::TlsAlertReceived { alert_id: Some(*alert), alert_message: None }
+            }
             OutboundError::Tls { .. } => Error::TlsProtocolError,
             _ => Error::HttpProtocolError,
         },

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use marram_core::port::Call;
-use marram_core::record::{Level, MeterRecord, Outcome, Source, Start};
+use marram_core::record::{Level, MeterRecord, Outcome, Start};
 use marram_core::{Failure, Kind};
 
 use crate::cpu::Account;
@@ -72,7 +72,7 @@ impl Invocation {
             return;
         }
         let detail = failure.detail().map(|detail| format!("\n{detail}")).unwrap_or_default();
-        self.deployed.log(Some(self), Level::Error, Source::Node, String::new(), format!("{failure}{detail}"));
+        self.deployed.note(Some(self), Level::Error, format!("{failure}{detail}"));
     }
 
     /// How it failed, if it has.

@@ -53,8 +53,13 @@ pub(crate) fn component(shared: &Shared, code: &Code) -> Result<Component, Failu
 
 fn check(bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
     kind::check_component_bytes(bytes)?;
+    check_digest(bytes, digest)
+}
+
+/// Refuses a stored file that is not what was deployed.
+pub(crate) fn check_digest(bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
     if Digest::of(bytes) != *digest {
-        let message = format!("the stored component is not {digest}: the file was altered; deploy the app again");
+        let message = format!("the stored file is not {digest}: it was altered; deploy the app again");
         return Err(Failure::new(FailureKind::Internal, message));
     }
     Ok(())

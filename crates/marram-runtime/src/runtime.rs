@@ -244,11 +244,13 @@ fn of_function(name: &Name, failure: &Failure) -> Failure {
     }
 }
 
+/// A function's source text, if it is still what was deployed.
 async fn read_source(code: &Code) -> Result<Arc<str>, Failure> {
     let bytes = tokio::fs::read(&code.path)
         .await
         .map_err(|error| Failure::new(FailureKind::Internal, "the stored source cannot be read").because(error))?;
+    load::check_digest(&bytes, &code.digest)?;
     String::from_utf8(bytes)
         .map(Arc::from)
-        .map_err(|_| Failure::new(FailureKind::Invalid, "the source is not UTF-8 text"))
+        .map_err(|_| Failure::new(FailureKind::Invalid, "the source is not UTF-8 text: save it as UTF-8"))
 }

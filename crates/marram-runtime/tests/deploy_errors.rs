@@ -65,3 +65,14 @@ async fn several_at_once_in_an_instance_that_serves_one() {
     let failure = failure.err().expect("0.2 serves one at a time");
     assert!(failure.message().contains("`concurrent = 1`"), "{failure}");
 }
+
+#[tokio::test]
+async fn a_stored_file_that_was_altered_is_refused() {
+    for name in ["f.py", "f.wat"] {
+        let failure = Host::try_altered(name, b"def app(): pass", b"import os").await;
+        let failure = failure.err().unwrap_or_else(|| panic!("{name} was taken"));
+        assert!(failure.message().contains("function \"f\""), "{failure}");
+    }
+    let failure = Host::try_altered("f.py", b"def app(): pass", b"import os").await.err().unwrap();
+    assert!(failure.message().contains("it was altered"), "{failure}");
+}

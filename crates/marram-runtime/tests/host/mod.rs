@@ -134,14 +134,20 @@ impl Host {
 
     /// Deploys one function whose file has these bytes, under a name that decides what it is.
     pub async fn try_bytes(name: &str, bytes: &[u8]) -> Result<Self, Failure> {
+        Self::try_altered(name, bytes, bytes).await
+    }
+
+    /// The same, where the stored file has other bytes than what was deployed.
+    pub async fn try_altered(name: &str, deployed: &[u8], stored: &[u8]) -> Result<Self, Failure> {
         let text = format!(
             "manifest_version = 1\n[app]\nname = \"test\"\n[[function]]\nname = \"f\"\ncomponent = \"{name}\"\n"
         );
         let manifest = Manifest::parse(&text).unwrap_or_else(|error| panic!("{error}"));
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("blob");
-        std::fs::write(&path, bytes).unwrap();
-        let components = BTreeMap::from([(Name::new("f").unwrap(), file(&path))]);
+        std::fs::write(&path, stored).unwrap();
+        let component = ComponentFile { path, digest: Digest::of(deployed) };
+        let components = BTreeMap::from([(Name::new("f").unwrap(), component)]);
         Self::start(manifest, components, |_| {}).await
     }
 

@@ -1,0 +1,57 @@
+//! What a guest may reach, through both standards: nothing, unless the manifest says so.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod host;
+
+use host::Host;
+
+const PROBES: [&str; 2] = ["probe-p2.wasm", "probe-p3.wasm"];
+
+/// An app whose first function probes, and whose second one answers hello.
+async fn deploy(component: &str, allow: &str) -> Host {
+    Host::deploy(&format!(
+        "[[function]]\nname = \"a-probe\"\ncomponent = \"{component}\"\n{allow}\n\
+         [[function]]\nname = \"hello\"\ncomponent = \"hello-p2.wasm\"\n"
+    ))
+    .await
+}
+
+/// Fetches `url` in the guest, and expects a line of its log that says all of this.
+async fn check_refused(allow: &str, url: &str, parts: &[&str]) {
+    for component in PROBES {
+        let host = deploy(component, allow).await;
+        let answer = host.get(&format!("/fetch?url={url}")).await;
+        assert!(!answer.is_ok_and(|(_, body)| body.contains("Hello")), "{component} reached {url}");
+        let said = |texts: &[String]| texts.iter().any(|text| parts.iter().all(|part| text.contains(part)));
+        host.observed.until(&format!("{parts:?}"), |observed| said(&observed.texts()).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_granted_is_refused_with_the_line_to_add() {
+    check_refused("", "http://api.example.com/", &["http://api.example.com", "allow.http"]).await;
+    check_refused("", "http://hello.internal/", &["\"internal:hello\"", "allow.http"]).await;
+    check_refused("", "http://HELLO.internal./", &["\"internal:hello\"", "allow.http"]).await;
+}
+
+#[tokio::test]
+async fn an_inner_address_needs_a_grant_of_its_own() {
+    for url in ["http://127.0.0.1:9/", "http://169.254.169.254/latest/"] {
+        let origin = url.split('/').take(3).collect::<Vec<_>>().join("/");
+        let allow = format!("allow = {{ http = [\"{origin}\"] }}");
+        check_refused(&allow, url, &["allow.addresses"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_granted_function_of_the_app_answers() {
+    for component in PROBES {
+        let host = deploy(component, "allow = { http = [\"internal:hello\"] }").await;
+        let (status, body) = host.get("/fetch?url=http://hello.internal/").await.unwrap();
+        assert_eq!((status, body.trim()), (200, "Hello from Marram"), "{component}: {:?}", host.observed.texts());
+        let records = host.observed.records.lock().unwrap();
+        assert_eq!(records.len(), 2, "{component}");
+        assert_eq!(records[0].trace, records[1].trace, "{component}: the call is in the same trace");
+    }
+}
