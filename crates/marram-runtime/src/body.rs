@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future as _;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use marram_core::port::Body;
+use marram_core::quantity::ByteSize;
 use marram_core::{Failure, Kind};
 use tokio::time::Sleep;
 use wasmtime_wasi_http::WasiBody;
@@ -36,17 +37,19 @@ pub(crate) fn from_wasi(body: WasiBody) -> Body {
 /// The body of a request on its way to the function: counted, and cut at the limit.
 pub(crate) struct RequestBody {
     inner: Body,
-    invocation: Arc<Invocation>,
+    /// Weak, because a guest may keep the request long after its run: a language with a garbage collector does.
+    invocation: Weak<Invocation>,
+    limit: ByteSize,
 }
 
 impl RequestBody {
     /// Refuses at once what says that it is too long.
     pub(crate) fn new(inner: Body, invocation: &Arc<Invocation>) -> Result<Self, Failure> {
-        let limit = invocation.deployed.limits.body.0;
-        if inner.size_hint().lower() > limit {
-            return Err(too_large(invocation));
+        let limit = invocation.deployed.limits.body;
+        if inner.size_hint().lower() > limit.0 {
+            return Err(too_large(limit));
         }
-        Ok(Self { inner, invocation: Arc::clone(invocation) })
+        Ok(Self { inner, invocation: Arc::downgrade(invocation), limit })
     }
 
     pub(crate) fn into_wasi(self) -> WasiBody {
@@ -54,8 +57,7 @@ impl RequestBody {
     }
 }
 
-fn too_large(invocation: &Invocation) -> Failure {
-    let limit = invocation.deployed.limits.body;
+fn too_large(limit: ByteSize) -> Failure {
     Failure::new(Kind::BodyTooLarge, format!("the body is larger than the {limit} that this function takes"))
 }
 
@@ -64,12 +66,16 @@ impl HttpBody for RequestBody {
     type Error = Failure;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let Some(invocation) = self.invocation.upgrade() else {
+            let failure = Failure::new(Kind::ClientGone, "the run that this body belongs to is over");
+            return Poll::Ready(Some(Err(failure)));
+        };
         let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(bytes) = frame.data_ref()
-            && self.invocation.add_bytes_in(bytes.len()) > self.invocation.deployed.limits.body.0
+            && invocation.add_bytes_in(bytes.len()) > self.limit.0
         {
-            return Poll::Ready(Some(Err(too_large(&self.invocation))));
+            return Poll::Ready(Some(Err(too_large(self.limit))));
         }
         Poll::Ready(frame)
     }

@@ -157,9 +157,9 @@ impl Function {
             self.program.store(None);
             return None;
         }
-        let instances_end = (program.idle() > policy.warm as usize).then(|| now + policy.idle);
-        let code_ends = (policy.warm == 0).then(|| (idle_since + code_idle).max(now + Duration::from_millis(50)));
-        instances_end.into_iter().chain(code_ends).min().or(Some(now + Duration::from_secs(60)))
+        // Instances come back without a word to the reaper, so it looks at least this often while code is mapped.
+        let again = if policy.warm == 0 { policy.idle.min(code_idle) } else { policy.idle.max(Duration::from_secs(1)) };
+        Some(now + again.max(Duration::from_millis(20)))
     }
 }
 

@@ -197,7 +197,7 @@ async fn an_idle_function_is_unmapped_and_comes_back() {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     while host.function("f").status().mapped {
         assert!(tokio::time::Instant::now() < deadline, "the code stays mapped");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     }
     host.get("/").await.unwrap();
     assert_eq!(host.observed.records.lock().unwrap().last().map(|record| record.start), Some(Start::Cold));
@@ -223,5 +223,30 @@ async fn a_body_over_the_limit_is_refused() {
         let failure = host.send(post("/echo", vec![0; 2048])).await.expect_err("it is too large");
         assert_eq!(failure.kind(), Kind::BodyTooLarge, "{component}");
         assert!(host.send(post("/echo", vec![0; 1024])).await.is_ok(), "{component}");
+    }
+}
+
+/// Python keeps what it was given until its garbage collector comes by; the run is over all the same.
+#[tokio::test]
+async fn a_run_ends_with_its_answer_whatever_the_guest_keeps() {
+    let source = b"import marram\n\nkept = []\n\n\nasync def on_fetch(request, env):\n    kept.append(request)\n    return marram.Response('ok')\n";
+    let host = Host::try_bytes("app.py", source).await.unwrap();
+    for n in 1..=3 {
+        host.get("/").await.unwrap();
+        host.observed.until("a record", |observed| (observed.records.lock().unwrap().len() == n).then_some(())).await;
+    }
+    assert_eq!(host.function("f").status().running, 0);
+    let records = host.observed.records.lock().unwrap();
+    assert!(records.iter().skip(1).all(|record| record.wall_ns < 5_000_000_000), "{records:?}");
+}
+
+#[tokio::test]
+async fn an_idle_instance_goes_although_it_came_back_after_the_last_look() {
+    let host = Host::deploy(&function("hello-p3.wasm", "instances = { idle = \"20ms\" }")).await;
+    host.get("/").await.unwrap();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
+    while host.function("f").status().idle > 0 {
+        assert!(tokio::time::Instant::now() < deadline, "the instance stays");
+        tokio::task::yield_now().await;
     }
 }
