@@ -18,6 +18,15 @@ usage() {
   exit
 }
 
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# Installs packages of Debian or Ubuntu. The lists are fetched first: a new machine has none, or old ones.
+apt_install() {
+  say "installing $*"
+  as_root apt-get update -qq >&2
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
 # Whether file $1 exists and is newer than all the others.
 newer() {
   local made=$1 source

@@ -2,16 +2,17 @@
 # Installs the system packages that the build and the tests need, on Debian or Ubuntu. Quick when all are there.
 set -euo pipefail
 
-say() { printf 'setup: %s\n' "$*" >&2; }
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$repo/scripts/lib.sh"
+announce setup
 
 # A C compiler for SQLite and ring; curl and python3 for the demo and the guests' tools; node and npm for bundling the
 # JavaScript engine's prelude and the TypeScript template.
 packages=(build-essential pkg-config curl ca-certificates git python3 python3-venv nodejs npm)
 
 if ! command -v cargo > /dev/null; then
-  say "error: cargo is missing"
-  say "hint: install Rust with rustup: https://rustup.rs"
-  exit 1
+  fail "cargo is missing" "install Rust with rustup: https://rustup.rs"
 fi
 if ! command -v apt-get > /dev/null; then
   say "this is not Debian or Ubuntu: make sure that these are installed: ${packages[*]}"
@@ -30,8 +31,4 @@ need node nodejs
 need npm npm
 [ ${#missing[@]} = 0 ] && exit 0
 
-say "installing ${missing[*]}"
-root=()
-[ "$(id -u)" = 0 ] || root=(sudo)
-"${root[@]}" apt-get update -qq
-DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+apt_install "${missing[@]}"

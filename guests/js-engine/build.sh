@@ -19,12 +19,9 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$repo/target/js-engine}
 target=wasm32-unknown-unknown
 streams=web-streams-polyfill@4.3.0
 
-say() { printf 'js-engine: %s\n' "$*" >&2; }
-fail() {
-  say "error: $1"
-  say "hint: $2"
-  exit 1
-}
+# shellcheck source=scripts/lib.sh
+. "$repo/scripts/lib.sh"
+announce js-engine
 
 mkdir -p "$engines" "$CARGO_TARGET_DIR"
 
@@ -36,12 +33,8 @@ first_of() {
   return 1
 }
 find_clang() { clang=$(first_of clang-22 clang clang-19 clang-16 clang-14) && ar=$(first_of llvm-ar-22 llvm-ar llvm-ar-19 llvm-ar-16 llvm-ar-14); }
-find_clang || {
-  as_root=""
-  [ "$(id -u)" = 0 ] || as_root=sudo
-  command -v apt-get >/dev/null && say "installing clang-22 and llvm-22" && $as_root apt-get install -y -q clang-22 llvm-22 >&2
-  find_clang || fail "no clang with llvm-ar" "install clang and llvm"
-}
+if ! find_clang && command -v apt-get >/dev/null; then apt_install clang-22 llvm-22 || apt_install clang llvm; fi
+find_clang || fail "no clang with llvm-ar" "install clang and llvm"
 export CC_wasm32_unknown_unknown=$clang AR_wasm32_unknown_unknown=$ar
 export CFLAGS_wasm32_unknown_unknown="-O3 -fno-math-errno"
 
