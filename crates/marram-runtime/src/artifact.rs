@@ -61,7 +61,6 @@ impl Artifacts {
         Ok(self.mapped(&file, map_component).unwrap_or(component))
     }
 
-    #[allow(dead_code, reason = "for the JavaScript engine, whose host side is not joined yet")]
     /// The same for a core module: a language engine that comes with Marram.
     pub(crate) fn module(
         &self,
@@ -135,7 +134,6 @@ fn map_component(engine: &Engine, file: &Path) -> wasmtime::Result<Component> {
     unsafe { Component::deserialize_file(engine, file) }
 }
 
-#[allow(dead_code, reason = "for the JavaScript engine, whose host side is not joined yet")]
 #[allow(unsafe_code, reason = "the file was compiled and authenticated by this node")]
 fn map_module(engine: &Engine, file: &Path) -> wasmtime::Result<Module> {
     // SAFETY: the caller has checked the file's authentication code, so that it is what `Module::serialize` gave.

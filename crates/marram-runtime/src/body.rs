@@ -89,6 +89,28 @@ impl HttpBody for RequestBody {
     }
 }
 
+/// A body that comes out of a guest, with errors of its own kind.
+pub(crate) trait GuestBody: HttpBody<Data = Bytes, Error: GuestError> + Unpin {}
+
+impl<B: HttpBody<Data = Bytes, Error: GuestError> + Unpin> GuestBody for B {}
+
+/// How a guest breaks its answer off.
+pub(crate) trait GuestError {
+    fn into_failure(self) -> Failure;
+}
+
+impl GuestError for wasmtime_wasi_http::Error {
+    fn into_failure(self) -> Failure {
+        failure_of(&self)
+    }
+}
+
+impl GuestError for Failure {
+    fn into_failure(self) -> Failure {
+        self
+    }
+}
+
 /// What of an answer's body is there already.
 #[derive(Default)]
 pub(crate) struct Ready {
@@ -101,14 +123,14 @@ pub(crate) struct Ready {
 
 impl Ready {
     /// Takes frames until the body ends, has none, or has enough. Returns whether anything came.
-    pub(crate) fn take(&mut self, body: &mut WasiBody, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn take<B: GuestBody>(&mut self, body: &mut B, cx: &mut Context<'_>) -> bool {
         let mut came = false;
         while !self.complete && self.bytes < READY_BYTES_MAX {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Pending => break,
                 Poll::Ready(None) => self.complete = true,
                 Poll::Ready(Some(Err(error))) => {
-                    self.error = Some(failure_of(&error));
+                    self.error = Some(error.into_failure());
                     self.complete = true;
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -144,21 +166,16 @@ pub(crate) trait StopRun: Send + 'static {
 }
 
 /// The body of an answer on its way out: what was ready, then the rest, until its end or the deadline.
-pub(crate) struct AnswerBody {
+pub(crate) struct AnswerBody<B> {
     ready: Ready,
-    rest: Option<WasiBody>,
+    rest: Option<B>,
     invocation: Arc<Invocation>,
     deadline: Option<Pin<Box<Sleep>>>,
     run: Option<Box<dyn StopRun>>,
 }
 
-impl AnswerBody {
-    pub(crate) fn new(
-        ready: Ready,
-        rest: WasiBody,
-        invocation: Arc<Invocation>,
-        run: Option<Box<dyn StopRun>>,
-    ) -> Self {
+impl<B: GuestBody> AnswerBody<B> {
+    pub(crate) fn new(ready: Ready, rest: B, invocation: Arc<Invocation>, run: Option<Box<dyn StopRun>>) -> Self {
         let rest = (!ready.complete).then_some(rest);
         Self { ready, rest, invocation, deadline: None, run }
     }
@@ -191,7 +208,7 @@ impl AnswerBody {
                 let failed = self.invocation.failure().cloned();
                 self.end(failed.map_or(Ok(()), Err))
             }
-            Poll::Ready(Some(Err(error))) => self.end(Err(failure_of(&error))),
+            Poll::Ready(Some(Err(error))) => self.end(Err(error.into_failure())),
             Poll::Pending => {
                 let deadline = self.invocation.deadline;
                 let sleep = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
@@ -203,7 +220,7 @@ impl AnswerBody {
     }
 }
 
-impl HttpBody for AnswerBody {
+impl<B: GuestBody> HttpBody for AnswerBody<B> {
     type Data = Bytes;
     type Error = Failure;
 
@@ -223,7 +240,7 @@ impl HttpBody for AnswerBody {
     }
 }
 
-impl Drop for AnswerBody {
+impl<B> Drop for AnswerBody<B> {
     fn drop(&mut self) {
         if let Some(mut run) = self.run.take() {
             run.stop();

@@ -7,7 +7,11 @@ use std::task::{Context, Poll};
 use crate::cpu::{Account, SharedPollClock, poll_charged};
 
 /// Charges every poll of `guest`.
-pub(crate) async fn charged<F: Future>(guest: F, clock: SharedPollClock, account: &impl Account) -> F::Output {
+pub(crate) async fn charged<F: Future>(
+    guest: F,
+    clock: SharedPollClock,
+    account: &(impl Account + ?Sized),
+) -> F::Output {
     let mut guest = std::pin::pin!(guest);
     std::future::poll_fn(move |cx: &mut Context<'_>| -> Poll<F::Output> {
         let guest: Pin<&mut F> = guest.as_mut();

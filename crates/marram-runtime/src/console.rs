@@ -57,7 +57,7 @@ impl Console {
 
     /// A line from `wasi:logging`.
     pub(crate) fn log(&self, level: Level, context: String, mut text: String) {
-        truncate(&mut text);
+        truncate(&mut text, LOG_LINE_BYTES_MAX);
         let inner = self.lock();
         self.write(&inner, level, Source::Logging, context, text);
     }
@@ -90,7 +90,7 @@ impl Console {
         if text.ends_with('\r') {
             text.pop();
         }
-        truncate(&mut text);
+        truncate(&mut text, LOG_LINE_BYTES_MAX);
         let level = if source == Source::Stderr { Level::Warn } else { Level::Info };
         self.write(inner, level, source, String::new(), text);
     }
@@ -112,13 +112,10 @@ impl Inner {
     }
 }
 
-fn truncate(text: &mut String) {
-    if text.len() > LOG_LINE_BYTES_MAX {
-        let mut end = LOG_LINE_BYTES_MAX;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+/// Cuts a line that is too long, and says so.
+pub(crate) fn truncate(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
         text.push_str(" … (line cut)");
     }
 }

@@ -43,7 +43,7 @@ pub(crate) trait Account {
 pub(crate) fn poll_charged<F: Future + ?Sized>(
     guest: Pin<&mut F>,
     clock: &PollClock,
-    account: &impl Account,
+    account: &(impl Account + ?Sized),
     cx: &mut Context<'_>,
 ) -> Poll<F::Output> {
     let started = thread_ns();

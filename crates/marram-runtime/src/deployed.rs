@@ -27,6 +27,8 @@ pub(crate) struct Deployed {
     pub(crate) observe: Arc<dyn Observe>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    /// When this was made: where the monotonic clock of JavaScript begins.
+    pub(crate) started: std::time::Instant,
 }
 
 /// The functions of one revision of an app, for calls among them. Weak, because they hold this.

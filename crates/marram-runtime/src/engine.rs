@@ -4,10 +4,11 @@ use anyhow::Context as _;
 use marram_core::limits::TABLE_ELEMENTS_MAX;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-/// Native stack of a guest. QuickJS and CPython recurse in C, so the default of 512 KiB is too little.
-const WASM_STACK_BYTES: usize = 1 << 20;
+/// Native stack of a guest. QuickJS and CPython recurse in C, so the default of 512 KiB is too little: QuickJS throws at
+/// 512 KiB of its own stack, and has to get there first.
+const WASM_STACK_BYTES: usize = 2 << 20;
 /// Stack of the fiber that a guest runs on: the guest's and what host calls need above it.
-const FIBER_STACK_BYTES: usize = 2 << 20;
+const FIBER_STACK_BYTES: usize = 3 << 20;
 /// Of a memory that is given back, this much is cleared in place instead of being unmapped and faulted in again. Three
 /// quarters of the cost of a fresh instance were page faults.
 const MEMORY_KEEP_BYTES: usize = 2 << 20;

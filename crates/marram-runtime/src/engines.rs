@@ -16,7 +16,6 @@ static PYTHON: LazyLock<LanguageEngine> =
     LazyLock::new(|| LanguageEngine::new(include_bytes!(concat!(env!("OUT_DIR"), "/python.wasm.zst"))));
 
 /// The JavaScript engine.
-#[allow(dead_code, reason = "its host side is not joined yet")]
 pub(crate) fn javascript() -> Result<&'static LanguageEngine, Failure> {
     JAVASCRIPT.or_missing("JavaScript")
 }

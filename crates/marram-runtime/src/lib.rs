@@ -23,6 +23,7 @@ mod function;
 mod gate;
 mod hooks;
 mod invocation;
+mod js;
 mod kind;
 mod limiter;
 mod link;

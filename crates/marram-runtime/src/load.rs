@@ -7,28 +7,51 @@ use wasmtime::component::Component;
 
 use crate::engines;
 use crate::function::{Code, Environment};
+use crate::js::JsEngine;
 use crate::kind::{self, Kind};
 use crate::link;
 use crate::program::Program;
 use crate::program::component02::Component02;
 use crate::program::component03::Component03;
+use crate::program::javascript::JavaScript;
 use crate::shared::Shared;
+use crate::state::JsState;
 
 /// Maps a function's code, compiling it if it is not in the cache, and links it.
 pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &Code) -> Result<Program, Failure> {
-    let (environment, code) = (Arc::clone(environment), code.clone());
-    // Files and compilation block.
-    let loaded = tokio::task::spawn_blocking(move || match kind {
-        Kind::Component02 | Kind::Component03 => {
-            of_component(&environment.shared, &component(&environment.shared, &code)?, kind)
-        }
-        Kind::Python => python(&environment.shared),
-        Kind::JavaScript => Err(Failure::new(
-            FailureKind::Invalid,
-            "JavaScript does not run in this version yet: build a component (Rust, componentize-js), or write it in Python",
-        )),
-    });
-    loaded.await.map_err(|error| Failure::new(FailureKind::Internal, "loading the function failed").because(error))?
+    if kind == Kind::JavaScript {
+        let engine =
+            environment.shared.javascript.get_or_try_init(|| javascript(Arc::clone(&environment.shared))).await?;
+        return JavaScript::load(environment, Arc::clone(engine)).await.map(Program::JavaScript);
+    }
+    let (shared, code) = (Arc::clone(&environment.shared), code.clone());
+    blocking(move || match kind {
+        Kind::Python => python(&shared),
+        _ => of_component(&shared, &component(&shared, &code)?, kind),
+    })
+    .await
+}
+
+/// Files and compilation block, so they have threads of their own.
+async fn blocking<T: Send + 'static>(load: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    let loaded = tokio::task::spawn_blocking(load).await;
+    loaded.map_err(|error| Failure::new(FailureKind::Internal, "loading the function failed").because(error))?
+}
+
+/// The JavaScript engine, from the cache, or compiled.
+async fn javascript(shared: Arc<Shared>) -> Result<Arc<JsEngine<JsState>>, Failure> {
+    blocking(move || {
+        let engine = engines::javascript()?;
+        let module = shared.artifacts.module(&engine.digest, || engine.bytes()).map_err(|error| {
+            Failure::new(FailureKind::Internal, "the JavaScript engine cannot be compiled")
+                .because(format!("{error:#}"))
+        })?;
+        JsEngine::new(&shared.engine, &module).map(Arc::new).map_err(|error| {
+            let failure = Failure::new(FailureKind::Internal, "the JavaScript engine does not fit this version");
+            failure.because(format!("{error:#}"))
+        })
+    })
+    .await
 }
 
 /// A component from the cache, or compiled from the store's blob.

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use marram_core::manifest::{self, InstancePolicy, Manifest};
 use marram_core::port::{Clock, Entropy, Invoke, Observe};
 use marram_core::{Digest, Failure, FunctionId, Kind as FailureKind, Name};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 use tokio_util::task::TaskTracker;
 use wasmtime::component::Linker;
 
@@ -100,6 +100,8 @@ impl Runtime {
             reaper: Notify::new(),
             started: Instant::now(),
             functions: Mutex::default(),
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            javascript: OnceCell::new(),
         });
         let outbound = OutboundConfig {
             extra_roots: config.extra_roots.into_iter().map(Into::into).collect(),
@@ -195,6 +197,7 @@ impl Runtime {
             observe: Arc::clone(&self.observe),
             clock: Arc::clone(&self.clock),
             entropy: Arc::clone(&self.entropy),
+            started: self.clock.instant(),
         });
         let environment = Arc::new(Environment { deployed, shared: Arc::clone(&self.shared) });
         let program: Option<Program> = match verify {

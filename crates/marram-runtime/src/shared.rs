@@ -3,14 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 use tokio_util::task::TaskTracker;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use crate::artifact::Artifacts;
 use crate::function::Function;
-use crate::state::GuestState;
+use crate::js::JsEngine;
+use crate::state::{GuestState, JsState};
 use crate::ticker::Ticker;
 
 /// One per runtime.
@@ -27,6 +28,10 @@ pub(crate) struct Shared {
     pub(crate) reaper: Notify,
     pub(crate) started: Instant,
     pub(crate) functions: Mutex<Vec<Weak<Function>>>,
+    pub(crate) processors: usize,
+    /// One for all functions, mapped when the first is loaded. It stays: its pages are a file's, and the machine takes
+    /// them back when it needs them.
+    pub(crate) javascript: OnceCell<Arc<JsEngine<JsState>>>,
 }
 
 impl Shared {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use marram_core::Failure;
 use marram_core::limits::HANDLES_MAX;
 use marram_core::record::Source;
 use wasmtime::component::ResourceTable;
@@ -13,8 +14,9 @@ use crate::console::{Console, Pipe};
 use crate::cpu::SharedPollClock;
 use crate::deployed::Deployed;
 use crate::hooks::Hooks;
+use crate::js;
 use crate::limiter::Limiter;
-use crate::trap::LimitError;
+use crate::trap::{self, LimitError};
 
 /// Bytes of a header section as the guest's toolchain sees it, in memory. The gateway bounds it on the wire.
 const FIELDS_BYTES_MAX: usize = 256 << 10;
@@ -56,10 +58,7 @@ impl GuestState {
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| {
-            if store.data().clock.is_over() { Err(LimitError::Cpu.into()) } else { Ok(UpdateDeadline::Yield(1)) }
-        });
+        interrupt_at_each_tick(&mut store, |state| &state.clock);
         store
     }
 }
@@ -74,4 +73,68 @@ impl WasiHttpView for GuestState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
     }
+}
+
+/// The data of a store of the JavaScript engine.
+pub(crate) struct JsState {
+    limiter: Limiter,
+    clock: SharedPollClock,
+    deployed: Arc<Deployed>,
+    last_words: String,
+}
+
+impl JsState {
+    /// A store for a new instance, with every limit armed.
+    pub(crate) fn store(engine: &wasmtime::Engine, deployed: &Arc<Deployed>, clock: &SharedPollClock) -> Store<Self> {
+        let state = Self {
+            limiter: Limiter::new(&deployed.limits),
+            clock: Arc::clone(clock),
+            deployed: Arc::clone(deployed),
+            last_words: String::new(),
+        };
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.limiter);
+        interrupt_at_each_tick(&mut store, |state| &state.clock);
+        store
+    }
+}
+
+impl js::State for JsState {
+    fn unix_us(&self) -> f64 {
+        self.deployed.clock.unix_ns() as f64 / 1e3
+    }
+
+    fn monotonic_us(&self) -> f64 {
+        // JavaScript sees differences only.
+        self.deployed.clock.instant().saturating_duration_since(self.deployed.started).as_nanos() as f64 / 1e3
+    }
+
+    fn fill_random(&self, buffer: &mut [u8]) -> wasmtime::Result<()> {
+        getrandom::fill(buffer).map_err(|error| wasmtime::Error::msg(error.to_string()))
+    }
+
+    fn last_words(&mut self, text: &str) {
+        text.clone_into(&mut self.last_words);
+    }
+
+    fn clock(&self) -> &SharedPollClock {
+        &self.clock
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.limiter.memory_bytes()
+    }
+
+    fn failure(&self, error: wasmtime::Error) -> Failure {
+        let error = if self.last_words.is_empty() { error } else { error.context(self.last_words.clone()) };
+        trap::at_instantiation(error, self.limiter.refused(), &self.deployed.limits)
+    }
+}
+
+/// Stops a guest that has used up its CPU time, and lets the others of its thread run otherwise.
+fn interrupt_at_each_tick<T: 'static>(store: &mut Store<T>, clock: fn(&T) -> &SharedPollClock) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |store| {
+        if clock(store.data()).is_over() { Err(LimitError::Cpu.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+    });
 }

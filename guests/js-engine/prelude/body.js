@@ -15,13 +15,13 @@ class Body {
   static unusable(owner) { return owner.#used || owner.#stream !== null && (owner.#stream.locked || touched.has(owner.#stream)); }
   // Takes the content away for sending: null, string, bytes, an untouched Source, or a stream.
   static take(owner) {
-    if (Body.unusable(owner)) throw new TypeError('the body has been read already');
+    if (bodyUnusable(owner)) throw new TypeError('the body has been read already');
     if (owner.#content === null) return null;
     owner.#used = true;
     return owner.#stream ?? owner.#content;
   }
   static copy(owner, target) {
-    if (Body.unusable(owner)) throw new TypeError('the body has been read already and cannot be cloned');
+    if (bodyUnusable(owner)) throw new TypeError('the body has been read already and cannot be cloned');
     target.#type = owner.#type;
     if (owner.#content instanceof Source || owner.#stream !== null) {
       const [one, two] = owner.body.tee();
@@ -47,7 +47,7 @@ class Body {
   get bodyUsed() { return this.#used || this.#stream !== null && touched.has(this.#stream); }
 
   async #read() {
-    const content = Body.take(this);
+    const content = takeBody(this);
     if (content === null) return '';
     if (typeof content === 'string' || content instanceof Uint8Array) return content;
     if (content instanceof Source) return content.all();

@@ -1,9 +1,12 @@
 //! The engine's module, linked: what it imports is two clocks, randomness, and a place for its last words.
 
+use marram_core::Failure;
 use wasmtime::{Caller, Engine, Extern, InstancePre, Linker, Module, Result};
 
-/// What the data of a store answers when the engine asks. Called often, so cheap.
-pub(crate) trait Imports: Send + 'static {
+use crate::cpu::SharedPollClock;
+
+/// The data of a store: what the engine asks for, and the limits. Called often, so cheap.
+pub(crate) trait State: Send + 'static {
     /// Microseconds since the Unix epoch.
     fn unix_us(&self) -> f64;
     /// Microseconds of a clock that never goes back.
@@ -12,6 +15,12 @@ pub(crate) trait Imports: Send + 'static {
     fn fill_random(&self, buffer: &mut [u8]) -> Result<()>;
     /// Why the engine is about to trap.
     fn last_words(&mut self, text: &str);
+    /// For charging the CPU time of a turn.
+    fn clock(&self) -> &SharedPollClock;
+    /// Linear memory, in bytes.
+    fn memory_bytes(&self) -> u64;
+    /// The failure that a trap is.
+    fn failure(&self, error: wasmtime::Error) -> Failure;
 }
 
 /// The most that JavaScript may ask of randomness at once; the prelude asks for less.
@@ -24,7 +33,7 @@ pub(crate) struct JsEngine<T: 'static> {
     pre: InstancePre<T>,
 }
 
-impl<T: Imports> JsEngine<T> {
+impl<T: State> JsEngine<T> {
     /// Links the module, which `guests/js-engine` has built and the caller has compiled.
     pub(crate) fn new(engine: &Engine, module: &Module) -> Result<Self> {
         let mut linker = Linker::new(engine);
@@ -40,7 +49,7 @@ impl<T: Imports> JsEngine<T> {
     }
 }
 
-fn random<T: Imports>(mut caller: Caller<'_, T>, ptr: u32, len: u32) -> Result<()> {
+fn random<T: State>(mut caller: Caller<'_, T>, ptr: u32, len: u32) -> Result<()> {
     wasmtime::ensure!(len <= RANDOM_BYTES_MAX, "the engine asks for {len} random bytes at once");
     let mut buffer = vec![0; len as usize];
     caller.data().fill_random(&mut buffer)?;
@@ -48,7 +57,7 @@ fn random<T: Imports>(mut caller: Caller<'_, T>, ptr: u32, len: u32) -> Result<(
     Ok(memory.write(&mut caller, ptr as usize, &buffer)?)
 }
 
-fn last_words<T: Imports>(mut caller: Caller<'_, T>, ptr: u32, len: u32) -> Result<()> {
+fn last_words<T: State>(mut caller: Caller<'_, T>, ptr: u32, len: u32) -> Result<()> {
     let Some(Extern::Memory(memory)) = caller.get_export("memory") else { wasmtime::bail!("the engine has no memory") };
     let (memory, data) = memory.data_and_store_mut(&mut caller);
     let end = ptr as usize + len.min(LAST_WORDS_BYTES_MAX) as usize;

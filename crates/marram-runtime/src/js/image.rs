@@ -37,8 +37,8 @@ impl Image {
         }
     }
 
-    /// What it holds resident.
-    pub(crate) fn bytes(&self) -> usize {
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
         self.runs.iter().map(|(_, run)| run.len()).sum()
     }
 }

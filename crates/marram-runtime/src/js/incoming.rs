@@ -89,7 +89,10 @@ impl http_body::Body for Prefixed {
     type Data = Bytes;
     type Error = marram_core::Failure;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
         match self.0.first.take() {
             Some(first) => Poll::Ready(Some(Ok(http_body::Frame::data(first)))),
             None => Pin::new(&mut self.0.rest).poll_frame(cx),

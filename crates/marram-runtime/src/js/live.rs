@@ -2,22 +2,24 @@
 //! only leave their events, which the driver takes along. A request that is alone thus never leaves its task.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Instant;
 
 use http::{HeaderMap, Response};
 use marram_core::port::Body;
+use marram_core::{Failure, Kind};
 use marram_js_abi::{BodyIn, Event, Sink, Source, lines, push};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::engine::Imports;
+use super::Host;
+use super::engine::State;
 use super::incoming::{Arriving, Start};
 use super::instance::JsInstance;
-use super::outgoing::{Feed, Reader};
-use super::{Host, JsFailure};
+use super::outgoing::Feed;
+use super::tasks::{Leave, Turn, spawn};
+use crate::cpu::poll_charged;
 
 /// A driver goes on for others this often once its own request is answered; then the rest gets a task of its own.
 const TURNS_FOR_OTHERS_MAX: u32 = 4;
@@ -31,11 +33,13 @@ pub(crate) struct Incoming {
     pub(crate) url: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
+    /// When it has to be over. It is given up then, and the instance with it.
+    pub(crate) deadline: Instant,
     /// Kept until the request is done with everything that it waits for, and dropped then.
     pub(crate) keep: Box<dyn Send>,
 }
 
-type Answer = Result<Response<Body>, JsFailure>;
+type Answer = Result<Response<Body>, Failure>;
 
 /// An instance with the requests and operations in it.
 pub(crate) struct Live<T: 'static> {
@@ -54,16 +58,28 @@ pub(super) struct Shared<T: 'static> {
     pub(super) feeds: HashMap<Sink, Feed>,
     /// Timers and fetches by number.
     pub(super) tasks: HashMap<u32, AbortHandle>,
-    dead: Option<JsFailure>,
+    dead: Option<Failure>,
+    /// A request was given up: what JavaScript still does for it cannot be told from the rest, so nothing new is begun.
+    retired: bool,
 }
 
 /// A request that is not done.
 pub(super) struct Slot {
     pub(super) answer: Option<oneshot::Sender<Answer>>,
-    pub(super) keep: Box<dyn Send>,
+    /// Gives it up at its deadline, once nobody waits for its answer.
+    guard: Option<AbortHandle>,
+    _keep: Box<dyn Send>,
 }
 
-impl<T: Imports> Live<T> {
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(guard) = &self.guard {
+            guard.abort();
+        }
+    }
+}
+
+impl<T: State> Live<T> {
     /// Takes an instance that has its script.
     pub(crate) fn new(instance: JsInstance<T>, host: Arc<dyn Host>) -> Arc<Self> {
         let shared = Shared {
@@ -74,38 +90,82 @@ impl<T: Imports> Live<T> {
             feeds: HashMap::new(),
             tasks: HashMap::new(),
             dead: None,
+            retired: false,
         };
         Arc::new(Self { host, shared: Mutex::new(shared) })
     }
 
-    /// Requests that are not done: unanswered, still sending, or waiting for `waitUntil`.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.lock().requests.len()
+    /// Whether it can be given a request.
+    pub(crate) fn is_open(&self) -> bool {
+        let shared = self.lock();
+        shared.dead.is_none() && !shared.retired
     }
 
-    /// Why it takes no more requests, if it does not.
-    pub(crate) fn failure(&self) -> Option<JsFailure> {
-        self.lock().dead.clone()
-    }
-
-    /// Ends everything in it.
-    pub(crate) fn close(&self) {
-        self.die(JsFailure::Closed);
+    /// Whether JavaScript runs in it at this moment.
+    pub(crate) fn is_running(&self) -> bool {
+        self.lock().instance.is_none()
     }
 
     /// Runs the function on a request. Dropping the future tells JavaScript that the client is gone.
     pub(crate) async fn request(self: &Arc<Self>, incoming: Incoming) -> Answer {
-        let id = incoming.id;
+        let (request, deadline) = (incoming.id, incoming.deadline);
         let (send, mut receive) = oneshot::channel();
         self.enter(incoming, send)?;
-        let leave = Leave { live: Arc::downgrade(self), request: id, armed: true };
-        self.drive(|| !receive.is_empty()).await;
-        let answer = (&mut receive).await.unwrap_or(Err(JsFailure::Closed));
-        leave.disarm();
-        answer
+        let mut leave = Leave { live: Arc::downgrade(self), request, deadline, armed: true };
+        let answer = async {
+            self.drive(|| !receive.is_empty()).await;
+            (&mut receive).await.unwrap_or_else(|_| Err(closed()))
+        };
+        let answer = tokio::time::timeout_at(deadline.into(), answer).await;
+        leave.armed = false;
+        match answer {
+            Ok(answer) => {
+                self.guard(request, deadline);
+                answer
+            }
+            Err(_) => {
+                let failure = self.host.late();
+                self.host.failed(request, &failure);
+                self.give_up(request, &failure);
+                Err(failure)
+            }
+        }
     }
 
-    fn enter(&self, incoming: Incoming, answer: oneshot::Sender<Answer>) -> Result<(), JsFailure> {
+    /// From here on nobody waits for the request itself: what is left of it ends at its deadline at the latest.
+    pub(super) fn guard(self: &Arc<Self>, request: u32, deadline: Instant) {
+        let mut shared = self.lock();
+        let Some(slot) = shared.requests.get_mut(&request) else { return };
+        let live = Arc::downgrade(self);
+        slot.guard = spawn(async move {
+            tokio::time::sleep_until(deadline.into()).await;
+            if let Some(live) = live.upgrade() {
+                live.give_up(request, &live.host.late());
+            }
+        });
+    }
+
+    /// Lets go of a request that did not end. JavaScript cannot be stopped for one request alone.
+    fn give_up(&self, request: u32, failure: &Failure) {
+        let (slot, source) = self.take_request(request);
+        self.end_feed(Sink::Response(request), Err(failure.clone()));
+        let mut shared = self.lock();
+        shared.retired = true;
+        let empty = shared.requests.is_empty();
+        drop(shared);
+        if empty {
+            self.die(&closed());
+        }
+        // Last: the slot may hold what holds this.
+        drop((slot, source));
+    }
+
+    pub(super) fn take_request(&self, request: u32) -> (Option<Slot>, Option<Option<Arriving>>) {
+        let mut shared = self.lock();
+        (shared.requests.remove(&request), shared.sources.remove(&Source::Request(request)))
+    }
+
+    fn enter(&self, incoming: Incoming, answer: oneshot::Sender<Answer>) -> Result<(), Failure> {
         let mut headers = String::with_capacity(incoming.headers.len() * 32);
         for (name, value) in &incoming.headers {
             lines::push(&mut headers, name.as_str(), value.as_bytes());
@@ -121,12 +181,13 @@ impl<T: Imports> Live<T> {
             Start::Full(bytes) => BodyIn::Full(bytes),
             Start::Streaming(_) => BodyIn::Stream,
         };
-        let event = Event::Request { id, method: incoming.method.as_str(), url: &incoming.url, headers: &headers, body };
+        let event =
+            Event::Request { id, method: incoming.method.as_str(), url: &incoming.url, headers: &headers, body };
         push(&mut shared.events, &event);
         if let Start::Streaming(arriving) = start {
             shared.sources.insert(Source::Request(id), Some(arriving));
         }
-        shared.requests.insert(id, Slot { answer: Some(answer), keep: incoming.keep });
+        shared.requests.insert(id, Slot { answer: Some(answer), guard: None, _keep: incoming.keep });
         Ok(())
     }
 
@@ -173,13 +234,26 @@ impl<T: Imports> Live<T> {
         shared.instance = Some(instance);
     }
 
+    /// One turn, its CPU time charged, and ended early if the instance is closed meanwhile.
     async fn turn(self: Arc<Self>, mut instance: Box<JsInstance<T>>, mut events: Vec<u8>) {
-        let done = match instance.turn(&events).await {
-            Ok(actions) => self.carry_out(actions),
-            Err(error) => Err(error),
+        let clock = Arc::clone(instance.state().clock());
+        let done = {
+            let mut turn = std::pin::pin!(instance.turn(&events));
+            let turned = std::future::poll_fn(|cx| match self.lock().dead {
+                Some(_) => Poll::Ready(None),
+                None => poll_charged(turn.as_mut(), &clock, &*self.host, cx).map(Some),
+            });
+            turned.await.map(|turned| {
+                let (actions, memory_bytes) = turned?;
+                // Before requests end, because their records say it.
+                self.host.saw_memory(memory_bytes);
+                self.carry_out(actions)
+            })
         };
-        if let Err(error) = done {
-            return self.die(JsFailure::trapped(error));
+        match done {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return self.die(&instance.state().failure(error)),
+            None => return,
         }
         let mut shared = self.lock();
         if shared.dead.is_none() {
@@ -192,7 +266,7 @@ impl<T: Imports> Live<T> {
         }
     }
 
-    pub(super) fn die(&self, failure: JsFailure) {
+    pub(super) fn die(&self, failure: &Failure) {
         let mut shared = self.lock();
         shared.dead.get_or_insert_with(|| failure.clone());
         let instance = shared.instance.take();
@@ -202,9 +276,10 @@ impl<T: Imports> Live<T> {
         let tasks = std::mem::take(&mut shared.tasks);
         drop(shared);
         tasks.into_values().for_each(|task| task.abort());
-        feeds.into_values().for_each(|feed| feed.end(Err(failure.to_string())));
-        for (_, slot) in requests {
-            if let Some(answer) = slot.answer {
+        requests.keys().for_each(|request| self.host.failed(*request, failure));
+        feeds.into_values().for_each(|feed| feed.end(Err(failure.clone())));
+        for mut slot in requests.into_values() {
+            if let Some(answer) = slot.answer.take() {
                 let _ = answer.send(Err(failure.clone()));
             }
         }
@@ -222,80 +297,10 @@ impl<T: 'static> Drop for Live<T> {
     fn drop(&mut self) {
         let shared = self.shared.get_mut().unwrap_or_else(PoisonError::into_inner);
         shared.tasks.values().for_each(AbortHandle::abort);
-        shared.feeds.values().for_each(|feed| feed.end(Err(JsFailure::Closed.to_string())));
+        shared.feeds.values().for_each(|feed| feed.end(Err(closed())));
     }
 }
 
-/// Spawns on the runtime that is here; without one, the process is ending and so is everything that waits.
-pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
-    Some(tokio::runtime::Handle::try_current().ok()?.spawn(task).abort_handle())
-}
-
-/// A turn that goes on in a task of its own when whoever drove it goes away: other requests are in the instance too.
-struct Turn(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
-
-impl Future for Turn {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(turn) = &mut self.0 else { return Poll::Ready(()) };
-        std::task::ready!(turn.as_mut().poll(cx));
-        self.0 = None;
-        Poll::Ready(())
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if let Some(turn) = self.0.take() {
-            spawn(turn);
-        }
-    }
-}
-
-/// Tells JavaScript that the client went away before the answer.
-struct Leave<T: Imports> {
-    live: Weak<Live<T>>,
-    request: u32,
-    armed: bool,
-}
-
-impl<T: Imports> Leave<T> {
-    fn disarm(mut self) {
-        self.armed = false;
-    }
-}
-
-impl<T: Imports> Drop for Leave<T> {
-    fn drop(&mut self) {
-        if self.armed
-            && let Some(live) = self.live.upgrade()
-        {
-            live.tell(&Event::Cancel { request: self.request });
-            live.nudge();
-        }
-    }
-}
-
-/// Watches a body that JavaScript sends.
-pub(super) struct SinkReader<T: Imports> {
-    pub(super) live: Weak<Live<T>>,
-    pub(super) sink: Sink,
-}
-
-impl<T: Imports> Reader for SinkReader<T> {
-    fn took(&self, bytes: usize) {
-        let Some(live) = self.live.upgrade() else { return };
-        live.tell(&Event::Drained { to: self.sink, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) });
-        live.nudge();
-    }
-
-    fn left(&self) {
-        let Some(live) = self.live.upgrade() else { return };
-        live.lock().feeds.remove(&self.sink);
-        if let Sink::Response(request) = self.sink {
-            live.tell(&Event::Cancel { request });
-            live.nudge();
-        }
-    }
+pub(super) fn closed() -> Failure {
+    Failure::new(Kind::Internal, "the function's instance was closed")
 }

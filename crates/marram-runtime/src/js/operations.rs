@@ -7,22 +7,22 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
+use marram_core::limits::HANDLES_MAX;
 use marram_core::port::{Body, empty_body, full_body};
+use marram_core::{Failure, Kind};
 use marram_js_abi::{Action, Batch, BodyIn, BodyOut, Event, Redirect, ScriptError, Sink, Source, lines};
 use wasmtime::{Result, ensure};
 
-use super::engine::Imports;
+use super::engine::State;
 use super::incoming::{Arriving, Start};
 use super::instance::malformed;
-use super::live::{Live, SinkReader, spawn};
+use super::live::Live;
 use super::outgoing::Feed;
 use super::redirect::{Sending, follow};
-use super::JsFailure;
+use super::tasks::{SinkReader, spawn};
+use super::thrown;
 
-/// Timers and fetches of one instance at a time.
-const TASKS_MAX: usize = 10_000;
-
-impl<T: Imports> Live<T> {
+impl<T: State> Live<T> {
     pub(super) fn carry_out(self: &Arc<Self>, actions: &[u8]) -> Result<()> {
         for action in Batch::<Action<'_>>::new(actions) {
             self.act(action.map_err(malformed)?)?;
@@ -35,7 +35,12 @@ impl<T: Imports> Live<T> {
             Action::Respond { request, status, headers, body } => self.respond(request, status, headers, body),
             Action::Chunk { to, bytes } => self.with_feed(to, |feed| feed.push(bytes)),
             Action::End { to } => self.end_feed(to, Ok(())),
-            Action::Broken { to, message } => self.end_feed(to, Err(message.to_owned())),
+            Action::Broken { to, message } => {
+                self.end_feed(
+                    to,
+                    Err(Failure::new(Kind::NoResponse, "the function broke its answer off").because(message)),
+                );
+            }
             Action::Fetch { op, request, method, url, headers, body, redirect } => {
                 return self.fetch(op, request, (method, url, headers), body, redirect);
             }
@@ -78,14 +83,13 @@ impl<T: Imports> Live<T> {
     }
 
     fn finish(self: &Arc<Self>, request: u32, error: Option<ScriptError>) {
-        let mut shared = self.lock();
-        let slot = shared.requests.remove(&request);
-        let source = shared.sources.remove(&Source::Request(request));
-        drop(shared);
+        let (slot, source) = self.take_request(request);
         if let Some(error) = error {
-            self.end_feed(Sink::Response(request), Err(format!("{}: {}", error.name, error.message)));
-            if let Some(answer) = slot.and_then(|slot| slot.answer) {
-                let _ = answer.send(Err(JsFailure::threw(error)));
+            let failure = thrown(&error);
+            self.host.failed(request, &failure);
+            self.end_feed(Sink::Response(request), Err(failure.clone()));
+            if let Some(answer) = slot.and_then(|mut slot| slot.answer.take()) {
+                let _ = answer.send(Err(failure));
             }
         }
         drop(source);
@@ -110,7 +114,7 @@ impl<T: Imports> Live<T> {
         feed.as_ref().map(change);
     }
 
-    fn end_feed(&self, sink: Sink, how: std::result::Result<(), String>) {
+    pub(super) fn end_feed(&self, sink: Sink, how: std::result::Result<(), Failure>) {
         let feed = self.lock().feeds.remove(&sink);
         if let Some(feed) = feed {
             feed.end(how);
@@ -156,7 +160,14 @@ impl<T: Imports> Live<T> {
         }
     }
 
-    fn fetch(self: &Arc<Self>, op: u32, request: u32, head: (&str, &str, &str), body: BodyOut<'_>, redirect: Redirect) -> Result<()> {
+    fn fetch(
+        self: &Arc<Self>,
+        op: u32,
+        request: u32,
+        head: (&str, &str, &str),
+        body: BodyOut<'_>,
+        redirect: Redirect,
+    ) -> Result<()> {
         let (method, url, headers) = head;
         let again = match body {
             BodyOut::None => Some(Bytes::new()),
@@ -208,7 +219,10 @@ impl<T: Imports> Live<T> {
         F: Future<Output = Option<Arc<Self>>> + Send + 'static,
     {
         let mut shared = self.lock();
-        ensure!(shared.tasks.len() < TASKS_MAX, "the function has more than {TASKS_MAX} timers and fetches at once");
+        ensure!(
+            shared.tasks.len() < HANDLES_MAX,
+            "the function has more than {HANDLES_MAX} timers and fetches at once"
+        );
         let task = task(Arc::downgrade(self));
         let handle = spawn(async move {
             if let Some(live) = task.await {
@@ -237,8 +251,14 @@ fn number(request: u32) -> Option<u32> {
 }
 
 /// Fields that say how a message travels, which is not JavaScript's to say (RFC 9110 §7.6.1).
-const OF_THE_CONNECTION: [HeaderName; 6] =
-    [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER, HeaderName::from_static("keep-alive")];
+const OF_THE_CONNECTION: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::TE,
+    header::TRAILER,
+    HeaderName::from_static("keep-alive"),
+];
 
 fn header_map(fields: &str) -> HeaderMap {
     let mut map = HeaderMap::new();

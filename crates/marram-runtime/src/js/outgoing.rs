@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body::Frame;
-use marram_core::{Failure, Kind};
+use marram_core::Failure;
 
 /// How much has to be taken before the engine hears of it, unless the queue is empty.
 const TELL_BYTES: usize = 16 << 10;
@@ -22,7 +22,7 @@ pub(super) struct Feed(Arc<Mutex<Queue>>);
 #[derive(Default)]
 struct Queue {
     pieces: VecDeque<Bytes>,
-    end: Option<Result<(), String>>,
+    end: Option<Result<(), Failure>>,
     waker: Option<Waker>,
 }
 
@@ -48,7 +48,7 @@ impl Feed {
     }
 
     /// The body is complete, or never will be. What was said first holds.
-    pub(super) fn end(&self, how: Result<(), String>) {
+    pub(super) fn end(&self, how: Result<(), Failure>) {
         self.change(|queue| {
             queue.end.get_or_insert(how);
         });
@@ -93,7 +93,7 @@ impl<R: Reader + Unpin> http_body::Body for Outgoing<R> {
             Some(how) => {
                 drop(queue);
                 this.ended = true;
-                Poll::Ready(how.err().map(|message| Err(Failure::new(Kind::NoResponse, message))))
+                Poll::Ready(how.err().map(Err))
             }
             None => {
                 queue.waker = Some(cx.waker().clone());

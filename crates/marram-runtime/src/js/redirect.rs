@@ -21,7 +21,11 @@ pub(super) struct Sending {
 }
 
 /// Sends, and follows redirects if asked to. Answers with where the answer came from, or empty when from where it was asked.
-pub(super) async fn follow(host: &dyn Host, sending: Sending, outgoing: Request<Body>) -> Result<(Response<Body>, String), String> {
+pub(super) async fn follow(
+    host: &dyn Host,
+    sending: Sending,
+    outgoing: Request<Body>,
+) -> Result<(Response<Body>, String), String> {
     let (mut method, headers, mut again) = (outgoing.method().clone(), outgoing.headers().clone(), sending.again);
     let mut headers: HeaderMap = headers;
     let mut at = Url::parse(&outgoing.uri().to_string()).map_err(|error| error.to_string())?;
@@ -32,7 +36,9 @@ pub(super) async fn follow(host: &dyn Host, sending: Sending, outgoing: Request<
         };
         match sending.redirect {
             Redirect::Manual => return Ok((response, String::new())),
-            Redirect::Error => return Err(format!("{at} redirects to {next}, and the fetch was made with redirect: \"error\"")),
+            Redirect::Error => {
+                return Err(format!("{at} redirects to {next}, and the fetch was made with redirect: \"error\""));
+            }
             Redirect::Follow => {}
         }
         let status = response.status();
@@ -40,7 +46,13 @@ pub(super) async fn follow(host: &dyn Host, sending: Sending, outgoing: Request<
             || (status == StatusCode::MOVED_PERMANENTLY || status == StatusCode::FOUND) && method == Method::POST;
         if becomes_get {
             (method, again) = (Method::GET, Some(Bytes::new()));
-            for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE, header::CONTENT_LOCATION] {
+            for name in [
+                header::CONTENT_TYPE,
+                header::CONTENT_LENGTH,
+                header::CONTENT_ENCODING,
+                header::CONTENT_LANGUAGE,
+                header::CONTENT_LOCATION,
+            ] {
                 headers.remove(name);
             }
         }
@@ -53,7 +65,11 @@ pub(super) async fn follow(host: &dyn Host, sending: Sending, outgoing: Request<
             return Err(format!("{at} redirects to {next}, and a streamed body cannot be sent twice"));
         };
         let body = if body.is_empty() { empty_body() } else { full_body(body) };
-        let mut request = Request::builder().method(method.clone()).uri(next.as_str()).body(body).map_err(|error| error.to_string())?;
+        let mut request = Request::builder()
+            .method(method.clone())
+            .uri(next.as_str())
+            .body(body)
+            .map_err(|error| error.to_string())?;
         *request.headers_mut() = headers.clone();
         at = next;
         response = host.fetch(sending.request, request).await?;

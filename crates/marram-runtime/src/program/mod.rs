@@ -3,6 +3,8 @@
 pub(crate) mod component02;
 pub(crate) mod component03;
 mod inbox;
+pub(crate) mod javascript;
+mod occupants;
 mod worker;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use crate::invocation::Invocation;
 pub(crate) enum Program {
     Component02(Arc<component02::Component02>),
     Component03(Arc<component03::Component03>),
+    JavaScript(javascript::JavaScript),
 }
 
 impl Program {
@@ -33,6 +36,7 @@ impl Program {
         match self {
             Self::Component02(program) => program.serve(environment, request, invocation).await,
             Self::Component03(program) => program.serve(environment, request, invocation).await,
+            Self::JavaScript(program) => program.serve(environment, request, invocation).await,
         }
     }
 
@@ -41,6 +45,7 @@ impl Program {
         match self {
             Self::Component02(program) => program.idle(),
             Self::Component03(program) => program.idle(),
+            Self::JavaScript(program) => program.idle(),
         }
     }
 
@@ -49,6 +54,7 @@ impl Program {
         match self {
             Self::Component02(program) => program.reap(before, keep),
             Self::Component03(program) => program.reap(before, keep),
+            Self::JavaScript(program) => program.reap(before, keep),
         }
     }
 
@@ -57,6 +63,7 @@ impl Program {
         match self {
             Self::Component02(program) => program.warm(environment).await,
             Self::Component03(program) => program.warm(environment).await,
+            Self::JavaScript(program) => program.warm(environment).await,
         }
     }
 }

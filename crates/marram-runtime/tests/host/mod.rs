@@ -101,6 +101,7 @@ pub struct Host {
     pub app: App,
     requests: AtomicU64,
     state: tempfile::TempDir,
+    sources: Option<tempfile::TempDir>,
 }
 
 /// The settings of a test's runtime: few instances, because each test has a pool of its own.
@@ -151,6 +152,31 @@ impl Host {
         Self::start(manifest, components, |_| {}).await
     }
 
+    /// Deploys functions of source text: the part of a manifest after `[app]`, and the text of each `component`.
+    pub async fn try_sources(functions: &str, sources: &[(&str, &str)]) -> Result<Self, Failure> {
+        Self::try_sources_with(functions, sources, |_| {}).await
+    }
+
+    pub async fn try_sources_with(
+        functions: &str,
+        sources: &[(&str, &str)],
+        adjust: impl FnOnce(&mut RuntimeConfig),
+    ) -> Result<Self, Failure> {
+        let manifest = format!("manifest_version = 1\n[app]\nname = \"test\"\n{functions}");
+        let manifest = Manifest::parse(&manifest).unwrap_or_else(|error| panic!("{error}"));
+        let folder = tempfile::tempdir().unwrap();
+        let components = manifest.functions.iter().enumerate().map(|(number, function)| {
+            let text = sources.iter().find(|(name, _)| *name == function.component).expect("its source is given").1;
+            let path = folder.path().join(number.to_string());
+            std::fs::write(&path, text).unwrap();
+            (function.name.clone(), file(&path))
+        });
+        let components = components.collect();
+        let mut host = Self::start(manifest, components, adjust).await?;
+        host.sources = Some(folder);
+        Ok(host)
+    }
+
     async fn start(
         manifest: Manifest,
         components: BTreeMap<Name, ComponentFile>,
@@ -168,7 +194,7 @@ impl Host {
             secrets: BTreeMap::from([("api_key".to_owned(), "s3cret".to_owned())]),
         };
         let app = runtime.prepare(spec, Verify::Now).await?;
-        Ok(Self { runtime, observed, app, requests: AtomicU64::new(1), state })
+        Ok(Self { runtime, observed, app, requests: AtomicU64::new(1), state, sources: None })
     }
 
     pub fn function(&self, name: &str) -> &Arc<Function> {
