@@ -83,6 +83,7 @@ impl Engine {
         native::track_rejections(&runtime);
         // What booting left behind is collected now, so that the snapshot holds no garbage.
         runtime.run_gc();
+        context.with(|ctx| crate::heap::seal(&ctx));
         runtime.set_gc_threshold(FIRST_COLLECTION_BYTES);
         Ok(Self { runtime, context, handlers })
     }

@@ -3,6 +3,10 @@
 
 /// Smaller runs copy less; larger ones need fewer copies. Page faults come in pages of the machine.
 const PAGE_BYTES: usize = 4096;
+/// Unchanged pages between two changed ones are copied too, up to this much. What is dirty in a few long runs is cleared in
+/// place when the memory is used again; scattered pages are unmapped instead, and cost a fault each
+/// (wasmtime looks for 32 runs at most).
+const GAP_BYTES: usize = 40 << 10;
 
 /// Bound to the engine's module: restoring it on another one gives garbage inside of the sandbox.
 pub(crate) struct Image {
@@ -23,7 +27,9 @@ impl Image {
                 continue;
             }
             match runs.last_mut() {
-                Some((start, run)) if *start + run.len() == at => run.extend_from_slice(bytes),
+                Some((start, run)) if at - (*start + run.len()) <= GAP_BYTES => {
+                    run.extend_from_slice(&loaded[*start + run.len()..at + PAGE_BYTES]);
+                }
                 _ => runs.push((at, bytes.to_vec())),
             }
         }

@@ -239,9 +239,10 @@ impl<T: State> Live<T> {
         let clock = Arc::clone(instance.state().clock());
         let done = {
             let mut turn = std::pin::pin!(instance.turn(&events));
-            let turned = std::future::poll_fn(|cx| match self.lock().dead {
-                Some(_) => Poll::Ready(None),
-                None => poll_charged(turn.as_mut(), &clock, &*self.host, cx).map(Some),
+            let turned = std::future::poll_fn(|cx| {
+                // Not held while JavaScript runs: others bring events meanwhile.
+                let dead = self.lock().dead.is_some();
+                if dead { Poll::Ready(None) } else { poll_charged(turn.as_mut(), &clock, &*self.host, cx).map(Some) }
             });
             turned.await.map(|turned| {
                 let (actions, memory_bytes) = turned?;
