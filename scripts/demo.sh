@@ -47,7 +47,8 @@ fi
 # Before minutes of building, not after.
 port_is_free() {
   [ "$1" = 0 ] || ! (exec 9<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null ||
-    fail "port $1 of 127.0.0.1 is taken" "stop what listens there, or take others: make demo DEMO_PORT=3001 DEMO_ADMIN_PORT=7071"
+    fail "port $1 of 127.0.0.1 is taken" \
+      "stop what listens there, or take others: make demo DEMO_PORT=3001 DEMO_ADMIN_PORT=7071"
 }
 
 # Runs a command, and shows what it says only if it fails.
@@ -98,6 +99,7 @@ stop() {
     [ -n "$check" ] || printf '\n%sdraining%s\n' "$dim" "$plain"
     wait "$node" || say "the node ended with $?; its log is $state/node.log"
   fi
+  if [ -n "$check" ] && [ "$result" != 0 ]; then cat "$state/node.log" >&2 2>/dev/null || true; fi
   rm -rf "$work"
   exit "$result"
 }
@@ -183,8 +185,10 @@ eventually() {
 used() { "$marram" usage --app shop | awk 'NR > 1 { print $1, "runs:", $2, "failed:", $3 }'; }
 
 look_closer() {
-  visit 'A visitor who chose' '' -H 'accept-language: de-CH' -H 'cookie: language=en; currency=GBP' -- 'Enamel mug<b>£12.47</b>'
-  visit 'A phone that says so in its User-Agent only' '' -H 'user-agent: Mozilla/5.0 (iPhone) Mobile/15E148' -- '€46.55'
+  visit 'A visitor who chose' '' -H 'accept-language: de-CH' -H 'cookie: language=en; currency=GBP' -- \
+    'Enamel mug<b>£12.47</b>'
+  visit 'A phone by its User-Agent, and a second language' '' -H 'user-agent: Mozilla/5.0 (iPhone) Mobile/15E148' \
+    -H 'accept-language: nl, en;q=0.2, fr; q=0.7, de;q=0' -- 'Lanterne tempête<b>46,55 €</b>'
   visit 'A visitor with a tag for a name' '' -H 'cookie: name=%3Cscript%3E' -- 'Welcome, &#60;script&#62;'
   local id
   id=$(sed -n 's/^marram-request-id: //p' <<<"$head")
@@ -221,10 +225,10 @@ END
   title 'What the functions say' 'marram logs --follow'
 }
 
-port_is_free "$port"
-port_is_free "$admin_port"
 trap stop EXIT
 trap 'exit 130' INT TERM HUP
+port_is_free "$port"
+port_is_free "$admin_port"
 build
 start
 deploy

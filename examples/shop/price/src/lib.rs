@@ -77,8 +77,9 @@ fn currency(chosen: &str, tags: &[String]) -> (String, f64) {
 /// The tags of an Accept-Language field, the most wanted first (RFC 9110 §12.5.4).
 fn wanted(field: &str) -> Vec<String> {
     let tag = |entry: &str| {
-        let (tag, quality) = entry.split_once(";q=").unwrap_or((entry, "1"));
-        Some((quality.trim().parse::<f64>().ok().filter(|quality| *quality > 0.0)?, tag.trim().to_owned()))
+        let (tag, quality) = entry.split_once(';').unwrap_or((entry, "q=1"));
+        let quality = quality.trim().strip_prefix("q=")?.parse::<f64>().ok().filter(|quality| *quality > 0.0)?;
+        Some((quality, tag.trim().to_owned()))
     };
     let mut tags: Vec<_> = field.split(',').filter_map(tag).collect();
     tags.sort_by(|(a, _), (b, _)| b.total_cmp(a));
