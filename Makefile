@@ -1,4 +1,4 @@
-# `make test` does its own set-up and can be run again.
+# `make demo` and `make test` do their own set-up and can be run again.
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
@@ -38,8 +38,13 @@ guests: setup ## Build the guests that the tests run
 	@scripts/guest-toolchain.sh > /dev/null
 	@scripts/build-guests.sh > /dev/null
 
+.PHONY: demo
+demo: ## Serve a small shop, written in three languages (CHECK=1: verify it and stop)
+	@scripts/demo.sh $(if $(filter-out 0,$(CHECK)),--check)
+
 .PHONY: test
 test: build guests lint unit ## Everything that a change has to pass
+	@scripts/demo.sh --check
 	@echo "test: all passed"
 
 .PHONY: unit

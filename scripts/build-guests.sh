@@ -65,8 +65,9 @@ place_texts() {
 
 # An ordinary component in another language has a build.sh of its own, which is given where to write.
 build_plain() {
-  local name=$1
-  newer "$out/$name.wasm" "$repo/guests/$name"/* && return
+  local name=$1 sources
+  mapfile -d '' sources < <(find "$repo/guests/$name" -type f -print0)
+  newer "$out/$name.wasm" "${sources[@]}" && return
   say "building $name.wasm"
   bash "$repo/guests/$name/build.sh" "$out/$name.wasm" >&2
 }

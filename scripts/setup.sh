@@ -7,8 +7,8 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$repo/scripts/lib.sh"
 announce setup
 
-# A C compiler for SQLite and ring; curl and python3 for the demo and the guests' tools; node and npm for bundling the
-# JavaScript engine's prelude and the TypeScript template.
+# A C compiler for SQLite and ring; curl and python3 for the demo and the guests' tools; node and npm for the JavaScript
+# engine's streams, the TypeScript template and componentize-js.
 packages=(build-essential pkg-config curl ca-certificates git python3 python3-venv nodejs npm)
 
 if ! command -v cargo > /dev/null; then

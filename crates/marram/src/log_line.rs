@@ -88,9 +88,11 @@ impl Line {
     }
 }
 
-/// Without control characters: what a function logs must not steer the terminal of its reader. A tab is harmless.
+/// Without control characters: what a function logs must not steer the terminal of its reader. A tab is harmless; the
+/// lines of a stack are set in, so that none of them looks like a log line of its own.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+    let harmless = |c: char| if c.is_control() && c != '\t' && c != '\n' { '\u{fffd}' } else { c };
+    text.trim_end().chars().map(harmless).collect::<String>().replace('\n', "\n    ")
 }
 
 #[cfg(test)]
@@ -103,6 +105,10 @@ mod tests {
             "request":"00000000000000ff","context":"","text":"a\u001b[2Jb"}"#;
         let text = anstream::adapter::strip_str(&LogLine::parse(line).pretty(true)).to_string();
         assert_eq!(text, "04:09:29.123 warn  shop/price 0000ff  a\u{fffd}[2Jb");
+        let line = br#"{"time":"2026-11-24T04:09:29.123000001Z","level":"info","app":"shop","function":"price",
+            "request":null,"context":"","text":"Error: no\n  at page.js:7:9\n"}"#;
+        let text = anstream::adapter::strip_str(&LogLine::parse(line).pretty(true)).to_string();
+        assert_eq!(text, "04:09:29.123 info  shop/price         Error: no\n      at page.js:7:9");
         assert!(matches!(LogLine::parse(br#"{"missed":7}"#), LogLine::Missed(7)));
         assert!(matches!(LogLine::parse(b"?"), LogLine::Other(_)));
     }
