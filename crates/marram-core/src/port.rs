@@ -41,6 +41,8 @@ pub struct Call {
     pub remote: Option<IpAddr>,
     /// How many functions of the app are already waiting for this call ([`crate::limits::INTERNAL_DEPTH_MAX`]).
     pub depth: u32,
+    /// Whether so many clients are there that others are to be heard before this runs.
+    pub crowd: bool,
 }
 
 /// One deployed function that can be run. Implemented by the runtime; held by the gateway's routes and, later, by

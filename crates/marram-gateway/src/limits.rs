@@ -8,6 +8,10 @@ pub struct Limits {
     /// Connections at the same time on a listener; more wait in the system's backlog. Each costs two descriptors at
     /// most and about 16 KiB.
     pub connections: usize,
+    /// With more connections than this, a request waits until all that is ready has been looked at before its function runs:
+    /// one function's crowd is counted and lined up before it can hold up another function's request. Below, that would cost
+    /// more than it gives.
+    pub crowd: usize,
     /// Bytes of a request line with its header section: browsers with large cookies stay below 16 KiB.
     pub header_bytes: usize,
     /// Fields of a header section. hyper parses up to 100 on the stack.
@@ -43,6 +47,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            crowd: 256,
             header_bytes: 32 << 10,
             headers: 100,
             uri_bytes: 8_000,

@@ -27,6 +27,13 @@ pub(crate) struct Environment {
     pub(crate) shared: Arc<Shared>,
 }
 
+impl Environment {
+    /// The function's line for turns.
+    pub(crate) fn line(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+}
+
 /// Where a function's code comes from.
 #[derive(Clone, Debug)]
 pub(crate) struct Code {
@@ -102,6 +109,7 @@ impl Function {
         let environment = &self.environment;
         let deadline = call.arrived + environment.deployed.limits.deadline;
         let permit = self.gate.enter(deadline).await?;
+        let crowd = call.crowd;
         self.last_used_ns.store(environment.shared.elapsed_ns(), Ordering::Relaxed);
         let (program, start) = match self.program.load_full() {
             Some(program) => (program, Start::Fresh),
@@ -111,7 +119,8 @@ impl Function {
         let invocation = Invocation::begin(Arc::clone(&environment.deployed), call, permit, ticking, start);
         let (parts, body) = request.into_parts();
         let body = RequestBody::new(body, &invocation).inspect_err(|failure| invocation.fail(failure))?;
-        let served = program.serve(environment, Request::from_parts(parts, body), Arc::clone(&invocation)).await;
+        let served = program.serve(environment, Request::from_parts(parts, body), Arc::clone(&invocation));
+        let served = environment.shared.turns.take(environment.line(), crowd, served).await;
         served.inspect_err(|failure| invocation.fail(failure))
     }
 

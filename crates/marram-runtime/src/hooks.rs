@@ -149,6 +149,7 @@ async fn send_internal(
             arrived: now,
             remote: None,
             depth: 1,
+            crowd: false,
         },
     };
     if call.depth > INTERNAL_DEPTH_MAX {

@@ -35,6 +35,7 @@ mod shared;
 mod state;
 mod ticker;
 mod trap;
+mod turns;
 
 pub use config::RuntimeConfig;
 pub use engine::Allocation;

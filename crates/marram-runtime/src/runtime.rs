@@ -26,6 +26,7 @@ use crate::outbound::{Grant, Outbound, OutboundConfig};
 use crate::program::Program;
 use crate::shared::Shared;
 use crate::ticker::Ticker;
+use crate::turns::Turns;
 
 /// Runs functions. One per node.
 pub struct Runtime {
@@ -90,7 +91,9 @@ impl Runtime {
         capability::link(&mut linker).map_err(crate::plain)?;
         let mut engine_linker = linker.clone();
         capability::link_engine(&mut engine_linker).map_err(crate::plain)?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
+            turns: Turns::new(processors),
             artifacts: Artifacts::open(&engine, &config.cache_dir, config.cache_key)?,
             ticker: Ticker::start(engine.clone()).context("the tick thread cannot start")?,
             engine,
@@ -100,7 +103,7 @@ impl Runtime {
             reaper: Notify::new(),
             started: Instant::now(),
             functions: Mutex::default(),
-            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            processors,
             javascript: OnceCell::new(),
         });
         let outbound = OutboundConfig {

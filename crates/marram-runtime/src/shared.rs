@@ -13,6 +13,7 @@ use crate::function::Function;
 use crate::js::JsEngine;
 use crate::state::{GuestState, JsState};
 use crate::ticker::Ticker;
+use crate::turns::Turns;
 
 /// One per runtime.
 pub(crate) struct Shared {
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) engine_linker: Linker<GuestState>,
     pub(crate) artifacts: Artifacts,
     pub(crate) ticker: Ticker,
+    pub(crate) turns: Turns,
     /// Runs that went on after their answer's head. Drained at the end.
     pub(crate) tasks: TaskTracker,
     /// Wakes the reaper when something is mapped.

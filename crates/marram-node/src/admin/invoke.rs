@@ -87,7 +87,14 @@ async fn invoke(
     parts.headers.insert("traceparent", traceparent);
     parts.extensions.clear();
     let body = body.map_err(|error| Failure::new(Kind::ClientGone, "the body broke off").because(error)).boxed_unsync();
-    let call = Call { request: id, trace, arrived: admin.parts.clock.instant(), remote: Some(remote.ip()), depth: 0 };
+    let call = Call {
+        request: id,
+        trace,
+        arrived: admin.parts.clock.instant(),
+        remote: Some(remote.ip()),
+        depth: 0,
+        crowd: false,
+    };
 
     let answer = found.request(Request::from_parts(parts, body), call).await?;
     let (mut head, body) = answer.into_parts();

@@ -6,7 +6,7 @@ const PAGE_BYTES: usize = 4096;
 /// Unchanged pages between two changed ones are copied too, up to this much. What is dirty in a few long runs is cleared in
 /// place when the memory is used again; scattered pages are unmapped instead, and cost a fault each
 /// (wasmtime looks for 32 runs at most).
-const GAP_BYTES: usize = 40 << 10;
+const GAP_BYTES: usize = 32 << 10;
 
 /// Bound to the engine's module: restoring it on another one gives garbage inside of the sandbox.
 pub(crate) struct Image {

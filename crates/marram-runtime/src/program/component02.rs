@@ -205,9 +205,11 @@ fn poll_head(
 
 /// Gives the rest of a run, whose answer is on its way, a task of its own.
 fn finish_elsewhere(environment: &Arc<Environment>, mut run: Run, invocation: Arc<Invocation>) -> Box<dyn StopRun> {
+    let task_environment = Arc::clone(environment);
     let handle = environment.shared.tasks.spawn(async move {
+        let run = task_environment.shared.turns.take(task_environment.line(), false, &mut run);
         // Failures inside the run have been told by it.
-        if tokio::time::timeout_at(invocation.deadline.into(), &mut run).await.is_err() {
+        if tokio::time::timeout_at(invocation.deadline.into(), run).await.is_err() {
             invocation.fail(&trap::deadline(&invocation.deployed.limits));
         }
     });

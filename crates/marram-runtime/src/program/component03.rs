@@ -187,6 +187,7 @@ impl Component03 {
                 Poll::Pending if driven.inbox.is_idle() => Poll::Ready(false),
                 Poll::Pending => Poll::Pending,
             });
+            let polled = environment.shared.turns.take(environment.line(), false, polled);
             match tokio::time::timeout_at(until.into(), polled).await {
                 Ok(true) => break,
                 Ok(false) => worker = self.keep_if_idle(&environment, driven),

@@ -50,8 +50,9 @@ impl JavaScript {
             return Err(Failure::new(Kind::Internal, "a JavaScript function has no source"));
         };
         let account = NoInvocation::of(environment);
-        let (mut fresh, _) = instantiate(&engine, environment, &account).await?;
-        let (mut loaded, clock) = instantiate(&engine, environment, &account).await?;
+        let clock = SharedPollClock::default();
+        let mut fresh = start(&engine, environment, &clock).await?;
+        let mut loaded = start(&engine, environment, &clock).await?;
         let env: Vec<(&str, &str)> =
             deployed.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let script =
@@ -175,9 +176,14 @@ impl JavaScript {
         environment: &Arc<Environment>,
         account: &impl Account,
     ) -> Result<Arc<Member>, Failure> {
-        let (mut instance, clock) = instantiate(&self.engine, environment, account).await?;
-        let restored = charged(instance.restore(&self.image), clock, account).await;
-        restored.map_err(|error| instance.state().failure(error))?;
+        let clock = SharedPollClock::default();
+        let made = async {
+            let mut instance = start(&self.engine, environment, &clock).await?;
+            let restored = instance.restore(&self.image).await;
+            restored.map_err(|error| instance.state().failure(error))?;
+            Ok::<_, Failure>(instance)
+        };
+        let instance = charged(made, Arc::clone(&clock), account).await?;
         let occupants = Occupants::new(&environment.deployed);
         let live = Live::new(instance, Arc::clone(&occupants) as _);
         Ok(Arc::new(Member { live, occupants, accepted: AtomicU32::new(0) }))
@@ -189,15 +195,13 @@ impl JavaScript {
 }
 
 /// An instance of the engine, without a script.
-async fn instantiate(
+async fn start(
     engine: &JsEngine<JsState>,
     environment: &Environment,
-    account: &impl Account,
-) -> Result<(JsInstance<JsState>, SharedPollClock), Failure> {
-    let clock = SharedPollClock::default();
-    let store: Store<JsState> = JsState::store(&environment.shared.engine, &environment.deployed, &clock);
-    let instance = charged(JsInstance::start(store, engine), Arc::clone(&clock), account).await?;
-    Ok((instance, clock))
+    clock: &SharedPollClock,
+) -> Result<JsInstance<JsState>, Failure> {
+    let store: Store<JsState> = JsState::store(&environment.shared.engine, &environment.deployed, clock);
+    JsInstance::start(store, engine).await
 }
 
 fn script_bytes(limits: &Limits) -> u32 {

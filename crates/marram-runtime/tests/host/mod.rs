@@ -215,6 +215,7 @@ impl Host {
             arrived: Instant::now(),
             remote: None,
             depth: 0,
+            crowd: false,
         };
         function.request(request, call).await
     }
