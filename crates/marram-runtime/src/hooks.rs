@@ -4,8 +4,8 @@ use std::sync::{Arc, LazyLock};
 
 use http::{HeaderName, HeaderValue, Request, Response, header};
 use marram_core::limits::INTERNAL_DEPTH_MAX;
-use marram_core::port::{Body, Call};
-use marram_core::{Failure, Kind};
+use marram_core::port::{Body, Call, full_body};
+use marram_core::{Failure, Kind, problem};
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
@@ -159,24 +159,18 @@ async fn send_internal(
     }
     // A function reads its authority from the URI; the header would be a second opinion.
     request.headers_mut().remove(header::HOST);
+    let id = call.request;
     // In a task of its own: this future is polled inside the caller's store, and wasmtime runs no store inside another.
     // It ends with the caller.
     let run = tokio::spawn(async move { callee.request(request, call).await });
     match AbortOnDropHandle::new(run).await {
         Ok(Ok(response)) => Ok(response),
-        // What a network caller would see: the status, and the words.
-        Ok(Err(failure)) => Ok(internal_problem(&failure)),
+        // What a network caller would see.
+        Ok(Err(failure)) => Ok(problem::answer(&failure, id).map(full_body)),
         Err(error) => {
             Err(SendError::Internal(Failure::new(Kind::Internal, "the called function was stopped").because(error)))
         }
     }
-}
-
-fn internal_problem(failure: &Failure) -> Response<Body> {
-    let mut response = Response::new(marram_core::port::full_body(failure.message().to_owned()));
-    *response.status_mut() = failure.status();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
 }
 
 fn timeouts(options: Option<RequestOptions>) -> Timeouts {

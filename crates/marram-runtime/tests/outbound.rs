@@ -4,7 +4,12 @@
 
 mod host;
 
-use host::Host;
+use http_body_util::BodyExt as _;
+use marram_core::Kind;
+use marram_core::problem::{PROBLEM_JSON, Problem};
+use marram_core::record::Outcome;
+
+use host::{Host, get};
 
 const PROBES: [&str; 2] = ["probe-p2.wasm", "probe-p3.wasm"];
 
@@ -53,5 +58,25 @@ async fn a_granted_function_of_the_app_answers() {
         let records = host.observed.records.lock().unwrap();
         assert_eq!(records.len(), 2, "{component}");
         assert_eq!(records[0].trace, records[1].trace, "{component}: the call is in the same trace");
+    }
+}
+
+#[tokio::test]
+async fn a_function_that_fails_answers_another_one_as_it_would_a_network() {
+    for component in PROBES {
+        let host = Host::deploy(&format!(
+            "[[function]]\nname = \"a-probe\"\ncomponent = \"{component}\"\nallow = {{ http = [\"internal:bad\"] }}\n\
+             [[function]]\nname = \"bad\"\ncomponent = \"bad.wasm\"\n"
+        ))
+        .await;
+        let response = host.send(get("/fetch?url=http://bad.internal/trap")).await.unwrap();
+        assert_eq!(response.status().as_u16(), 500, "{component}");
+        assert_eq!(response.headers()[http::header::CONTENT_TYPE], PROBLEM_JSON, "{component}");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem.r#type, "urn:marram:problem:trap", "{component}: {problem:?}");
+        // The whole of it is one request, in each answer and in the log.
+        let record = host.observed.record().await;
+        assert_eq!((problem.request_id, record.outcome), (record.request, Outcome::Failed(Kind::Trap)), "{component}");
     }
 }
