@@ -308,3 +308,6 @@ fn plain(failure: Failure) -> anyhow::Error {
         None => anyhow::anyhow!("{}", failure.message()),
     }
 }
+
+#[cfg(test)]
+mod tests;

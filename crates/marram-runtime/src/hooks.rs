@@ -12,9 +12,10 @@ use wasmtime_wasi_http::{
 };
 
 use crate::body;
+use crate::codes;
 use crate::console::Console;
 use crate::deployed::Deployed;
-use crate::outbound::{OutboundError, Timeouts, TlsFault};
+use crate::outbound::{OutboundError, Timeouts};
 
 /// Ends the name of a host that is a function of the same app: `http://<function>.internal/`.
 pub(crate) const INTERNAL_SUFFIX: &str = ".internal";
@@ -81,7 +82,7 @@ impl WasiHttpHooks for Hooks {
                 Err(error) => {
                     // The guest gets a code without words; its developer needs the words.
                     console.outbound(format!("outbound request: {error}"));
-                    Err(code(&error))
+                    Err(codes::of_send(&error))
                 }
             }
         })
@@ -180,56 +181,5 @@ fn timeouts(options: Option<RequestOptions>) -> Timeouts {
         connect: asked.connect_timeout.unwrap_or(usual.connect),
         first_byte: asked.first_byte_timeout.unwrap_or(usual.first_byte),
         between_bytes: asked.between_bytes_timeout.unwrap_or(usual.between_bytes),
-    }
-}
-
-/// The `error-code` of `wasi:http` that comes nearest.
-fn code(error: &SendError) -> Error {
-    match error {
-        SendError::Internal(failure) => match failure.kind() {
-            Kind::NotFound => Error::DestinationNotFound,
-            Kind::Conflict => Error::LoopDetected,
-            _ => Error::HttpRequestDenied,
-        },
-        SendError::Outbound(error) => match error {
-            OutboundError::Denied { .. } => Error::HttpRequestDenied,
-            OutboundError::AddressDenied { .. } => Error::DestinationIpProhibited,
-            OutboundError::Dns { .. } => Error::DnsError { rcode: None, info_code: None },
-            OutboundError::ConnectionRefused { .. } => Error::ConnectionRefused,
-            OutboundError::Unreachable { .. } => Error::DestinationUnavailable,
-            OutboundError::HeadersTooLarge { .. } => Error::HttpResponseHeaderSectionSize(None),
-            OutboundError::BodyError { .. } | OutboundError::RequestInvalid { .. } => Error::InternalError(None),
-            OutboundError::ConnectTimeout { .. } => Error::ConnectionTimeout,
-            OutboundError::FirstByteTimeout { .. } => Error::HttpResponseTimeout,
-            OutboundError::ReadTimeout { .. } => Error::ConnectionReadTimeout,
-            OutboundError::ConnectionTerminated { .. } => Error::ConnectionTerminated,
-            OutboundError::UriInvalid { .. } => Error::HttpRequestUriInvalid,
-            OutboundError::TooManyConnections { .. } => Error::ConnectionLimitReached,
-            OutboundError::Tls { fault: TlsFault::Certificate, .. } => Error::TlsCertificateError,
-            OutboundError::Tls { fault: TlsFault::Alert(alert), .. } => {
-                Error::TlsAlertReceived { alert_id: Some(*alert), alert_message: None }
-            }
-            OutboundError::Tls { .. } => Error::TlsProtocolError,
-            _ => Error::HttpProtocolError,
-        },
-    }
-}
-
-/// A request body without an error type of its own becomes one of `wasi:http`.
-pub(crate) fn wasi_error(failure: &Failure) -> Error {
-    match failure.kind() {
-        Kind::BodyTooLarge => Error::HttpRequestBodySize(None),
-        Kind::ClientTimeout => Error::ConnectionReadTimeout,
-        _ => Error::ConnectionTerminated,
-    }
-}
-
-/// The other way round, for the body of an answer that a guest breaks off.
-pub(crate) fn failure_of(error: &Error) -> Failure {
-    match error {
-        Error::HttpResponseBodySize(_) => {
-            Failure::new(Kind::NoResponse, "the answer's body is not as long as its content-length says")
-        }
-        _ => Failure::new(Kind::NoResponse, "the function broke its answer off").because(format!("{error:?}")),
     }
 }

@@ -13,6 +13,7 @@ mod artifact;
 mod body;
 mod capability;
 mod charged;
+mod codes;
 mod config;
 mod console;
 mod cpu;

@@ -19,6 +19,7 @@ use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
 
 use crate::body::{AnswerBody, Ready, RequestBody, StopRun};
 use crate::charged::charged;
+use crate::codes;
 use crate::cpu::{Account, SharedPollClock};
 use crate::function::Environment;
 use crate::invocation::Invocation;
@@ -68,8 +69,7 @@ impl Component02 {
         };
         let (answer, ended) = answered?;
         let response = answer.map_err(|code| {
-            let failure = Failure::new(Kind::NoResponse, "the function answered with an error instead of a response")
-                .because(format!("{code:?}"));
+            let failure = codes::failed_answer(&code.into());
             invocation.fail(&failure);
             failure
         })?;
