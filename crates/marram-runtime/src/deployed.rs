@@ -9,7 +9,8 @@ use marram_core::port::{Clock, Entropy, Invoke, Observe};
 use marram_core::record::{Level, LogLine, Source};
 use marram_core::{FunctionId, Name};
 
-use crate::invocation::{Invocation, LogRoom};
+use crate::invocation::Invocation;
+use crate::log_budget::{LogBudget, LogRoom};
 use crate::outbound::{Grant, Outbound};
 
 /// A function's identity, limits, configuration and grants, and the node's ports that it is joined to.
@@ -46,19 +47,18 @@ impl Peers {
 }
 
 impl Deployed {
-    /// Writes a line of the function's log, if the volume of the run that pays for it allows. `named` says whether the
-    /// line is known to be of that run: an instance that serves several at once does not tell them apart.
+    /// Writes a line of the function's log, if the budget of whoever pays for it allows. `owner` is the run that the line
+    /// is known to be of: an instance that serves several at once does not tell them apart.
     pub(crate) fn log(
         &self,
-        payer: Option<&Invocation>,
-        named: bool,
+        payer: &LogBudget,
+        owner: Option<&Invocation>,
         level: Level,
         source: Source,
         context: String,
         text: String,
     ) {
-        let owner = payer.filter(|_| named);
-        match payer.map_or(LogRoom::Enough, |payer| payer.log_room(text.len() + context.len())) {
+        match payer.room(text.len() + context.len()) {
             LogRoom::Enough => self.write(owner, level, source, context, text),
             LogRoom::Last => {
                 let limit = self.limits.log;

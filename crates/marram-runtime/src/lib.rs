@@ -29,6 +29,7 @@ mod kind;
 mod limiter;
 mod link;
 mod load;
+mod log_budget;
 mod outbound;
 mod program;
 mod runtime;
