@@ -11,6 +11,7 @@ mod desired;
 mod node;
 mod observer;
 mod package;
+mod pem;
 mod reconcile;
 mod system;
 mod unavailable;

@@ -25,6 +25,7 @@ use crate::config::NodeConfig;
 use crate::desired::Desired;
 use crate::observer::Counted;
 use crate::package::{ComponentSource, Package};
+use crate::pem;
 use crate::reconcile::Reconciler;
 use crate::system::{SystemClock, SystemEntropy};
 
@@ -80,6 +81,8 @@ impl Node {
         let (telemetry, telemetry_task) = Telemetry::open(telemetry_config(&config), Arc::clone(&clock))?;
         let runtime_config = RuntimeConfig {
             instances_max: config.instances,
+            code_idle: config.code_idle,
+            extra_roots: extra_roots(&config)?,
             ..RuntimeConfig::new(config.state.join("cache"), store.cache_key())
         };
         let runtime =
@@ -257,6 +260,15 @@ fn telemetry_config(config: &NodeConfig) -> TelemetryConfig {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..TelemetryConfig::new(&config.state)
     }
+}
+
+fn extra_roots(config: &NodeConfig) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut roots = Vec::new();
+    for file in &config.extra_roots {
+        let found = pem::certificates(file).context("`outbound.extra_roots`")?;
+        roots.extend(found.iter().map(|certificate| certificate.to_vec()));
+    }
+    Ok(roots)
 }
 
 fn gateway_config(config: &NodeConfig) -> GatewayConfig {

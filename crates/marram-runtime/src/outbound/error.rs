@@ -145,7 +145,7 @@ pub(crate) enum TlsFault {
 impl TlsFault {
     fn next_step(self) -> &'static str {
         match self {
-            Self::Certificate => "; if the site has its own authority, add it to the node's extra roots",
+            Self::Certificate => "; if the site has its own authority, add it to `outbound.extra_roots` in node.toml",
             Self::Alert(_) | Self::Protocol => "",
         }
     }
