@@ -6,6 +6,7 @@
 
 mod admin;
 pub mod api;
+mod collector;
 mod config;
 mod desired;
 mod node;

@@ -209,3 +209,23 @@ async fn a_draining_node_finishes_what_runs_and_changes_nothing() {
     let refused = node.deploy(&text.replace("/...", "/x"), &[("probe", guest("probe-p2"))]).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Draining);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nothing_needs_any_more_is_removed() {
+    let node = TestNode::start().await;
+    let text = manifest("shop", &[("price", "price.wasm", "/price")]);
+    node.deploy(&text, &[("price", guest("hello-p2"))]).await.unwrap();
+    let unused = bytes("hello-p3");
+    let digest = marram_core::Digest::of(&unused);
+    let upload = Ask::new(Method::PUT, &format!("/v1/blobs/{digest}")).body(unused);
+    let _ = node.admin().send(upload).await.expect(201);
+    let blob = node.state_dir().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
+    let file = std::fs::File::options().write(true).open(&blob).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7_200)).unwrap();
+    let code = node.state_dir().join("cache").join(format!("{}-0123456789abcdef.component", digest.hex()));
+    std::fs::write(&code, "compiled once").unwrap();
+    let node = node.restart().await;
+    eventually("component and code are gone", || async { (!blob.exists() && !code.exists()).then_some(()) }).await;
+    let _ = node.http().get("/price").await.expect(200);
+    node.stop().await;
+}

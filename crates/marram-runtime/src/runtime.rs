@@ -18,6 +18,7 @@ use crate::capability;
 use crate::config::RuntimeConfig;
 use crate::deployed::{Deployed, Peers};
 use crate::engine::{self, Allocation};
+use crate::engines;
 use crate::function::{Code, Environment, Function};
 use crate::kind::{self, FileKind, Kind};
 use crate::link;
@@ -223,6 +224,12 @@ impl Runtime {
     #[must_use]
     pub fn allocation(&self) -> Allocation {
         self.allocation
+    }
+
+    /// Removes compiled code whose component is not `kept`, and returns its bytes. Blocks for as long as the disk takes.
+    pub fn collect_code(&self, kept: impl Fn(&Digest) -> bool) -> std::io::Result<u64> {
+        let engines: Vec<_> = [engines::javascript(), engines::python()].into_iter().flatten().collect();
+        self.shared.artifacts.collect(|digest| engines.iter().any(|engine| engine.digest == *digest) || kept(digest))
     }
 
     /// Waits until every run has ended, at most this long.

@@ -1,11 +1,12 @@
 //! What is deployed: apps, their revisions, and which one is current.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use marram_core::{Digest, Name};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::{Store, StoreError};
+use crate::{BlobPin, Blobs, Store, StoreError};
 
 /// What [`Store::deploy`] makes current.
 #[derive(Clone, Debug)]
@@ -95,8 +96,13 @@ impl Store {
             let missing = || StoreError::MissingBlob { function: function.clone(), digest: *digest };
             pins.push(self.blobs().pin(*digest)?.ok_or_else(missing)?);
         }
-        let kept = self.revisions_kept;
-        let (deployed, _pins) = self.writer().write(move |db| Ok((deploy(db, &deployment, kept)?, pins))).await?;
+        let (kept, blobs) = (self.revisions_kept, Arc::clone(self.blobs()));
+        let write = move |db: &Connection| {
+            let (deployed, let_go) = deploy(db, &deployment, kept)?;
+            pins.extend(renewed(&blobs, &let_go));
+            Ok((deployed, pins))
+        };
+        let (deployed, _pins) = self.writer().write(write).await?;
         Ok(deployed)
     }
 
@@ -113,18 +119,20 @@ impl Store {
             .await
     }
 
-    /// Removes an app with its revisions and secrets, durably. Its blobs go with the next [`Store::collect_blobs`].
+    /// Removes an app with its revisions and secrets, durably. Its blobs go with a [`Store::collect_blobs`], after their
+    /// time of grace.
     pub async fn remove(&self, app: &Name) -> Result<Removed, StoreError> {
-        let app = app.clone();
-        self.writer()
-            .write(move |db| {
-                current(db, &app)?.ok_or_else(|| StoreError::NoApp(app.clone()))?;
-                db.prepare_cached("DELETE FROM app WHERE name = ?")?.execute([app.as_str()])?;
-                let revisions = db.prepare_cached("DELETE FROM revision WHERE app = ?")?.execute([app.as_str()])?;
-                let secrets = db.prepare_cached("DELETE FROM secret WHERE app = ?")?.execute([app.as_str()])?;
-                Ok(Removed { generation: next_generation(db)?, revisions, secrets })
-            })
-            .await
+        let (app, blobs) = (app.clone(), Arc::clone(self.blobs()));
+        let write = move |db: &Connection| {
+            current(db, &app)?.ok_or_else(|| StoreError::NoApp(app.clone()))?;
+            db.prepare_cached("DELETE FROM app WHERE name = ?")?.execute([app.as_str()])?;
+            let (revisions, let_go) = drop_old(db, &app, 0)?;
+            let secrets = db.prepare_cached("DELETE FROM secret WHERE app = ?")?.execute([app.as_str()])?;
+            let removed = Removed { generation: next_generation(db)?, revisions: revisions.len(), secrets };
+            Ok((removed, renewed(&blobs, &let_go)))
+        };
+        let (removed, _pins) = self.writer().write(write).await?;
+        Ok(removed)
     }
 
     /// Every app with its current revision, by name.
@@ -175,7 +183,8 @@ impl Store {
     }
 }
 
-fn deploy(db: &Connection, new: &Deployment, kept: usize) -> Result<Deployed, StoreError> {
+/// Makes it current. Says also which components belonged to revisions that were dropped for it.
+fn deploy(db: &Connection, new: &Deployment, kept: usize) -> Result<(Deployed, Vec<Digest>), StoreError> {
     let (app, digest) = (new.app.as_str(), new.revision.as_bytes());
     let previous = current(db, &new.app)?;
     let generation = next_generation(db)?;
@@ -198,16 +207,28 @@ fn deploy(db: &Connection, new: &Deployment, kept: usize) -> Result<Deployed, St
         Err(error) => return Err(error),
     }
     write_current(db, &new.app, &new.revision, generation)?;
-    Ok(Deployed { generation, previous, dropped: drop_old(db, &new.app, kept)? })
+    let (dropped, let_go) = drop_old(db, &new.app, kept)?;
+    Ok((Deployed { generation, previous, dropped }, let_go))
 }
 
-/// Drops all but the `kept` latest deployed; the current one is the latest here.
-fn drop_old(db: &Connection, app: &Name, kept: usize) -> Result<Vec<Digest>, StoreError> {
-    let sql = "DELETE FROM revision WHERE app = ?1 AND digest IN
-        (SELECT digest FROM revision WHERE app = ?1 ORDER BY generation DESC LIMIT -1 OFFSET ?2) RETURNING digest";
-    let mut delete = db.prepare_cached(sql)?;
-    let dropped = delete.query_map(params![app.as_str(), kept], |row| digest_at(row, 0))?;
-    Ok(dropped.collect::<Result<_, _>>()?)
+/// Drops all revisions but the `kept` latest deployed; the current one is the latest here. Says which, and what they were
+/// made of.
+fn drop_old(db: &Connection, app: &Name, kept: usize) -> Result<(Vec<Digest>, Vec<Digest>), StoreError> {
+    const OLD: &str = "SELECT digest FROM revision WHERE app = ?1 ORDER BY generation DESC LIMIT -1 OFFSET ?2";
+    let digests = |sql: &str| {
+        let mut query = db.prepare_cached(sql)?;
+        let rows = query.query_map(params![app.as_str(), kept], |row| digest_at(row, 0))?;
+        rows.collect::<Result<Vec<_>, _>>()
+    };
+    let let_go = digests(&format!("SELECT DISTINCT digest FROM component WHERE app = ?1 AND revision IN ({OLD})"))?;
+    let dropped = digests(&format!("DELETE FROM revision WHERE app = ?1 AND digest IN ({OLD}) RETURNING digest"))?;
+    Ok((dropped, let_go))
+}
+
+/// What nothing refers to any more has its time of grace all the same: requests may still be running on it, or waiting to.
+fn renewed(blobs: &Arc<Blobs>, components: &[Digest]) -> Vec<BlobPin> {
+    // One that is not there, or not readable, has nothing to lose.
+    components.iter().filter_map(|digest| blobs.pin(*digest).ok().flatten()).collect()
 }
 
 fn next_generation(db: &Connection) -> Result<u64, StoreError> {
