@@ -20,11 +20,22 @@ use crate::kind::Kind;
 use crate::load;
 use crate::program::Program;
 use crate::shared::Shared;
+use crate::trap;
 
 /// What every run of a function needs.
 pub(crate) struct Environment {
     pub(crate) deployed: Arc<Deployed>,
     pub(crate) shared: Arc<Shared>,
+}
+
+impl Environment {
+    /// Runs the guest's code outside of any request, as a request's would run: interrupted, and for no longer.
+    pub(crate) async fn beforehand<T>(&self, run: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let _ticking = self.shared.ticker.run();
+        let limits = &self.deployed.limits;
+        let ended = tokio::time::timeout(limits.deadline, run).await;
+        ended.unwrap_or_else(|_| Err(trap::deadline(limits)))
+    }
 }
 
 /// Where a function's code comes from.
@@ -138,7 +149,7 @@ impl Function {
             None => self.load().await?,
         };
         while program.idle() < warm {
-            program.warm(&self.environment).await?;
+            self.environment.beforehand(program.warm(&self.environment)).await?;
         }
         Ok(())
     }

@@ -22,7 +22,8 @@ pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &C
     if kind == Kind::JavaScript {
         let engine =
             environment.shared.javascript.get_or_try_init(|| javascript(Arc::clone(&environment.shared))).await?;
-        return JavaScript::load(environment, Arc::clone(engine)).await.map(Program::JavaScript);
+        let script = JavaScript::load(environment, Arc::clone(engine));
+        return environment.beforehand(script).await.map(Program::JavaScript);
     }
     let (shared, code) = (Arc::clone(&environment.shared), code.clone());
     blocking(move || match kind {

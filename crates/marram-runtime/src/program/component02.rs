@@ -1,6 +1,7 @@
 //! Components of `wasi:http/incoming-handler@0.2`: one request at a time in an instance.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -222,19 +223,23 @@ impl StopRun for Stop {
     }
 }
 
-/// Pays for instances that are made before a request comes: as much as one invocation may use.
-pub(crate) struct NoInvocation(u64);
+/// Pays for instances that are made before a request comes: as much as one invocation may use, for all of it.
+pub(crate) struct NoInvocation(AtomicU64);
 
 impl NoInvocation {
     pub(crate) fn of(environment: &Environment) -> Self {
-        Self(u64::try_from(environment.deployed.limits.cpu.as_nanos()).unwrap_or(u64::MAX))
+        let cpu_ns = u64::try_from(environment.deployed.limits.cpu.as_nanos()).unwrap_or(u64::MAX);
+        Self(AtomicU64::new(cpu_ns))
     }
 }
 
 impl Account for NoInvocation {
     fn allowed_ns(&self) -> u64 {
-        self.0
+        self.0.load(Ordering::Relaxed)
     }
 
-    fn charge(&self, _: u64) {}
+    /// A guest that is interrupted goes on in another poll, which gets what the earlier ones have left.
+    fn charge(&self, ns: u64) {
+        self.0.store(self.allowed_ns().saturating_sub(ns), Ordering::Relaxed);
+    }
 }
