@@ -90,8 +90,10 @@ async fn an_app_that_cannot_be_started_does_not_take_the_node_down() {
     let node = node.restart().await;
     let _ = node.http().get("/x").await.expect(200);
     // Its routes are still its own: no other app takes its requests.
-    let reply = node.http().get("/price/1").await;
-    assert!(reply.status >= 500 && !reply.text().contains(node.state_dir().to_str().unwrap()), "{reply:?}");
+    let reply = node.http().get("/price/1").await.expect(500);
+    assert_eq!(reply.json()["type"], "urn:marram:problem:internal", "{reply:?}");
+    assert!(reply.text().contains("deploy the app again"), "{reply:?}");
+    assert!(!reply.text().contains(node.state_dir().to_str().unwrap()), "{reply:?}");
     node.stop().await;
 }
 

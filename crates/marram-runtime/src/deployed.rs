@@ -20,8 +20,8 @@ pub(crate) struct Deployed {
     pub(crate) policy: InstancePolicy,
     /// `config` and `secrets`, by key.
     pub(crate) config: BTreeMap<String, String>,
-    /// Source text and file name, for a function that ships as source.
-    pub(crate) source: Option<(String, Arc<str>)>,
+    /// For a function that ships as source.
+    pub(crate) source: Option<SourceText>,
     pub(crate) grant: Arc<Grant>,
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) peers: Arc<Peers>,
@@ -30,6 +30,32 @@ pub(crate) struct Deployed {
     pub(crate) entropy: Arc<dyn Entropy>,
     /// When this was made: where the monotonic clock of JavaScript begins.
     pub(crate) started: std::time::Instant,
+}
+
+/// The program of a function that ships as source.
+pub(crate) struct SourceText {
+    file: String,
+    text: OnceLock<String>,
+}
+
+impl SourceText {
+    pub(crate) const fn new(file: String) -> Self {
+        Self { file, text: OnceLock::new() }
+    }
+
+    /// Its file, as its author knows it.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// What was kept for engines that ask for it in each instance; nothing before that.
+    pub(crate) fn text(&self) -> &str {
+        self.text.get().map_or("", String::as_str)
+    }
+
+    pub(crate) fn keep(&self, text: String) {
+        let _ = self.text.set(text);
+    }
 }
 
 /// The functions of one revision of an app, for calls among them. Weak, because they hold this.

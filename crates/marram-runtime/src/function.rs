@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use marram_core::port::{Body, Call, Invoke};
 use marram_core::record::Start;
-use marram_core::{Digest, Failure, FunctionId};
+use marram_core::{Blame, Digest, Failure, FunctionId, Kind as FailureKind};
 
 use crate::body::RequestBody;
 use crate::deployed::Deployed;
@@ -116,7 +116,7 @@ impl Function {
         self.last_used_ns.store(environment.shared.elapsed_ns(), Ordering::Relaxed);
         let (program, start) = match self.program.load_full() {
             Some(program) => (program, Start::Fresh),
-            None => (self.load().await?, Start::Cold),
+            None => (self.load().await.map_err(of_the_node)?, Start::Cold),
         };
         let ticking = environment.shared.ticker.run();
         let invocation = Invocation::begin(Arc::clone(&environment.deployed), call, permit, ticking, start);
@@ -172,6 +172,14 @@ impl Function {
         let again = if policy.warm == 0 { policy.idle.min(code_idle) } else { policy.idle.max(Duration::from_secs(1)) };
         Some(now + again.max(Duration::from_millis(20)))
     }
+}
+
+/// What was deployed and does not load any more is not the fault of whoever asks for it.
+fn of_the_node(failure: Failure) -> Failure {
+    if failure.kind().blame() == Blame::Host {
+        return failure;
+    }
+    Failure::new(FailureKind::Internal, "the function cannot be loaded on this node").because(failure)
 }
 
 impl Invoke for Function {

@@ -19,18 +19,39 @@ use crate::state::JsState;
 
 /// Maps a function's code, compiling it if it is not in the cache, and links it.
 pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &Code) -> Result<Program, Failure> {
-    if kind == Kind::JavaScript {
-        let engine =
-            environment.shared.javascript.get_or_try_init(|| javascript(Arc::clone(&environment.shared))).await?;
-        let script = JavaScript::load(environment, Arc::clone(engine));
-        return environment.beforehand(script).await.map(Program::JavaScript);
+    let shared = Arc::clone(&environment.shared);
+    match kind {
+        Kind::Component02 | Kind::Component03 => {
+            let code = code.clone();
+            blocking(move || of_component(&shared, &component(&shared, &code)?, kind)).await
+        }
+        Kind::JavaScript => {
+            let text = source(code).await?;
+            let engine = environment.shared.javascript.get_or_try_init(|| javascript(shared)).await?;
+            let script = JavaScript::load(environment, Arc::clone(engine), &text);
+            environment.beforehand(script).await.map(Program::JavaScript)
+        }
+        Kind::Python => {
+            let text = source(code).await?;
+            if let Some(source) = &environment.deployed.source {
+                source.keep(text);
+            }
+            blocking(move || python(&shared)).await
+        }
     }
-    let (shared, code) = (Arc::clone(&environment.shared), code.clone());
-    blocking(move || match kind {
-        Kind::Python => python(&shared),
-        _ => of_component(&shared, &component(&shared, &code)?, kind),
-    })
-    .await
+}
+
+/// A function's source text, if it is still what was deployed.
+async fn source(code: &Code) -> Result<String, Failure> {
+    let bytes = tokio::fs::read(&code.path).await.map_err(unreadable)?;
+    check_digest(&bytes, &code.digest)?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::new(FailureKind::Invalid, "the source is not UTF-8 text: save it as UTF-8"))
+}
+
+fn unreadable(error: std::io::Error) -> Failure {
+    let message = "what is stored of the function cannot be read: deploy the app again";
+    Failure::new(FailureKind::Internal, message).because(error)
 }
 
 /// Files and compilation block, so they have threads of their own.
@@ -59,7 +80,10 @@ async fn javascript(shared: Arc<Shared>) -> Result<Arc<JsEngine<JsState>>, Failu
 pub(crate) fn component(shared: &Shared, code: &Code) -> Result<Component, Failure> {
     let mut refused = None;
     let loaded = shared.artifacts.component(&code.digest, || {
-        let bytes = std::fs::read(&code.path)?;
+        let bytes = std::fs::read(&code.path).map_err(|error| {
+            refused = Some(unreadable(error));
+            anyhow::anyhow!("refused")
+        })?;
         if let Err(failure) = check(&bytes, &code.digest) {
             refused = Some(failure);
             anyhow::bail!("refused");
@@ -81,7 +105,7 @@ fn check(bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
 }
 
 /// Refuses a stored file that is not what was deployed.
-pub(crate) fn check_digest(bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
+fn check_digest(bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
     if Digest::of(bytes) != *digest {
         let message = format!("the stored file is not {digest}: it was altered; deploy the app again");
         return Err(Failure::new(FailureKind::Internal, message));

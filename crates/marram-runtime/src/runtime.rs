@@ -16,7 +16,7 @@ use wasmtime::component::Linker;
 use crate::artifact::Artifacts;
 use crate::capability;
 use crate::config::RuntimeConfig;
-use crate::deployed::{Deployed, Peers};
+use crate::deployed::{Deployed, Peers, SourceText};
 use crate::engine::{self, Allocation};
 use crate::engines;
 use crate::function::{Code, Environment, Function};
@@ -59,6 +59,8 @@ pub struct ComponentFile {
     pub path: PathBuf,
     /// What it is.
     pub digest: Digest,
+    /// What kind it was found to be when it was deployed; `None` if nobody knows.
+    pub kind: Option<Kind>,
 }
 
 /// Whether the code is looked at before a function is made.
@@ -156,7 +158,10 @@ impl Runtime {
         let kind = match file_kind {
             FileKind::JavaScript => Kind::JavaScript,
             FileKind::Python => Kind::Python,
-            FileKind::Component => self.component_kind(&code).await?,
+            FileKind::Component => match file.kind.filter(|_| verify == Verify::Later) {
+                Some(known) => known,
+                None => self.component_kind(&code).await?,
+            },
         };
         let policy = InstancePolicy::of(function.instances.as_ref(), kind.default_policy());
         if policy.concurrent > 1 && matches!(kind, Kind::Component02 | Kind::Python) {
@@ -178,10 +183,7 @@ impl Runtime {
             })?;
             config.insert(secret.clone(), value.clone());
         }
-        let source = match file_kind {
-            FileKind::Component => None,
-            FileKind::JavaScript | FileKind::Python => Some((function.component.clone(), read_source(&code).await?)),
-        };
+        let is_source = file_kind != FileKind::Component;
         let deployed = Arc::new(Deployed {
             id: Arc::new(FunctionId {
                 app: spec.manifest.app.name.clone(),
@@ -191,7 +193,7 @@ impl Runtime {
             limits: function.limits.resolve(),
             policy,
             config,
-            source,
+            source: is_source.then(|| SourceText::new(function.component.clone())),
             grant: Grant::new(&function.allow),
             outbound: Arc::clone(&self.outbound),
             peers: Arc::clone(peers),
@@ -252,15 +254,4 @@ fn of_function(name: &Name, failure: &Failure) -> Failure {
         Some(detail) => named.because(detail),
         None => named,
     }
-}
-
-/// A function's source text, if it is still what was deployed.
-async fn read_source(code: &Code) -> Result<Arc<str>, Failure> {
-    let bytes = tokio::fs::read(&code.path)
-        .await
-        .map_err(|error| Failure::new(FailureKind::Internal, "the stored source cannot be read").because(error))?;
-    load::check_digest(&bytes, &code.digest)?;
-    String::from_utf8(bytes)
-        .map(Arc::from)
-        .map_err(|_| Failure::new(FailureKind::Invalid, "the source is not UTF-8 text: save it as UTF-8"))
 }

@@ -19,6 +19,8 @@ pub struct Deployment {
     pub manifest: String,
     /// Each function's component, as a blob that is here already.
     pub components: BTreeMap<Name, Digest>,
+    /// What these components are, in the words of whoever deploys; kept with them, and not part of their identity.
+    pub kinds: BTreeMap<Name, String>,
     /// Nanoseconds since the Unix epoch.
     pub at_unix_ns: u64,
 }
@@ -71,6 +73,8 @@ pub struct Revision {
     pub manifest: String,
     /// Each function's component.
     pub components: BTreeMap<Name, Digest>,
+    /// What these are, as far as it was said when they were deployed.
+    pub kinds: BTreeMap<Name, String>,
 }
 
 /// A revision in a list.
@@ -192,16 +196,22 @@ fn deploy(db: &Connection, new: &Deployment, kept: usize) -> Result<(Deployed, V
         Ok(old) if old.manifest == new.manifest && old.components == new.components => {
             let sql = "UPDATE revision SET generation = ?, deployed_unix_ns = ? WHERE app = ? AND digest = ?";
             db.prepare_cached(sql)?.execute(params![generation, new.at_unix_ns, app, digest])?;
+            let sql = "UPDATE component SET kind = ? WHERE app = ? AND revision = ? AND function = ?";
+            let mut update = db.prepare_cached(sql)?;
+            for (function, kind) in &new.kinds {
+                update.execute(params![kind, app, digest, function.as_str()])?;
+            }
         }
         Ok(_) => return Err(StoreError::OtherContent { app: new.app.clone(), revision: new.revision }),
         Err(StoreError::NoRevision { .. }) => {
             let sql =
                 "INSERT INTO revision (app, digest, generation, deployed_unix_ns, manifest) VALUES (?, ?, ?, ?, ?)";
             db.prepare_cached(sql)?.execute(params![app, digest, generation, new.at_unix_ns, new.manifest])?;
-            let mut insert =
-                db.prepare_cached("INSERT INTO component (app, revision, function, digest) VALUES (?, ?, ?, ?)")?;
+            let sql = "INSERT INTO component (app, revision, function, digest, kind) VALUES (?, ?, ?, ?, ?)";
+            let mut insert = db.prepare_cached(sql)?;
             for (function, component) in &new.components {
-                insert.execute(params![app, digest, function.as_str(), component.as_bytes()])?;
+                let kind = new.kinds.get(function);
+                insert.execute(params![app, digest, function.as_str(), component.as_bytes(), kind])?;
             }
         }
         Err(error) => return Err(error),
@@ -268,16 +278,18 @@ fn revision_row(db: &Connection, app: &Name, digest: &Digest) -> Result<Revision
         query.query_row(params![app.as_str(), digest.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     let missing = || StoreError::NoRevision { app: app.clone(), revision: *digest };
     let (generation, deployed_unix_ns, manifest) = row.optional()?.ok_or_else(missing)?;
-    let mut query = db.prepare_cached("SELECT function, digest FROM component WHERE app = ? AND revision = ?")?;
+    let mut query = db.prepare_cached("SELECT function, digest, kind FROM component WHERE app = ? AND revision = ?")?;
     let rows = query.query_map(params![app.as_str(), digest.as_bytes()], |row| {
-        Ok((row.get::<_, String>(0)?, digest_at(row, 1)?))
+        Ok((row.get::<_, String>(0)?, digest_at(row, 1)?, row.get::<_, Option<String>>(2)?))
     })?;
-    let mut components = BTreeMap::new();
+    let (mut components, mut kinds) = (BTreeMap::new(), BTreeMap::new());
     for row in rows {
-        let (function, component) = row?;
-        components.insert(stored_name(&function)?, component);
+        let (function, component, kind) = row?;
+        let function = stored_name(&function)?;
+        kinds.extend(kind.map(|kind| (function.clone(), kind)));
+        components.insert(function, component);
     }
-    Ok(Revision { app: app.clone(), digest: *digest, generation, deployed_unix_ns, manifest, components })
+    Ok(Revision { app: app.clone(), digest: *digest, generation, deployed_unix_ns, manifest, components, kinds })
 }
 
 fn summaries(db: &Connection, app: &Name, current: &Digest) -> Result<Vec<RevisionSummary>, StoreError> {

@@ -31,6 +31,7 @@ async fn the_last_revisions_are_kept_and_rolled_back_to() {
     assert_eq!((app.generation, app.current.digest, app.current.deployed_unix_ns), (12, digests[11], NOW + 11));
     assert!(app.current.manifest.starts_with("# version 11"));
     assert_eq!(app.current.components.len(), 2);
+    assert_eq!(app.current.kinds, [(name("own"), "kind 11".to_owned())].into());
     assert_eq!(store.apps().unwrap(), [app]);
     let revisions = store.revisions(&shop).unwrap();
     assert_eq!(revisions.len(), 10);
@@ -162,6 +163,7 @@ async fn collecting_beside_uploads_and_deploys_takes_nothing_that_is_needed() {
                             revision: Digest::of(manifest.as_bytes()),
                             manifest,
                             components: [(name("own"), pin.digest()), (name("shared"), shared.digest())].into(),
+                            kinds: Default::default(),
                             at_unix_ns: NOW,
                         };
                         runtime.block_on(store.deploy(new)).unwrap();
