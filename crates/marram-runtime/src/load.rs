@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use marram_core::{Digest, Failure, Kind as FailureKind};
 use wasmtime::component::Component;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::engines;
 use crate::function::{Code, Environment};
@@ -15,7 +16,7 @@ use crate::program::component02::Component02;
 use crate::program::component03::Component03;
 use crate::program::javascript::JavaScript;
 use crate::shared::Shared;
-use crate::state::JsState;
+use crate::state::{GuestState, JsState};
 
 /// Maps a function's code, compiling it if it is not in the cache, and links it.
 pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &Code) -> Result<Program, Failure> {
@@ -36,7 +37,8 @@ pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &C
             if let Some(source) = &environment.deployed.source {
                 source.keep(text);
             }
-            blocking(move || python(&shared)).await
+            let engine = environment.shared.python.get_or_try_init(|| python(shared)).await?;
+            Ok(Program::Component02(Arc::new(Component02::of_engine(engine.clone()))))
         }
     }
 }
@@ -127,14 +129,17 @@ pub(crate) fn of_component(shared: &Shared, component: &Component, kind: Kind) -
     })
 }
 
-/// The Python engine: a component that fetches the user's source when it first runs.
-fn python(shared: &Shared) -> Result<Program, Failure> {
-    let engine = engines::python()?;
-    let component = shared.artifacts.component(&engine.digest, || engine.bytes()).map_err(|error| {
-        Failure::new(FailureKind::Internal, "the Python engine cannot be compiled").because(format!("{error:#}"))
-    })?;
-    let made = shared.engine_linker.instantiate_pre(&component).and_then(Component02::new);
-    made.map(|program| Program::Component02(Arc::new(program))).map_err(|error| {
-        Failure::new(FailureKind::Internal, "the Python engine does not fit this version").because(format!("{error:#}"))
+/// The Python engine: a component that asks for the user's source in each instance.
+async fn python(shared: Arc<Shared>) -> Result<ProxyPre<GuestState>, Failure> {
+    blocking(move || {
+        let engine = engines::python()?;
+        let component = shared.artifacts.component(&engine.digest, || engine.bytes()).map_err(|error| {
+            Failure::new(FailureKind::Internal, "the Python engine cannot be compiled").because(format!("{error:#}"))
+        })?;
+        shared.engine_linker.instantiate_pre(&component).and_then(ProxyPre::new).map_err(|error| {
+            let failure = Failure::new(FailureKind::Internal, "the Python engine does not fit this version");
+            failure.because(format!("{error:#}"))
+        })
     })
+    .await
 }

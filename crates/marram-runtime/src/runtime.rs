@@ -105,6 +105,7 @@ impl Runtime {
             functions: Mutex::default(),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             javascript: OnceCell::new(),
+            python: OnceCell::new(),
         });
         let outbound = OutboundConfig {
             extra_roots: config.extra_roots.into_iter().map(Into::into).collect(),
@@ -204,7 +205,11 @@ impl Runtime {
         });
         let environment = Arc::new(Environment { deployed, shared: Arc::clone(&self.shared) });
         let program: Option<Program> = match verify {
-            Verify::Now => Some(load::program(&environment, kind, &code).await?),
+            Verify::Now => {
+                let program = load::program(&environment, kind, &code).await?;
+                environment.beforehand(program.check(&environment)).await?;
+                Some(program)
+            }
             Verify::Later => None,
         };
         Ok(Function::new(environment, kind, code, program))
