@@ -7,6 +7,7 @@
 mod apps;
 mod build;
 mod doctor;
+mod kill;
 mod logs;
 mod new;
 mod node;
