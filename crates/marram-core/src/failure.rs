@@ -102,11 +102,17 @@ kinds! {
     NoResponse = "no-response", Guest, 502, "The function gave no valid answer";
     /// The function did not finish before its deadline.
     Deadline = "deadline", Guest, 504, "The function did not answer before its deadline";
+    /// A server that the function asked failed, and the function hands that on.
+    Upstream = "upstream", Host, 502, "A server that the function depends on failed";
+    /// The same, because it took too long.
+    UpstreamTimeout = "upstream-timeout", Host, 504, "A server that the function depends on took too long";
     /// Every permit and every place in the queue is taken.
     Overloaded = "overloaded", Host, 503, "The function is at its limit of concurrent requests";
     /// The node is draining.
     Draining = "draining", Host, 503, "This node is shutting down";
-    /// Something in the node failed: a disk, a bug.
+    /// Nothing can be written, because there is no space for it. What was there before goes on.
+    StorageFull = "storage-full", Host, 507, "This node's disk is full";
+    /// Something in the node failed: a disk that breaks, a bug.
     Internal = "internal", Host, 500, "Something failed in this node";
 }
 
@@ -126,7 +132,11 @@ impl Failure {
     pub fn new(kind: Kind, message: impl Into<Arc<str>>) -> Self {
         let retry = match kind {
             Kind::Overloaded | Kind::Draining => Retry::After(Duration::from_secs(1)),
-            Kind::Internal | Kind::Deadline => Retry::After(Duration::from_millis(100)),
+            Kind::Internal | Kind::Deadline | Kind::Upstream | Kind::UpstreamTimeout => {
+                Retry::After(Duration::from_millis(100))
+            }
+            // Somebody has to make space first.
+            Kind::StorageFull => Retry::After(Duration::from_secs(30)),
             _ => Retry::Never,
         };
         Self { kind, retry, message: message.into(), source: None }
@@ -179,6 +189,12 @@ impl Failure {
         })
     }
 
+    /// The cause, if it is one of this type: for those who can tell more from it than the kind says.
+    #[must_use]
+    pub fn cause<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.source.as_ref()?.downcast_ref()
+    }
+
     /// The HTTP status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -222,5 +238,6 @@ mod tests {
             Failure::new(Kind::Internal, "the store cannot be read").because(std::io::Error::other("/secret/path"));
         assert!(!failure.to_string().contains("/secret"));
         assert!(failure.detail().is_some_and(|detail| detail.contains("/secret/path")));
+        assert!(failure.cause::<std::io::Error>().is_some() && failure.cause::<fmt::Error>().is_none());
     }
 }

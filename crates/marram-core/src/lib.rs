@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod name;
 pub mod outbound;
 pub mod port;
+pub mod problem;
 pub mod quantity;
 pub mod record;
 pub mod route;

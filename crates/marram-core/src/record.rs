@@ -117,6 +117,8 @@ pub struct MeterRecord {
     pub bytes_in: u64,
     /// Bytes of the answer's body.
     pub bytes_out: u64,
+    /// Bytes of log output past the limit, which are not in the log.
+    pub log_bytes_dropped: u64,
     /// HTTP status of the answer, 0 if there was none.
     pub status: u16,
     /// Fresh, reused or cold.

@@ -57,9 +57,6 @@ pub use limits::Limits;
 pub use observe::{GatewayObserver, RequestEnd, Unobserved};
 pub use table::{Captures, Found, Route, Table, TableError, Target};
 
-/// The header of an answer that names the request, as problems, log lines and meter records do.
-pub const REQUEST_ID_HEADER: &str = "marram-request-id";
-
 /// What an operator sets.
 #[derive(Clone, Debug, Default)]
 pub struct GatewayConfig {

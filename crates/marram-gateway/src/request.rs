@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body::Body as _;
 use hyper::body::Incoming;
 use marram_core::port::{Body, Call, empty_body};
+use marram_core::problem::REQUEST_ID_HEADER;
 use marram_core::trace::{RequestId, TraceContext};
 use marram_core::{Failure, Kind, Retry};
 
@@ -18,11 +19,10 @@ use crate::body::{self, Fault, Reply, RequestBody};
 use crate::forwarded::Origin;
 use crate::state::State;
 use crate::table::{Captures, Found, Target};
-use crate::{REQUEST_ID_HEADER, headers, problem};
+use crate::{headers, problem};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_HEADER);
 
 /// A request from its arrival to the end of its answer. Dropping it tells the observer.
 pub(crate) struct Ongoing {
@@ -208,7 +208,7 @@ fn pass_on(mut ongoing: Ongoing, answer: Response<Body>, head: bool) -> Response
         Err(failure) => return refuse(ongoing, &failure, None, head),
     };
     ongoing.status = parts.status.as_u16();
-    parts.headers.insert(REQUEST_ID, ascii(&ongoing.id.digits()));
+    parts.headers.insert(REQUEST_ID_HEADER, ascii(&ongoing.id.digits()));
     parts.version = Version::HTTP_11;
     if !bodiless {
         return Response::from_parts(parts, Reply::streamed(body, length, ongoing));
@@ -230,7 +230,6 @@ fn refuse(mut ongoing: Ongoing, failure: &Failure, allow: Option<&str>, head: bo
         tracing::error!(request = %ongoing.id, failure = ?failure, "a request failed in this node");
     }
     let (mut headers, bytes) = problem::answer(failure, ongoing.id, allow);
-    headers.insert(REQUEST_ID, ascii(&ongoing.id.digits()));
     if !ongoing.h2 && leaves_bytes(failure.kind()) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+pub use marram_core::problem::Problem;
 use marram_core::{Digest, Name};
 use marram_telemetry::{Cost, Invocation, LogEntry, Usage};
 use schemars::JsonSchema;
@@ -287,19 +288,4 @@ pub enum LogsLine {
 pub struct Gap {
     /// How many lines, of whatever function, went by.
     pub missed: u64,
-}
-
-/// What went wrong (RFC 9457, `application/problem+json`).
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Problem {
-    /// The kind of failure as a URI.
-    pub r#type: String,
-    /// The kind of failure in words.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What happened and what to do; may have several lines.
-    pub detail: String,
-    /// Names this request in the node's log.
-    pub request_id: String,
 }

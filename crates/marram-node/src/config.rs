@@ -43,6 +43,10 @@ pub struct NodeConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Instances of all functions together: the size of the pool.
     pub instances: u32,
+    /// How long a function's code stays in memory after its last run.
+    pub code_idle: Duration,
+    /// Files (PEM) with authorities that functions' own requests trust besides the public ones.
+    pub extra_roots: Vec<PathBuf>,
     /// How long log lines are kept.
     pub keep: Duration,
     /// How many bytes of log lines are kept, compressed.
@@ -108,6 +112,8 @@ impl Default for NodeConfig {
             admin_tls: None,
             trusted_proxies: Vec::new(),
             instances: 1_000,
+            code_idle: Duration::from_secs(10),
+            extra_roots: Vec::new(),
             keep: Duration::from_secs(7 * 24 * 3600),
             keep_bytes: ByteSize(64 << 20),
             drain: Duration::from_secs(30),
@@ -129,10 +135,21 @@ struct File {
     #[serde(default)]
     trusted_proxies: Vec<IpNet>,
     instances: Option<u32>,
+    code_idle: Option<Span>,
+    #[serde(default)]
+    outbound: Outbound,
     keep: Option<Span>,
     keep_bytes: Option<ByteSize>,
     drain: Option<Span>,
     prices: Option<PriceList>,
+}
+
+/// `[outbound]`: the requests that functions make.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Outbound {
+    #[serde(default)]
+    extra_roots: Vec<PathBuf>,
 }
 
 impl NodeConfig {
@@ -146,6 +163,7 @@ impl NodeConfig {
         if let Some(tls) = &mut config.admin_tls {
             *tls = TlsFiles { cert: folder.join(&tls.cert), key: folder.join(&tls.key) };
         }
+        config.extra_roots.iter_mut().for_each(|file| *file = folder.join(&*file));
         match token_file {
             Some(file) => {
                 let file = folder.join(file);
@@ -216,6 +234,8 @@ fn parse(text: &str) -> Result<(NodeConfig, Option<PathBuf>), ConfigError> {
         admin_tls: file.admin_tls,
         trusted_proxies: file.trusted_proxies,
         instances: file.instances.unwrap_or(default.instances),
+        code_idle: file.code_idle.map_or(default.code_idle, |span| span.0),
+        extra_roots: file.outbound.extra_roots,
         keep: file.keep.map_or(default.keep, |span| span.0),
         keep_bytes: file.keep_bytes.unwrap_or(default.keep_bytes),
         drain: file.drain.map_or(default.drain, |span| span.0),
@@ -224,6 +244,9 @@ fn parse(text: &str) -> Result<(NodeConfig, Option<PathBuf>), ConfigError> {
     within("name", config.name.len() as u64, 1, 63)
         .map_err(|_| ConfigError::at(text, "name", "the node's name has to have 1 to 63 bytes".to_owned()))?;
     within("instances", u64::from(config.instances), 1, 100_000)?;
+    if config.code_idle > Duration::from_secs(24 * 3600) {
+        return Err(ConfigError::at(text, "code_idle", "`code_idle` is more than a day: write `10s`".to_owned()));
+    }
     if config.drain > Duration::from_secs(3600) {
         return Err(ConfigError::at(text, "drain", "`drain` is more than an hour: write `30s`".to_owned()));
     }
@@ -243,67 +266,4 @@ fn read_limited(path: &Path) -> anyhow::Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_whole_file() {
-        let config = NodeConfig::from_toml(
-            r#"
-            name = "shop-7"
-            listen = "0.0.0.0:8080"
-            admin = "127.0.0.1:0"
-            state = "/var/lib/marram"
-            admin_tls = { cert = "cert.pem", key = "key.pem" }
-            trusted_proxies = ["10.0.0.0/8"]
-            instances = 64
-            keep = "1d"
-            keep_bytes = "64MiB"
-            drain = "5s"
-            "#,
-        )
-        .expect("valid");
-        assert_eq!((config.name.as_str(), config.instances, config.listen.port()), ("shop-7", 64, 8080));
-        assert_eq!((config.keep, config.drain), (Duration::from_secs(86_400), Duration::from_secs(5)));
-        assert_eq!(NodeConfig::from_toml("").expect("all defaults").listen, NodeConfig::default().listen);
-    }
-
-    #[test]
-    fn errors_show_the_line_and_the_nearest_name() {
-        let error =
-            NodeConfig::from_toml("name = \"a\"\nlisten_ = \"127.0.0.1:1\"\n").expect_err("misspelt").to_string();
-        assert!(error.contains("line 2, column 1") && error.contains("did you mean `listen`?"), "{error}");
-        for bad in [
-            "listen = \"3000\"",
-            "instances = 0",
-            "drain = \"2h\"",
-            "name = \"\"",
-            "token = \"x\"",
-            "token_file = \"t\"",
-        ] {
-            assert!(NodeConfig::from_toml(bad).is_err(), "{bad} was taken");
-        }
-    }
-
-    #[test]
-    fn an_open_admin_address_needs_token_and_tls() {
-        let token = Token::new("0123456789abcdef").expect("long enough");
-        let tls = TlsFiles { cert: "c".into(), key: "k".into() };
-        let open = NodeConfig { admin: "0.0.0.0:7070".parse().expect("an address"), ..NodeConfig::default() };
-        let error = open.check().expect_err("neither").to_string();
-        assert!(error.contains("a token") && error.contains("TLS"), "{error}");
-        assert!(NodeConfig { token: Some(token.clone()), ..open.clone() }.check().is_err());
-        assert!(NodeConfig { admin_tls: Some(tls.clone()), ..open.clone() }.check().is_err());
-        assert!(NodeConfig { token: Some(token), admin_tls: Some(tls), ..open }.check().is_ok());
-        assert!(NodeConfig::default().check().is_ok());
-    }
-
-    #[test]
-    fn a_token_is_not_shown_and_tells_itself_apart() {
-        let token = Token::new("0123456789abcdef").expect("long enough");
-        assert!(token.is(b"0123456789abcdef"));
-        assert!(!token.is(b"0123456789abcdeF") && !token.is(b""));
-        assert!(!format!("{token:?}").contains("0123"));
-        assert!(Token::new("short").is_err() && Token::new("0123456789abcde\n").is_err());
-    }
-}
+mod tests;

@@ -14,6 +14,8 @@ pub(crate) struct Desired {
     pub(crate) revision: Digest,
     /// What each function runs.
     pub(crate) components: BTreeMap<Name, Digest>,
+    /// What kind each of these is, where it was stored: known without a look at them.
+    pub(crate) kinds: BTreeMap<Name, marram_runtime::Kind>,
 }
 
 impl Desired {
@@ -33,14 +35,14 @@ impl Desired {
             )));
         }
         let revision = revision(manifest_text, &components);
-        Ok(Self { manifest: Arc::new(manifest), revision, components })
+        Ok(Self { manifest: Arc::new(manifest), revision, components, kinds: BTreeMap::new() })
     }
 
     /// An app of which only the name is known, because its stored manifest does not read.
     pub(crate) fn unreadable(name: Name, revision: Digest) -> Self {
         let app = App { name, version: None, description: None };
         let manifest = Manifest { manifest_version: MANIFEST_VERSION, app, functions: Vec::new() };
-        Self { manifest: Arc::new(manifest), revision, components: BTreeMap::new() }
+        Self { manifest: Arc::new(manifest), revision, components: BTreeMap::new(), kinds: BTreeMap::new() }
     }
 
     pub(crate) fn app(&self) -> &Name {

@@ -6,11 +6,13 @@
 
 mod admin;
 pub mod api;
+mod collector;
 mod config;
 mod desired;
 mod node;
 mod observer;
 mod package;
+mod pem;
 mod reconcile;
 mod system;
 mod unavailable;

@@ -21,15 +21,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::admin::{self, AdminServer};
 use crate::api;
+use crate::collector;
 use crate::config::NodeConfig;
 use crate::desired::Desired;
 use crate::observer::Counted;
 use crate::package::{ComponentSource, Package};
+use crate::pem;
 use crate::reconcile::Reconciler;
 use crate::system::{SystemClock, SystemEntropy};
 
-/// How often blobs that nothing refers to are looked for.
-const COLLECT_INTERVAL: Duration = Duration::from_secs(3_600);
 /// How long the admin API may take to finish its answers after the front has drained.
 const ADMIN_DRAIN: Duration = Duration::from_secs(2);
 
@@ -80,6 +80,8 @@ impl Node {
         let (telemetry, telemetry_task) = Telemetry::open(telemetry_config(&config), Arc::clone(&clock))?;
         let runtime_config = RuntimeConfig {
             instances_max: config.instances,
+            code_idle: config.code_idle,
+            extra_roots: extra_roots(&config)?,
             ..RuntimeConfig::new(config.state.join("cache"), store.cache_key())
         };
         let runtime =
@@ -113,7 +115,11 @@ impl Node {
         let tasks = Tasks {
             front: tokio::spawn(gateway.serve(front, stop.child_token())),
             admin: AdminServer::start(Arc::clone(&parts), admin, tls),
-            collector: tokio::spawn(collect_blobs(Arc::clone(&parts.store), stop.child_token())),
+            collector: tokio::spawn(collector::run(
+                Arc::clone(&parts.store),
+                Arc::clone(&parts.runtime),
+                stop.child_token(),
+            )),
             telemetry: telemetry_task,
         };
         Ok(Self { parts, _stop_on_drop: stop.clone().drop_guard(), stop, tasks: Mutex::new(Some(tasks)) })
@@ -199,7 +205,7 @@ impl Node {
         admin.stop(ADMIN_DRAIN).await;
         self.parts.runtime.drain(ADMIN_DRAIN).await;
         if let Err(error) = collector.await {
-            tracing::error!(%error, "the collector of unused components failed");
+            tracing::error!(%error, "the collector of what is no longer used failed");
         }
         let store = Arc::clone(&self.parts.store);
         let closed = tokio::task::spawn_blocking(move || {
@@ -259,6 +265,15 @@ fn telemetry_config(config: &NodeConfig) -> TelemetryConfig {
     }
 }
 
+fn extra_roots(config: &NodeConfig) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut roots = Vec::new();
+    for file in &config.extra_roots {
+        let found = pem::certificates(file).context("`outbound.extra_roots`")?;
+        roots.extend(found.iter().map(|certificate| certificate.to_vec()));
+    }
+    Ok(roots)
+}
+
 fn gateway_config(config: &NodeConfig) -> GatewayConfig {
     let limits = marram_gateway::Limits { drain: config.drain, ..marram_gateway::Limits::default() };
     GatewayConfig { limits, trusted_proxies: config.trusted_proxies.clone() }
@@ -280,27 +295,6 @@ fn show_gauges(telemetry: &Arc<Telemetry>, reconciler: &Arc<Reconciler>) {
     });
 }
 
-/// Removes components that no kept revision refers to any more.
-async fn collect_blobs(store: Arc<Store>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(COLLECT_INTERVAL)).await.is_some() {
-        let store = Arc::clone(&store);
-        let collected =
-            tokio::task::spawn_blocking(move || store.collect_blobs(marram_store::limits::BLOB_GRACE)).await;
-        match collected {
-            Ok(Ok(collected)) if collected.blobs > 0 => {
-                tracing::info!(
-                    blobs = collected.blobs,
-                    bytes = collected.bytes,
-                    "removed components that are no longer used"
-                );
-            }
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::error!(%error, "unused components cannot be removed"),
-            Err(error) => tracing::error!(%error, "removing unused components failed"),
-        }
-    }
-}
-
 /// A failure with its cause, as an error of `main`.
 fn plain(failure: Failure) -> anyhow::Error {
     match failure.detail() {
@@ -308,3 +302,6 @@ fn plain(failure: Failure) -> anyhow::Error {
         None => anyhow::anyhow!("{}", failure.message()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use marram_core::port::{Clock, Invoke};
 use marram_core::{Digest, Failure, FunctionId, Kind, Name};
 use marram_gateway::{Route, Routes, Table, Target};
-use marram_runtime::{App, AppSpec, ComponentFile, Runtime, Verify};
+use marram_runtime::{App, AppSpec, ComponentFile, Kind as FunctionKind, Runtime, Verify};
 use marram_store::{BlobPin, Deployment, Revision, SecretValue, Store};
 use marram_telemetry::Telemetry;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
@@ -101,7 +101,8 @@ impl Reconciler {
         let mut apps = Apps::new();
         for app in stored {
             let (desired, running) = match Desired::new(&app.current.manifest, app.current.components) {
-                Ok(desired) => {
+                Ok(mut desired) => {
+                    desired.kinds = known_kinds(&app.current.kinds);
                     let running = self.start(&desired, &apps).await;
                     (desired, running)
                 }
@@ -148,6 +149,7 @@ impl Reconciler {
                     revision: desired.revision,
                     manifest,
                     components: desired.components.clone(),
+                    kinds: kinds(&running),
                     at_unix_ns,
                 };
                 this.store.deploy(deployment).await?;
@@ -277,11 +279,15 @@ impl Reconciler {
         let reads_secrets = desired.manifest.functions.iter().any(|function| !function.secrets.is_empty());
         let secrets = if reads_secrets { self.store.secrets(desired.app())? } else { BTreeMap::new() };
         desired.check_secrets(secrets.keys().map(String::as_str))?;
-        let file = |digest: &Digest| ComponentFile { path: self.store.blobs().path(digest), digest: *digest };
+        let file = |name: &Name, digest: &Digest| ComponentFile {
+            path: self.store.blobs().path(digest),
+            digest: *digest,
+            kind: desired.kinds.get(name).copied(),
+        };
         let spec = AppSpec {
             manifest: Arc::clone(&desired.manifest),
             revision: desired.revision,
-            components: desired.components.iter().map(|(name, digest)| (name.clone(), file(digest))).collect(),
+            components: desired.components.iter().map(|(name, digest)| (name.clone(), file(name, digest))).collect(),
             secrets: secrets.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect(),
         };
         self.runtime.prepare(spec, verify).await
@@ -303,6 +309,16 @@ impl Reconciler {
         self.apps.store(Arc::new(apps));
         Ok(())
     }
+}
+
+/// What the functions of an app were found to be, as it is stored.
+fn kinds(app: &App) -> BTreeMap<Name, String> {
+    app.functions.iter().map(|(name, function)| (name.clone(), function.kind().label().to_owned())).collect()
+}
+
+/// The other way round. What another version wrote and this one does not know is looked at again.
+fn known_kinds(stored: &BTreeMap<Name, String>) -> BTreeMap<Name, FunctionKind> {
+    stored.iter().filter_map(|(name, label)| Some((name.clone(), FunctionKind::of_label(label)?))).collect()
 }
 
 /// The routes of an app; those of one that lost them to another app are left out.

@@ -90,8 +90,10 @@ async fn an_app_that_cannot_be_started_does_not_take_the_node_down() {
     let node = node.restart().await;
     let _ = node.http().get("/x").await.expect(200);
     // Its routes are still its own: no other app takes its requests.
-    let reply = node.http().get("/price/1").await;
-    assert!(reply.status >= 500 && !reply.text().contains(node.state_dir().to_str().unwrap()), "{reply:?}");
+    let reply = node.http().get("/price/1").await.expect(500);
+    assert_eq!(reply.json()["type"], "urn:marram:problem:internal", "{reply:?}");
+    assert!(reply.text().contains("deploy the app again"), "{reply:?}");
+    assert!(!reply.text().contains(node.state_dir().to_str().unwrap()), "{reply:?}");
     node.stop().await;
 }
 
@@ -208,4 +210,24 @@ async fn a_draining_node_finishes_what_runs_and_changes_nothing() {
     assert!(node.http().try_send(get("/slow-stream/1/1")).await.is_err());
     let refused = node.deploy(&text.replace("/...", "/x"), &[("probe", guest("probe-p2"))]).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Draining);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nothing_needs_any_more_is_removed() {
+    let node = TestNode::start().await;
+    let text = manifest("shop", &[("price", "price.wasm", "/price")]);
+    node.deploy(&text, &[("price", guest("hello-p2"))]).await.unwrap();
+    let unused = bytes("hello-p3");
+    let digest = marram_core::Digest::of(&unused);
+    let upload = Ask::new(Method::PUT, &format!("/v1/blobs/{digest}")).body(unused);
+    let _ = node.admin().send(upload).await.expect(201);
+    let blob = node.state_dir().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
+    let file = std::fs::File::options().write(true).open(&blob).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7_200)).unwrap();
+    let code = node.state_dir().join("cache").join(format!("{}-0123456789abcdef.component", digest.hex()));
+    std::fs::write(&code, "compiled once").unwrap();
+    let node = node.restart().await;
+    eventually("component and code are gone", || async { (!blob.exists() && !code.exists()).then_some(()) }).await;
+    let _ = node.http().get("/price").await.expect(200);
+    node.stop().await;
 }

@@ -80,6 +80,30 @@ impl Artifacts {
         Ok(self.mapped(&file, map_module).unwrap_or(module))
     }
 
+    /// Removes the code of what is not `kept`, and code of other engines than this one. Returns its bytes. Blocks. What is
+    /// mapped stays mapped.
+    pub(crate) fn collect(&self, kept: impl Fn(&Digest) -> bool) -> std::io::Result<u64> {
+        let mut bytes = 0;
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            // Anything else in there is not ours to touch.
+            let Some((digest, compatibility)) = name.to_str().and_then(whose) else { continue };
+            let being_written = name.to_str().is_some_and(|name| name.ends_with(&partial_extension()));
+            let whole = !name.to_str().is_some_and(|name| name.ends_with(".partial"));
+            if being_written || (whole && compatibility == self.compatibility && kept(&digest)) {
+                continue;
+            }
+            let size = entry.metadata().map_or(0, |metadata| metadata.len());
+            match fs::remove_file(entry.path()) {
+                Ok(()) => bytes += size,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes)
+    }
+
     fn file(&self, digest: &Digest, kind: &str) -> PathBuf {
         self.dir.join(format!("{}-{:016x}.{kind}", digest.hex(), self.compatibility))
     }
@@ -115,15 +139,27 @@ impl Artifacts {
     }
 }
 
+/// Of which component, and for which engine, a file of the cache is.
+fn whose(name: &str) -> Option<(Digest, u64)> {
+    let (hex, rest) = name.split_once('-')?;
+    let (compatibility, _) = rest.split_once('.')?;
+    Some((format!("sha256:{hex}").parse().ok()?, u64::from_str_radix(compatibility, 16).ok()?))
+}
+
 fn mac_file(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".mac");
     name.into()
 }
 
+/// What this process is writing; what another one left behind was cut short.
+fn partial_extension() -> String {
+    format!("{}.partial", std::process::id())
+}
+
 /// A reader sees the whole file or none. Not synced: after a power cut the authentication code says what is whole.
 fn write_whole(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let partial = file.with_extension(format!("{}.partial", std::process::id()));
+    let partial = file.with_extension(partial_extension());
     fs::File::create(&partial)?.write_all(bytes)?;
     fs::rename(&partial, file)
 }
@@ -138,4 +174,67 @@ fn map_component(engine: &Engine, file: &Path) -> wasmtime::Result<Component> {
 fn map_module(engine: &Engine, file: &Path) -> wasmtime::Result<Module> {
     // SAFETY: the caller has checked the file's authentication code, so that it is what `Module::serialize` gave.
     unsafe { Module::deserialize_file(engine, file) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the component of `digest` is compiled, and not taken from the cache.
+    fn is_compiled(artifacts: &Artifacts, digest: &Digest) -> bool {
+        let mut compiled = false;
+        let found = artifacts.component(digest, || {
+            compiled = true;
+            Ok(b"(component)".to_vec())
+        });
+        assert!(found.is_ok());
+        compiled
+    }
+
+    #[test]
+    fn only_what_this_node_wrote_is_believed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let artifacts = Artifacts::open(&Engine::default(), dir.path(), [7; 32]).expect("it opens");
+        let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+        assert!(is_compiled(&artifacts, &one) && !is_compiled(&artifacts, &one));
+        let file = artifacts.file(&one, "component");
+        let mut code = fs::read(&file).expect("it is there");
+        // Code of one component in the place of another's, with its own authentication code.
+        fs::copy(&file, artifacts.file(&two, "component")).expect("it can be written");
+        fs::copy(mac_file(&file), mac_file(&artifacts.file(&two, "component"))).expect("it can be written");
+        assert!(is_compiled(&artifacts, &two) && !is_compiled(&artifacts, &two));
+        // One bit.
+        let at = code.len() / 2;
+        code[at] ^= 1;
+        fs::write(&file, &code).expect("it can be written");
+        assert!(is_compiled(&artifacts, &one) && !is_compiled(&artifacts, &one));
+        fs::remove_file(mac_file(&file)).expect("it is there");
+        assert!(is_compiled(&artifacts, &one));
+        // What another node wrote.
+        let other = Artifacts::open(&Engine::default(), dir.path(), [8; 32]).expect("it opens");
+        assert!(is_compiled(&other, &one));
+    }
+
+    #[test]
+    fn code_goes_with_its_component() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let artifacts = Artifacts::open(&Engine::default(), dir.path(), [7; 32]).expect("it opens");
+        let (kept, gone) = (Digest::of(b"kept"), Digest::of(b"gone"));
+        for digest in [&kept, &gone] {
+            artifacts.component(digest, || Ok(b"(component)".to_vec())).expect("it compiles");
+        }
+        let of_another_engine =
+            artifacts.file(&kept, "component").with_file_name(format!("{}-00ff.component", kept.hex()));
+        let left_by_a_crash = artifacts.file(&kept, "component").with_extension("0.partial");
+        let not_ours = dir.path().join("README");
+        for file in [&of_another_engine, &left_by_a_crash, &not_ours] {
+            fs::write(file, "12345").expect("it can be written");
+        }
+        assert!(artifacts.collect(|digest| *digest == kept).expect("it can be removed") > 10);
+        let files = fs::read_dir(dir.path()).expect("it lists").count();
+        assert_eq!(files, 3, "code, its authentication code, and what is not ours");
+        let again = artifacts.component(&kept, || anyhow::bail!("it is not compiled again"));
+        assert!(again.is_ok() && not_ours.exists());
+        assert_eq!(artifacts.collect(|_| true).expect("nothing to remove"), 0);
+    }
 }

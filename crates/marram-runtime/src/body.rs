@@ -16,7 +16,7 @@ use marram_core::{Failure, Kind};
 use tokio::time::Sleep;
 use wasmtime_wasi_http::WasiBody;
 
-use crate::hooks::{failure_of, wasi_error};
+use crate::codes::{failure_of, wasi_error};
 use crate::invocation::Invocation;
 use crate::trap;
 

@@ -14,10 +14,13 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::deployed::Deployed;
 use crate::invocation::Invocation;
+use crate::log_budget::LogBudget;
 
 /// Whom an instance's output belongs to at the moment, and the lines that have begun.
 pub(crate) struct Console {
     deployed: Arc<Deployed>,
+    /// For what is written while no invocation runs: when the instance starts, or behind its last answer.
+    unpaid: LogBudget,
     inner: Mutex<Inner>,
 }
 
@@ -30,11 +33,12 @@ struct Inner {
 
 impl Console {
     pub(crate) fn new(deployed: Arc<Deployed>) -> Arc<Self> {
-        Arc::new(Self { deployed, inner: Mutex::default() })
+        Arc::new(Self { unpaid: LogBudget::new(&deployed.limits), deployed, inner: Mutex::default() })
     }
 
-    /// Output from here on belongs to this invocation too.
+    /// Output from here on belongs to this invocation too. It also has what was dropped before it in its books.
     pub(crate) fn begin(&self, invocation: Arc<Invocation>) {
+        invocation.log().add_dropped(self.unpaid.take_dropped());
         self.lock().current.push(invocation);
     }
 
@@ -97,8 +101,10 @@ impl Console {
 
     /// Names the request only where it is certain; the log volume is charged to one that runs in any case.
     fn write(&self, inner: &Inner, level: Level, source: Source, context: String, text: String) {
-        let payer = inner.current.first().map(|invocation| &**invocation);
-        self.deployed.log(payer, inner.current.len() == 1, level, source, context, text);
+        let first = inner.current.first().map(|invocation| &**invocation);
+        let owner = first.filter(|_| inner.current.len() == 1);
+        let payer = first.map_or(&self.unpaid, Invocation::log);
+        self.deployed.log(payer, owner, level, source, context, text);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {

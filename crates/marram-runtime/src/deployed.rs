@@ -9,7 +9,8 @@ use marram_core::port::{Clock, Entropy, Invoke, Observe};
 use marram_core::record::{Level, LogLine, Source};
 use marram_core::{FunctionId, Name};
 
-use crate::invocation::{Invocation, LogRoom};
+use crate::invocation::Invocation;
+use crate::log_budget::{LogBudget, LogRoom};
 use crate::outbound::{Grant, Outbound};
 
 /// A function's identity, limits, configuration and grants, and the node's ports that it is joined to.
@@ -19,8 +20,8 @@ pub(crate) struct Deployed {
     pub(crate) policy: InstancePolicy,
     /// `config` and `secrets`, by key.
     pub(crate) config: BTreeMap<String, String>,
-    /// Source text and file name, for a function that ships as source.
-    pub(crate) source: Option<(String, Arc<str>)>,
+    /// For a function that ships as source.
+    pub(crate) source: Option<SourceText>,
     pub(crate) grant: Arc<Grant>,
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) peers: Arc<Peers>,
@@ -29,6 +30,32 @@ pub(crate) struct Deployed {
     pub(crate) entropy: Arc<dyn Entropy>,
     /// When this was made: where the monotonic clock of JavaScript begins.
     pub(crate) started: std::time::Instant,
+}
+
+/// The program of a function that ships as source.
+pub(crate) struct SourceText {
+    file: String,
+    text: OnceLock<String>,
+}
+
+impl SourceText {
+    pub(crate) const fn new(file: String) -> Self {
+        Self { file, text: OnceLock::new() }
+    }
+
+    /// Its file, as its author knows it.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// What was kept for engines that ask for it in each instance; nothing before that.
+    pub(crate) fn text(&self) -> &str {
+        self.text.get().map_or("", String::as_str)
+    }
+
+    pub(crate) fn keep(&self, text: String) {
+        let _ = self.text.set(text);
+    }
 }
 
 /// The functions of one revision of an app, for calls among them. Weak, because they hold this.
@@ -46,19 +73,18 @@ impl Peers {
 }
 
 impl Deployed {
-    /// Writes a line of the function's log, if the volume of the run that pays for it allows. `named` says whether the
-    /// line is known to be of that run: an instance that serves several at once does not tell them apart.
+    /// Writes a line of the function's log, if the budget of whoever pays for it allows. `owner` is the run that the line
+    /// is known to be of: an instance that serves several at once does not tell them apart.
     pub(crate) fn log(
         &self,
-        payer: Option<&Invocation>,
-        named: bool,
+        payer: &LogBudget,
+        owner: Option<&Invocation>,
         level: Level,
         source: Source,
         context: String,
         text: String,
     ) {
-        let owner = payer.filter(|_| named);
-        match payer.map_or(LogRoom::Enough, |payer| payer.log_room(text.len() + context.len())) {
+        match payer.room(text.len() + context.len()) {
             LogRoom::Enough => self.write(owner, level, source, context, text),
             LogRoom::Last => {
                 let limit = self.limits.log;

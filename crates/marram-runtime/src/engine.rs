@@ -78,7 +78,10 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .total_stacks(instances)
         .max_core_instances_per_component(64)
         .max_memories_per_component(8)
+        .max_memories_per_module(8)
         .max_tables_per_component(64)
+        // One of functions, and those of references to what the host or a garbage collector holds.
+        .max_tables_per_module(8)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
         .max_memory_size(MEMORY_BYTES_MAX)

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use marram_core::port::{Body, Call, Invoke};
 use marram_core::record::Start;
-use marram_core::{Digest, Failure, FunctionId};
+use marram_core::{Blame, Digest, Failure, FunctionId, Kind as FailureKind};
 
 use crate::body::RequestBody;
 use crate::deployed::Deployed;
@@ -20,6 +20,7 @@ use crate::kind::Kind;
 use crate::load;
 use crate::program::Program;
 use crate::shared::Shared;
+use crate::trap;
 
 /// What every run of a function needs.
 pub(crate) struct Environment {
@@ -31,6 +32,14 @@ impl Environment {
     /// The function's line for turns.
     pub(crate) fn line(&self) -> usize {
         std::ptr::from_ref(self) as usize
+    }
+
+    /// Runs the guest's code outside of any request, as a request's would run: interrupted, and for no longer.
+    pub(crate) async fn beforehand<T>(&self, run: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let _ticking = self.shared.ticker.run();
+        let limits = &self.deployed.limits;
+        let ended = tokio::time::timeout(limits.deadline, run).await;
+        ended.unwrap_or_else(|_| Err(trap::deadline(limits)))
     }
 }
 
@@ -113,7 +122,7 @@ impl Function {
         self.last_used_ns.store(environment.shared.elapsed_ns(), Ordering::Relaxed);
         let (program, start) = match self.program.load_full() {
             Some(program) => (program, Start::Fresh),
-            None => (self.load().await?, Start::Cold),
+            None => (self.load().await.map_err(of_the_node)?, Start::Cold),
         };
         let ticking = environment.shared.ticker.run();
         let invocation = Invocation::begin(Arc::clone(&environment.deployed), call, permit, ticking, start);
@@ -147,7 +156,7 @@ impl Function {
             None => self.load().await?,
         };
         while program.idle() < warm {
-            program.warm(&self.environment).await?;
+            self.environment.beforehand(program.warm(&self.environment)).await?;
         }
         Ok(())
     }
@@ -170,6 +179,14 @@ impl Function {
         let again = if policy.warm == 0 { policy.idle.min(code_idle) } else { policy.idle.max(Duration::from_secs(1)) };
         Some(now + again.max(Duration::from_millis(20)))
     }
+}
+
+/// What was deployed and does not load any more is not the fault of whoever asks for it.
+fn of_the_node(failure: Failure) -> Failure {
+    if failure.kind().blame() == Blame::Host {
+        return failure;
+    }
+    Failure::new(FailureKind::Internal, "the function cannot be loaded on this node").because(failure)
 }
 
 impl Invoke for Function {

@@ -4,17 +4,18 @@ use std::sync::{Arc, LazyLock};
 
 use http::{HeaderName, HeaderValue, Request, Response, header};
 use marram_core::limits::INTERNAL_DEPTH_MAX;
-use marram_core::port::{Body, Call};
-use marram_core::{Failure, Kind};
+use marram_core::port::{Body, Call, full_body};
+use marram_core::{Failure, Kind, problem};
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
 
 use crate::body;
+use crate::codes;
 use crate::console::Console;
 use crate::deployed::Deployed;
-use crate::outbound::{OutboundError, Timeouts, TlsFault};
+use crate::outbound::{OutboundError, Timeouts};
 
 /// Ends the name of a host that is a function of the same app: `http://<function>.internal/`.
 pub(crate) const INTERNAL_SUFFIX: &str = ".internal";
@@ -81,7 +82,7 @@ impl WasiHttpHooks for Hooks {
                 Err(error) => {
                     // The guest gets a code without words; its developer needs the words.
                     console.outbound(format!("outbound request: {error}"));
-                    Err(code(&error))
+                    Err(codes::of_send(&error))
                 }
             }
         })
@@ -160,24 +161,18 @@ async fn send_internal(
     }
     // A function reads its authority from the URI; the header would be a second opinion.
     request.headers_mut().remove(header::HOST);
+    let id = call.request;
     // In a task of its own: this future is polled inside the caller's store, and wasmtime runs no store inside another.
     // It ends with the caller.
     let run = tokio::spawn(async move { callee.request(request, call).await });
     match AbortOnDropHandle::new(run).await {
         Ok(Ok(response)) => Ok(response),
-        // What a network caller would see: the status, and the words.
-        Ok(Err(failure)) => Ok(internal_problem(&failure)),
+        // What a network caller would see.
+        Ok(Err(failure)) => Ok(problem::answer(&failure, id).map(full_body)),
         Err(error) => {
             Err(SendError::Internal(Failure::new(Kind::Internal, "the called function was stopped").because(error)))
         }
     }
-}
-
-fn internal_problem(failure: &Failure) -> Response<Body> {
-    let mut response = Response::new(marram_core::port::full_body(failure.message().to_owned()));
-    *response.status_mut() = failure.status();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
 }
 
 fn timeouts(options: Option<RequestOptions>) -> Timeouts {
@@ -187,56 +182,5 @@ fn timeouts(options: Option<RequestOptions>) -> Timeouts {
         connect: asked.connect_timeout.unwrap_or(usual.connect),
         first_byte: asked.first_byte_timeout.unwrap_or(usual.first_byte),
         between_bytes: asked.between_bytes_timeout.unwrap_or(usual.between_bytes),
-    }
-}
-
-/// The `error-code` of `wasi:http` that comes nearest.
-fn code(error: &SendError) -> Error {
-    match error {
-        SendError::Internal(failure) => match failure.kind() {
-            Kind::NotFound => Error::DestinationNotFound,
-            Kind::Conflict => Error::LoopDetected,
-            _ => Error::HttpRequestDenied,
-        },
-        SendError::Outbound(error) => match error {
-            OutboundError::Denied { .. } => Error::HttpRequestDenied,
-            OutboundError::AddressDenied { .. } => Error::DestinationIpProhibited,
-            OutboundError::Dns { .. } => Error::DnsError { rcode: None, info_code: None },
-            OutboundError::ConnectionRefused { .. } => Error::ConnectionRefused,
-            OutboundError::Unreachable { .. } => Error::DestinationUnavailable,
-            OutboundError::HeadersTooLarge { .. } => Error::HttpResponseHeaderSectionSize(None),
-            OutboundError::BodyError { .. } | OutboundError::RequestInvalid { .. } => Error::InternalError(None),
-            OutboundError::ConnectTimeout { .. } => Error::ConnectionTimeout,
-            OutboundError::FirstByteTimeout { .. } => Error::HttpResponseTimeout,
-            OutboundError::ReadTimeout { .. } => Error::ConnectionReadTimeout,
-            OutboundError::ConnectionTerminated { .. } => Error::ConnectionTerminated,
-            OutboundError::UriInvalid { .. } => Error::HttpRequestUriInvalid,
-            OutboundError::TooManyConnections { .. } => Error::ConnectionLimitReached,
-            OutboundError::Tls { fault: TlsFault::Certificate, .. } => Error::TlsCertificateError,
-            OutboundError::Tls { fault: TlsFault::Alert(alert), .. } => {
-                Error::TlsAlertReceived { alert_id: Some(*alert), alert_message: None }
-            }
-            OutboundError::Tls { .. } => Error::TlsProtocolError,
-            _ => Error::HttpProtocolError,
-        },
-    }
-}
-
-/// A request body without an error type of its own becomes one of `wasi:http`.
-pub(crate) fn wasi_error(failure: &Failure) -> Error {
-    match failure.kind() {
-        Kind::BodyTooLarge => Error::HttpRequestBodySize(None),
-        Kind::ClientTimeout => Error::ConnectionReadTimeout,
-        _ => Error::ConnectionTerminated,
-    }
-}
-
-/// The other way round, for the body of an answer that a guest breaks off.
-pub(crate) fn failure_of(error: &Error) -> Failure {
-    match error {
-        Error::HttpResponseBodySize(_) => {
-            Failure::new(Kind::NoResponse, "the answer's body is not as long as its content-length says")
-        }
-        _ => Failure::new(Kind::NoResponse, "the function broke its answer off").because(format!("{error:?}")),
     }
 }

@@ -1,6 +1,6 @@
 //! One run of a function: who asked, what it has used, how it ended. Its last reference makes the meter record.
 
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use marram_core::{Failure, Kind};
 use crate::cpu::Account;
 use crate::deployed::Deployed;
 use crate::gate::Permit;
+use crate::log_budget::LogBudget;
 use crate::ticker::Running;
 
 /// Shared by the guest's run and the body of its answer: whichever ends last closes the record.
@@ -27,7 +28,7 @@ pub(crate) struct Invocation {
     bytes_out: AtomicU64,
     status: AtomicU16,
     start: AtomicU8,
-    log_bytes_left: AtomicI64,
+    log: LogBudget,
     ended: OnceLock<Result<(), Failure>>,
     _permit: Permit,
     _ticking: Running,
@@ -51,7 +52,7 @@ impl Invocation {
             bytes_out: AtomicU64::new(0),
             status: AtomicU16::new(0),
             start: AtomicU8::new(start as u8),
-            log_bytes_left: AtomicI64::new(i64::try_from(deployed.limits.log.0).unwrap_or(i64::MAX)),
+            log: LogBudget::new(&deployed.limits),
             ended: OnceLock::new(),
             _permit: permit,
             _ticking: ticking,
@@ -104,15 +105,9 @@ impl Invocation {
         self.memory_peak_bytes.fetch_max(bytes, Ordering::Relaxed);
     }
 
-    /// Whether this many bytes of log output still fit. The first time they do not, `LogRoom::Last` says so.
-    pub(crate) fn log_room(&self, bytes: usize) -> LogRoom {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let before = self.log_bytes_left.fetch_sub(bytes, Ordering::Relaxed);
-        match before {
-            _ if before >= bytes => LogRoom::Enough,
-            _ if before >= 0 => LogRoom::Last,
-            _ => LogRoom::None,
-        }
+    /// What this run may write to its function's log.
+    pub(crate) fn log(&self) -> &LogBudget {
+        &self.log
     }
 
     pub(crate) fn cpu_left_ns(&self) -> u64 {
@@ -123,14 +118,6 @@ impl Invocation {
     pub(crate) fn charge_cpu(&self, ns: u64) {
         self.cpu_ns.fetch_add(ns, Ordering::Relaxed);
     }
-}
-
-/// What [`Invocation::log_room`] says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogRoom {
-    Enough,
-    Last,
-    None,
 }
 
 impl Account for Arc<Invocation> {
@@ -162,6 +149,7 @@ impl Drop for Invocation {
             memory_peak_bytes: *self.memory_peak_bytes.get_mut(),
             bytes_in: *self.bytes_in.get_mut(),
             bytes_out: *self.bytes_out.get_mut(),
+            log_bytes_dropped: self.log.take_dropped(),
             status: *self.status.get_mut(),
             start: started.into_iter().find(|known| *known as u8 == start).unwrap_or(Start::Fresh),
             outcome: match self.ended.get() {

@@ -31,6 +31,13 @@ impl Kind {
         }
     }
 
+    /// The kind of this label.
+    #[must_use]
+    pub fn of_label(label: &str) -> Option<Self> {
+        let all = [Self::Component02, Self::Component03, Self::JavaScript, Self::Python];
+        all.into_iter().find(|kind| kind.label() == label)
+    }
+
     /// How its instances are used if the manifest does not say.
     #[must_use]
     pub const fn default_policy(self) -> InstancePolicy {
@@ -145,6 +152,14 @@ mod tests {
         check(b";; a comment\n(module)", "text of a core module");
         assert!(check_component_bytes(b";; a comment\n  (component)").is_ok());
         assert!(check_component_bytes(b"\0asm\x0d\0\x01\0").is_ok());
+    }
+
+    #[test]
+    fn a_label_names_its_kind() {
+        for kind in [Kind::Component02, Kind::Component03, Kind::JavaScript, Kind::Python] {
+            assert_eq!(Kind::of_label(kind.label()), Some(kind));
+        }
+        assert_eq!(Kind::of_label("component"), None);
     }
 
     #[test]

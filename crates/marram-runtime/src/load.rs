@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use marram_core::{Digest, Failure, Kind as FailureKind};
 use wasmtime::component::Component;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::engines;
 use crate::function::{Code, Environment};
@@ -15,21 +16,44 @@ use crate::program::component02::Component02;
 use crate::program::component03::Component03;
 use crate::program::javascript::JavaScript;
 use crate::shared::Shared;
-use crate::state::JsState;
+use crate::state::{GuestState, JsState};
 
 /// Maps a function's code, compiling it if it is not in the cache, and links it.
 pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &Code) -> Result<Program, Failure> {
-    if kind == Kind::JavaScript {
-        let engine =
-            environment.shared.javascript.get_or_try_init(|| javascript(Arc::clone(&environment.shared))).await?;
-        return JavaScript::load(environment, Arc::clone(engine)).await.map(Program::JavaScript);
+    let shared = Arc::clone(&environment.shared);
+    match kind {
+        Kind::Component02 | Kind::Component03 => {
+            let code = code.clone();
+            blocking(move || of_component(&shared, &component(&shared, &code)?, kind)).await
+        }
+        Kind::JavaScript => {
+            let text = source(code).await?;
+            let engine = environment.shared.javascript.get_or_try_init(|| javascript(shared)).await?;
+            let script = JavaScript::load(environment, Arc::clone(engine), &text);
+            environment.beforehand(script).await.map(Program::JavaScript)
+        }
+        Kind::Python => {
+            let text = source(code).await?;
+            if let Some(source) = &environment.deployed.source {
+                source.keep(text);
+            }
+            let engine = environment.shared.python.get_or_try_init(|| python(shared)).await?;
+            Ok(Program::Component02(Arc::new(Component02::of_engine(engine.clone()))))
+        }
     }
-    let (shared, code) = (Arc::clone(&environment.shared), code.clone());
-    blocking(move || match kind {
-        Kind::Python => python(&shared),
-        _ => of_component(&shared, &component(&shared, &code)?, kind),
-    })
-    .await
+}
+
+/// A function's source text, if it is still what was deployed.
+async fn source(code: &Code) -> Result<String, Failure> {
+    let bytes = tokio::fs::read(&code.path).await.map_err(unreadable)?;
+    check_digest(&bytes, &code.digest)?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::new(FailureKind::Invalid, "the source is not UTF-8 text: save it as UTF-8"))
+}
+
+fn unreadable(error: std::io::Error) -> Failure {
+    let message = "what is stored of the function cannot be read: deploy the app again";
+    Failure::new(FailureKind::Internal, message).because(error)
 }
 
 /// Files and compilation block, so they have threads of their own.
@@ -58,7 +82,10 @@ async fn javascript(shared: Arc<Shared>) -> Result<Arc<JsEngine<JsState>>, Failu
 pub(crate) fn component(shared: &Shared, code: &Code) -> Result<Component, Failure> {
     let mut refused = None;
     let loaded = shared.artifacts.component(&code.digest, || {
-        let bytes = std::fs::read(&code.path)?;
+        let bytes = std::fs::read(&code.path).map_err(|error| {
+            refused = Some(unreadable(error));
+            anyhow::anyhow!("refused")
+        })?;
         if let Err(failure) = check(&bytes, &code.digest) {
             refused = Some(failure);
             anyhow::bail!("refused");
@@ -80,7 +107,7 @@ fn check(bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
 }
 
 /// Refuses a stored file that is not what was deployed.
-pub(crate) fn check_digest(bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
+fn check_digest(bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
     if Digest::of(bytes) != *digest {
         let message = format!("the stored file is not {digest}: it was altered; deploy the app again");
         return Err(Failure::new(FailureKind::Internal, message));
@@ -102,14 +129,17 @@ pub(crate) fn of_component(shared: &Shared, component: &Component, kind: Kind) -
     })
 }
 
-/// The Python engine: a component that fetches the user's source when it first runs.
-fn python(shared: &Shared) -> Result<Program, Failure> {
-    let engine = engines::python()?;
-    let component = shared.artifacts.component(&engine.digest, || engine.bytes()).map_err(|error| {
-        Failure::new(FailureKind::Internal, "the Python engine cannot be compiled").because(format!("{error:#}"))
-    })?;
-    let made = shared.engine_linker.instantiate_pre(&component).and_then(Component02::new);
-    made.map(|program| Program::Component02(Arc::new(program))).map_err(|error| {
-        Failure::new(FailureKind::Internal, "the Python engine does not fit this version").because(format!("{error:#}"))
+/// The Python engine: a component that asks for the user's source in each instance.
+async fn python(shared: Arc<Shared>) -> Result<ProxyPre<GuestState>, Failure> {
+    blocking(move || {
+        let engine = engines::python()?;
+        let component = shared.artifacts.component(&engine.digest, || engine.bytes()).map_err(|error| {
+            Failure::new(FailureKind::Internal, "the Python engine cannot be compiled").because(format!("{error:#}"))
+        })?;
+        shared.engine_linker.instantiate_pre(&component).and_then(ProxyPre::new).map_err(|error| {
+            let failure = Failure::new(FailureKind::Internal, "the Python engine does not fit this version");
+            failure.because(format!("{error:#}"))
+        })
     })
+    .await
 }

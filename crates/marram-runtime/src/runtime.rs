@@ -16,8 +16,9 @@ use wasmtime::component::Linker;
 use crate::artifact::Artifacts;
 use crate::capability;
 use crate::config::RuntimeConfig;
-use crate::deployed::{Deployed, Peers};
+use crate::deployed::{Deployed, Peers, SourceText};
 use crate::engine::{self, Allocation};
+use crate::engines;
 use crate::function::{Code, Environment, Function};
 use crate::kind::{self, FileKind, Kind};
 use crate::link;
@@ -59,6 +60,8 @@ pub struct ComponentFile {
     pub path: PathBuf,
     /// What it is.
     pub digest: Digest,
+    /// What kind it was found to be when it was deployed; `None` if nobody knows.
+    pub kind: Option<Kind>,
 }
 
 /// Whether the code is looked at before a function is made.
@@ -105,6 +108,7 @@ impl Runtime {
             functions: Mutex::default(),
             processors,
             javascript: OnceCell::new(),
+            python: OnceCell::new(),
         });
         let outbound = OutboundConfig {
             extra_roots: config.extra_roots.into_iter().map(Into::into).collect(),
@@ -158,7 +162,10 @@ impl Runtime {
         let kind = match file_kind {
             FileKind::JavaScript => Kind::JavaScript,
             FileKind::Python => Kind::Python,
-            FileKind::Component => self.component_kind(&code).await?,
+            FileKind::Component => match file.kind.filter(|_| verify == Verify::Later) {
+                Some(known) => known,
+                None => self.component_kind(&code).await?,
+            },
         };
         let policy = InstancePolicy::of(function.instances.as_ref(), kind.default_policy());
         if policy.concurrent > 1 && matches!(kind, Kind::Component02 | Kind::Python) {
@@ -180,10 +187,7 @@ impl Runtime {
             })?;
             config.insert(secret.clone(), value.clone());
         }
-        let source = match file_kind {
-            FileKind::Component => None,
-            FileKind::JavaScript | FileKind::Python => Some((function.component.clone(), read_source(&code).await?)),
-        };
+        let is_source = file_kind != FileKind::Component;
         let deployed = Arc::new(Deployed {
             id: Arc::new(FunctionId {
                 app: spec.manifest.app.name.clone(),
@@ -193,7 +197,7 @@ impl Runtime {
             limits: function.limits.resolve(),
             policy,
             config,
-            source,
+            source: is_source.then(|| SourceText::new(function.component.clone())),
             grant: Grant::new(&function.allow),
             outbound: Arc::clone(&self.outbound),
             peers: Arc::clone(peers),
@@ -204,7 +208,11 @@ impl Runtime {
         });
         let environment = Arc::new(Environment { deployed, shared: Arc::clone(&self.shared) });
         let program: Option<Program> = match verify {
-            Verify::Now => Some(load::program(&environment, kind, &code).await?),
+            Verify::Now => {
+                let program = load::program(&environment, kind, &code).await?;
+                environment.beforehand(program.check(&environment)).await?;
+                Some(program)
+            }
             Verify::Later => None,
         };
         Ok(Function::new(environment, kind, code, program))
@@ -228,6 +236,12 @@ impl Runtime {
         self.allocation
     }
 
+    /// Removes compiled code whose component is not `kept`, and returns its bytes. Blocks for as long as the disk takes.
+    pub fn collect_code(&self, kept: impl Fn(&Digest) -> bool) -> std::io::Result<u64> {
+        let engines: Vec<_> = [engines::javascript(), engines::python()].into_iter().flatten().collect();
+        self.shared.artifacts.collect(|digest| engines.iter().any(|engine| engine.digest == *digest) || kept(digest))
+    }
+
     /// Waits until every run has ended, at most this long.
     pub async fn drain(&self, at_most: Duration) {
         self.shared.tasks.close();
@@ -248,15 +262,4 @@ fn of_function(name: &Name, failure: &Failure) -> Failure {
         Some(detail) => named.because(detail),
         None => named,
     }
-}
-
-/// A function's source text, if it is still what was deployed.
-async fn read_source(code: &Code) -> Result<Arc<str>, Failure> {
-    let bytes = tokio::fs::read(&code.path)
-        .await
-        .map_err(|error| Failure::new(FailureKind::Internal, "the stored source cannot be read").because(error))?;
-    load::check_digest(&bytes, &code.digest)?;
-    String::from_utf8(bytes)
-        .map(Arc::from)
-        .map_err(|_| Failure::new(FailureKind::Invalid, "the source is not UTF-8 text: save it as UTF-8"))
 }

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, OnceCell};
 use tokio_util::task::TaskTracker;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::artifact::Artifacts;
 use crate::function::Function;
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     /// One for all functions, mapped when the first is loaded. It stays: its pages are a file's, and the machine takes
     /// them back when it needs them.
     pub(crate) javascript: OnceCell<Arc<JsEngine<JsState>>>,
+    /// The same.
+    pub(crate) python: OnceCell<ProxyPre<GuestState>>,
 }
 
 impl Shared {

@@ -132,9 +132,10 @@ async fn a_log_without_end_is_cut_and_says_so() {
     )
     .await;
     let _ = host.send(get("/log-flood")).await;
-    host.observed.record().await;
+    let record = host.observed.record().await;
     let bytes: usize = host.observed.texts().iter().map(String::len).sum();
     assert!(bytes < 64 << 10, "{bytes} bytes were logged");
+    assert!(record.log_bytes_dropped > 16 << 10, "what was dropped is counted: {record:?}");
     assert!(host.observed.texts().iter().any(|text| text.contains("log limit of 16KiB")));
 }
 

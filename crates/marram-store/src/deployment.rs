@@ -1,11 +1,12 @@
 //! What is deployed: apps, their revisions, and which one is current.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use marram_core::{Digest, Name};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::{Store, StoreError};
+use crate::{BlobPin, Blobs, Store, StoreError};
 
 /// What [`Store::deploy`] makes current.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Deployment {
     pub manifest: String,
     /// Each function's component, as a blob that is here already.
     pub components: BTreeMap<Name, Digest>,
+    /// What these components are, in the words of whoever deploys; kept with them, and not part of their identity.
+    pub kinds: BTreeMap<Name, String>,
     /// Nanoseconds since the Unix epoch.
     pub at_unix_ns: u64,
 }
@@ -70,6 +73,8 @@ pub struct Revision {
     pub manifest: String,
     /// Each function's component.
     pub components: BTreeMap<Name, Digest>,
+    /// What these are, as far as it was said when they were deployed.
+    pub kinds: BTreeMap<Name, String>,
 }
 
 /// A revision in a list.
@@ -95,8 +100,13 @@ impl Store {
             let missing = || StoreError::MissingBlob { function: function.clone(), digest: *digest };
             pins.push(self.blobs().pin(*digest)?.ok_or_else(missing)?);
         }
-        let kept = self.revisions_kept;
-        let (deployed, _pins) = self.writer().write(move |db| Ok((deploy(db, &deployment, kept)?, pins))).await?;
+        let (kept, blobs) = (self.revisions_kept, Arc::clone(self.blobs()));
+        let write = move |db: &Connection| {
+            let (deployed, let_go) = deploy(db, &deployment, kept)?;
+            pins.extend(renewed(&blobs, &let_go));
+            Ok((deployed, pins))
+        };
+        let (deployed, _pins) = self.writer().write(write).await?;
         Ok(deployed)
     }
 
@@ -113,18 +123,20 @@ impl Store {
             .await
     }
 
-    /// Removes an app with its revisions and secrets, durably. Its blobs go with the next [`Store::collect_blobs`].
+    /// Removes an app with its revisions and secrets, durably. Its blobs go with a [`Store::collect_blobs`], after their
+    /// time of grace.
     pub async fn remove(&self, app: &Name) -> Result<Removed, StoreError> {
-        let app = app.clone();
-        self.writer()
-            .write(move |db| {
-                current(db, &app)?.ok_or_else(|| StoreError::NoApp(app.clone()))?;
-                db.prepare_cached("DELETE FROM app WHERE name = ?")?.execute([app.as_str()])?;
-                let revisions = db.prepare_cached("DELETE FROM revision WHERE app = ?")?.execute([app.as_str()])?;
-                let secrets = db.prepare_cached("DELETE FROM secret WHERE app = ?")?.execute([app.as_str()])?;
-                Ok(Removed { generation: next_generation(db)?, revisions, secrets })
-            })
-            .await
+        let (app, blobs) = (app.clone(), Arc::clone(self.blobs()));
+        let write = move |db: &Connection| {
+            current(db, &app)?.ok_or_else(|| StoreError::NoApp(app.clone()))?;
+            db.prepare_cached("DELETE FROM app WHERE name = ?")?.execute([app.as_str()])?;
+            let (revisions, let_go) = drop_old(db, &app, 0)?;
+            let secrets = db.prepare_cached("DELETE FROM secret WHERE app = ?")?.execute([app.as_str()])?;
+            let removed = Removed { generation: next_generation(db)?, revisions: revisions.len(), secrets };
+            Ok((removed, renewed(&blobs, &let_go)))
+        };
+        let (removed, _pins) = self.writer().write(write).await?;
+        Ok(removed)
     }
 
     /// Every app with its current revision, by name.
@@ -175,7 +187,8 @@ impl Store {
     }
 }
 
-fn deploy(db: &Connection, new: &Deployment, kept: usize) -> Result<Deployed, StoreError> {
+/// Makes it current. Says also which components belonged to revisions that were dropped for it.
+fn deploy(db: &Connection, new: &Deployment, kept: usize) -> Result<(Deployed, Vec<Digest>), StoreError> {
     let (app, digest) = (new.app.as_str(), new.revision.as_bytes());
     let previous = current(db, &new.app)?;
     let generation = next_generation(db)?;
@@ -183,31 +196,49 @@ fn deploy(db: &Connection, new: &Deployment, kept: usize) -> Result<Deployed, St
         Ok(old) if old.manifest == new.manifest && old.components == new.components => {
             let sql = "UPDATE revision SET generation = ?, deployed_unix_ns = ? WHERE app = ? AND digest = ?";
             db.prepare_cached(sql)?.execute(params![generation, new.at_unix_ns, app, digest])?;
+            let sql = "UPDATE component SET kind = ? WHERE app = ? AND revision = ? AND function = ?";
+            let mut update = db.prepare_cached(sql)?;
+            for (function, kind) in &new.kinds {
+                update.execute(params![kind, app, digest, function.as_str()])?;
+            }
         }
         Ok(_) => return Err(StoreError::OtherContent { app: new.app.clone(), revision: new.revision }),
         Err(StoreError::NoRevision { .. }) => {
             let sql =
                 "INSERT INTO revision (app, digest, generation, deployed_unix_ns, manifest) VALUES (?, ?, ?, ?, ?)";
             db.prepare_cached(sql)?.execute(params![app, digest, generation, new.at_unix_ns, new.manifest])?;
-            let mut insert =
-                db.prepare_cached("INSERT INTO component (app, revision, function, digest) VALUES (?, ?, ?, ?)")?;
+            let sql = "INSERT INTO component (app, revision, function, digest, kind) VALUES (?, ?, ?, ?, ?)";
+            let mut insert = db.prepare_cached(sql)?;
             for (function, component) in &new.components {
-                insert.execute(params![app, digest, function.as_str(), component.as_bytes()])?;
+                let kind = new.kinds.get(function);
+                insert.execute(params![app, digest, function.as_str(), component.as_bytes(), kind])?;
             }
         }
         Err(error) => return Err(error),
     }
     write_current(db, &new.app, &new.revision, generation)?;
-    Ok(Deployed { generation, previous, dropped: drop_old(db, &new.app, kept)? })
+    let (dropped, let_go) = drop_old(db, &new.app, kept)?;
+    Ok((Deployed { generation, previous, dropped }, let_go))
 }
 
-/// Drops all but the `kept` latest deployed; the current one is the latest here.
-fn drop_old(db: &Connection, app: &Name, kept: usize) -> Result<Vec<Digest>, StoreError> {
-    let sql = "DELETE FROM revision WHERE app = ?1 AND digest IN
-        (SELECT digest FROM revision WHERE app = ?1 ORDER BY generation DESC LIMIT -1 OFFSET ?2) RETURNING digest";
-    let mut delete = db.prepare_cached(sql)?;
-    let dropped = delete.query_map(params![app.as_str(), kept], |row| digest_at(row, 0))?;
-    Ok(dropped.collect::<Result<_, _>>()?)
+/// Drops all revisions but the `kept` latest deployed; the current one is the latest here. Says which, and what they were
+/// made of.
+fn drop_old(db: &Connection, app: &Name, kept: usize) -> Result<(Vec<Digest>, Vec<Digest>), StoreError> {
+    const OLD: &str = "SELECT digest FROM revision WHERE app = ?1 ORDER BY generation DESC LIMIT -1 OFFSET ?2";
+    let digests = |sql: &str| {
+        let mut query = db.prepare_cached(sql)?;
+        let rows = query.query_map(params![app.as_str(), kept], |row| digest_at(row, 0))?;
+        rows.collect::<Result<Vec<_>, _>>()
+    };
+    let let_go = digests(&format!("SELECT DISTINCT digest FROM component WHERE app = ?1 AND revision IN ({OLD})"))?;
+    let dropped = digests(&format!("DELETE FROM revision WHERE app = ?1 AND digest IN ({OLD}) RETURNING digest"))?;
+    Ok((dropped, let_go))
+}
+
+/// What nothing refers to any more has its time of grace all the same: requests may still be running on it, or waiting to.
+fn renewed(blobs: &Arc<Blobs>, components: &[Digest]) -> Vec<BlobPin> {
+    // One that is not there, or not readable, has nothing to lose.
+    components.iter().filter_map(|digest| blobs.pin(*digest).ok().flatten()).collect()
 }
 
 fn next_generation(db: &Connection) -> Result<u64, StoreError> {
@@ -247,16 +278,18 @@ fn revision_row(db: &Connection, app: &Name, digest: &Digest) -> Result<Revision
         query.query_row(params![app.as_str(), digest.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     let missing = || StoreError::NoRevision { app: app.clone(), revision: *digest };
     let (generation, deployed_unix_ns, manifest) = row.optional()?.ok_or_else(missing)?;
-    let mut query = db.prepare_cached("SELECT function, digest FROM component WHERE app = ? AND revision = ?")?;
+    let mut query = db.prepare_cached("SELECT function, digest, kind FROM component WHERE app = ? AND revision = ?")?;
     let rows = query.query_map(params![app.as_str(), digest.as_bytes()], |row| {
-        Ok((row.get::<_, String>(0)?, digest_at(row, 1)?))
+        Ok((row.get::<_, String>(0)?, digest_at(row, 1)?, row.get::<_, Option<String>>(2)?))
     })?;
-    let mut components = BTreeMap::new();
+    let (mut components, mut kinds) = (BTreeMap::new(), BTreeMap::new());
     for row in rows {
-        let (function, component) = row?;
-        components.insert(stored_name(&function)?, component);
+        let (function, component, kind) = row?;
+        let function = stored_name(&function)?;
+        kinds.extend(kind.map(|kind| (function.clone(), kind)));
+        components.insert(function, component);
     }
-    Ok(Revision { app: app.clone(), digest: *digest, generation, deployed_unix_ns, manifest, components })
+    Ok(Revision { app: app.clone(), digest: *digest, generation, deployed_unix_ns, manifest, components, kinds })
 }
 
 fn summaries(db: &Connection, app: &Name, current: &Digest) -> Result<Vec<RevisionSummary>, StoreError> {

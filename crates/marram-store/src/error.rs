@@ -152,6 +152,7 @@ impl From<StoreError> for Failure {
             StoreError::BlobTooLarge(_) => Kind::BodyTooLarge,
             StoreError::Busy => Kind::Overloaded,
             StoreError::Closed => Kind::Draining,
+            StoreError::Full => Kind::StorageFull,
             // Paths and causes go to the log; callers are told what they can do.
             StoreError::Io { .. } | StoreError::Database(_) | StoreError::Panicked(_) => {
                 return Self::new(Kind::Internal, "the node's store failed: its log says more").because(error);
@@ -159,9 +160,26 @@ impl From<StoreError> for Failure {
             StoreError::InUse { .. }
             | StoreError::NewerSchema { .. }
             | StoreError::NotOurs(_)
-            | StoreError::Full
             | StoreError::Unsealable { .. } => Kind::Internal,
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart_wherever_it_shows() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            let error = StoreError::io("write", "blobs/uploads/7".as_ref(), kind.into());
+            assert!(matches!(error, StoreError::Full), "{error}");
+        }
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        let failure = Failure::from(StoreError::from(rusqlite::Error::SqliteFailure(code, None)));
+        assert_eq!((failure.kind(), failure.status().as_u16()), (Kind::StorageFull, 507));
+        let other = StoreError::io("write", "blobs/uploads/7".as_ref(), io::ErrorKind::PermissionDenied.into());
+        assert_eq!(Failure::from(other).kind(), Kind::Internal);
     }
 }

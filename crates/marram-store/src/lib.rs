@@ -30,7 +30,8 @@
 //!         app: shop.clone(),
 //!         revision: Digest::of(b"manifest and components"),
 //!         manifest: "manifest_version = 1".into(),
-//!         components: [(price, pin.digest())].into(),
+//!         components: [(price.clone(), pin.digest())].into(),
+//!         kinds: [(price, "component-0.2".to_owned())].into(),
 //!         at_unix_ns: now_unix_ns,
 //!     })
 //!     .await?;

@@ -13,7 +13,8 @@ use crate::limits::{BUSY_TIMEOUT, PAGE_CACHE_KIB, WAL_KEPT_BYTES};
 const APPLICATION_ID: i64 = 0x4d72_726d;
 
 /// Step `n` leads from version `n` to `n + 1`. Steps that were released never change; new ones go to the end.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     -- One row counts every change of what is deployed on this node.
     CREATE TABLE node (
         one        INTEGER PRIMARY KEY CHECK (one = 1),
@@ -57,7 +58,12 @@ const MIGRATIONS: &[&str] = &["
         set_unix_ns INTEGER NOT NULL,
         PRIMARY KEY (app, name)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    -- What the component was found to be when it was deployed, so that nobody opens it to know; NULL where nobody said.
+    ALTER TABLE component ADD COLUMN kind TEXT;
+",
+];
 
 /// The schema version that this code writes.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -144,6 +150,8 @@ fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Store
 
 #[cfg(test)]
 mod tests {
+    use marram_core::Digest;
+
     use super::*;
 
     fn version(connection: &Connection) -> i64 {
@@ -169,6 +177,37 @@ mod tests {
         assert!(open_with(&path, &["CREATE TABLE a (x)", "CREATE TABLE b (x); NONSENSE"]).is_err());
         let db = open_with(&path, &["CREATE TABLE a (x)", "CREATE TABLE b (x)"]).unwrap();
         assert_eq!(version(&db), 2);
+    }
+
+    /// Version 1 did not know what kind a component is.
+    #[tokio::test]
+    async fn what_version_1_wrote_is_read_and_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (shop, price) = (marram_core::Name::new("shop").unwrap(), marram_core::Name::new("price").unwrap());
+        let (revision, component) = (Digest::of(b"revision"), Digest::of(b"component"));
+        let db = open_with(&dir.path().join("node.db"), &MIGRATIONS[..1]).unwrap();
+        let row = rusqlite::params![revision.as_bytes()];
+        db.execute("INSERT INTO revision VALUES ('shop', ?, 1, 7, '# as it was')", row).unwrap();
+        db.execute("INSERT INTO app VALUES ('shop', ?, 1)", row).unwrap();
+        let row = rusqlite::params![revision.as_bytes(), component.as_bytes()];
+        db.execute("INSERT INTO component VALUES ('shop', ?, 'price', ?)", row).unwrap();
+        drop(db);
+
+        let store = crate::Store::open(&crate::StoreConfig::new(dir.path())).unwrap();
+        let found = store.app(&shop).unwrap().current;
+        assert_eq!((found.components[&price], found.kinds.len()), (component, 0));
+        // Deployed again, it is as if it had been deployed by this version.
+        drop(store.blobs().put(&b"component"[..], 100, None).unwrap());
+        let again = crate::Deployment {
+            app: shop.clone(),
+            revision,
+            manifest: found.manifest,
+            components: found.components,
+            kinds: [(price.clone(), "component-0.3".to_owned())].into(),
+            at_unix_ns: 8,
+        };
+        store.deploy(again).await.unwrap();
+        assert_eq!(store.app(&shop).unwrap().current.kinds[&price], "component-0.3");
     }
 
     #[test]

@@ -31,6 +31,7 @@ async fn the_last_revisions_are_kept_and_rolled_back_to() {
     assert_eq!((app.generation, app.current.digest, app.current.deployed_unix_ns), (12, digests[11], NOW + 11));
     assert!(app.current.manifest.starts_with("# version 11"));
     assert_eq!(app.current.components.len(), 2);
+    assert_eq!(app.current.kinds, [(name("own"), "kind 11".to_owned())].into());
     assert_eq!(store.apps().unwrap(), [app]);
     let revisions = store.revisions(&shop).unwrap();
     assert_eq!(revisions.len(), 10);
@@ -109,6 +110,32 @@ async fn removing_an_app_takes_its_secrets_and_lets_its_blobs_go() {
     assert_eq!(store.check().unwrap(), [], "what the other app needs is there");
 }
 
+#[tokio::test]
+async fn what_was_let_go_has_its_time_of_grace() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&StoreConfig { revisions_kept: 1, ..StoreConfig::new(dir.path()) }).unwrap();
+    let age = |digest: &Digest| {
+        let file = store.blobs().open_file(digest).unwrap();
+        file.set_modified(std::time::SystemTime::now() - 2 * HOUR).unwrap();
+    };
+    let (first, second) = (version(&store, "shop", 1), version(&store, "shop", 2));
+    let own = first.components["own"];
+    store.deploy(first).await.unwrap();
+    age(&own);
+    // Requests may still be running on the revision that this one displaces.
+    let last = second.components["own"];
+    store.deploy(second).await.unwrap();
+    assert_eq!(store.collect_blobs(HOUR).unwrap().blobs, 0);
+    age(&own);
+    assert_eq!(store.collect_blobs(HOUR).unwrap().blobs, 1);
+    assert!(!store.blobs().has(&own));
+    age(&last);
+    store.remove(&name("shop")).await.unwrap();
+    assert_eq!(store.collect_blobs(HOUR).unwrap().blobs, 0);
+    assert_eq!(store.collect_blobs(Duration::ZERO).unwrap().blobs, 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn collecting_beside_uploads_and_deploys_takes_nothing_that_is_needed() {
     let dir = tempfile::tempdir().unwrap();
@@ -136,6 +163,7 @@ async fn collecting_beside_uploads_and_deploys_takes_nothing_that_is_needed() {
                             revision: Digest::of(manifest.as_bytes()),
                             manifest,
                             components: [(name("own"), pin.digest()), (name("shared"), shared.digest())].into(),
+                            kinds: Default::default(),
                             at_unix_ns: NOW,
                         };
                         runtime.block_on(store.deploy(new)).unwrap();

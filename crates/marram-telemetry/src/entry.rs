@@ -118,6 +118,9 @@ pub struct Invocation {
     pub bytes_in: u64,
     /// Bytes of the answer's body.
     pub bytes_out: u64,
+    /// Bytes of log output past the limit, which are not in the log.
+    #[serde(default)]
+    pub log_bytes_dropped: u64,
 }
 
 impl From<&MeterRecord> for Invocation {
@@ -139,6 +142,7 @@ impl From<&MeterRecord> for Invocation {
             memory_peak_bytes: record.memory_peak_bytes,
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
+            log_bytes_dropped: record.log_bytes_dropped,
         }
     }
 }

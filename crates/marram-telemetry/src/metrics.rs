@@ -144,6 +144,8 @@ fn functions(books: &Books, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
     })?;
     let queue = ("marram_queue_duration", "Time that an invocation waited for its permit.", Unit::Seconds, 1e9);
     spread(all, to, queue, &QUEUE_NS, |series| &series.queued)?;
+    let help = "Bytes of log output past a function's limit: they are not in its log.";
+    counts(all, to, "marram_log_dropped_bytes", help, |series| series.log_bytes_dropped)?;
     net_io(all, to)
 }
 

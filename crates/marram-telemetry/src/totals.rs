@@ -171,6 +171,7 @@ pub(crate) struct Series {
     pub(crate) body_in: Histogram<8>,
     pub(crate) body_out: Histogram<8>,
     pub(crate) init: Histogram<19>,
+    pub(crate) log_bytes_dropped: u64,
 }
 
 impl Series {
@@ -185,6 +186,7 @@ impl Series {
         self.memory.observe(record.memory_peak_bytes, &MEMORY_BYTES);
         self.body_in.observe(record.bytes_in, &BODY_BYTES);
         self.body_out.observe(record.bytes_out, &BODY_BYTES);
+        self.log_bytes_dropped = self.log_bytes_dropped.saturating_add(record.log_bytes_dropped);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -197,6 +199,7 @@ impl Series {
         self.body_in.merge(&other.body_in);
         self.body_out.merge(&other.body_out);
         self.init.merge(&other.init);
+        self.log_bytes_dropped = self.log_bytes_dropped.saturating_add(other.log_bytes_dropped);
     }
 }
 

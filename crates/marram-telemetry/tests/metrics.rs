@@ -56,6 +56,7 @@ fn faas_metrics() {
     is("faas_mem_usage_bytes_sum", "", 11.0 * f64::from(2 << 20));
     is("faas_net_io_bytes_sum", ",direction=\"transmit\"", 121.0);
     is("marram_queue_duration_seconds_count", "", 11.0);
+    is("marram_log_dropped_bytes_total", "", 5.0);
 }
 
 #[test]

@@ -57,9 +57,15 @@ impl TestNode {
 
     /// Stops the node and starts one on what it left.
     pub async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same, with a change of the folder of its state in between.
+    pub async fn restart_with(self, change: impl FnOnce(&Path)) -> Self {
         self.node.drain().await;
         let Self { node, config, state, .. } = self;
         drop(node);
+        change(&config.state);
         Self::on(state, config).await
     }
 

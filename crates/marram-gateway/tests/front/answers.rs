@@ -103,7 +103,7 @@ async fn every_failure_is_a_problem() {
 
 #[tokio::test]
 async fn patience_is_in_whole_seconds() {
-    for (millis, seconds) in [(0, "0"), (1, "1"), (1000, "1"), (1001, "2")] {
+    for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2")] {
         let function = fake("f", move |_, _| async move {
             Err(Failure::new(Kind::Overloaded, "").retry(Retry::After(Duration::from_millis(millis))))
         });

@@ -5,8 +5,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::operation::{Content, Operation};
-use super::problem::PROBLEM_JSON;
-use crate::api::Problem;
+use marram_core::problem::{PROBLEM_JSON, Problem};
 
 /// The document of these operations.
 pub(super) fn document(operations: &[Operation]) -> Value {

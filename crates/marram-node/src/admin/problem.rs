@@ -6,13 +6,9 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, header};
 use axum::response::IntoResponse;
+use marram_core::problem::REQUEST_ID_HEADER;
 use marram_core::trace::RequestId;
-use marram_core::{Failure, Kind, Retry};
-
-use crate::api::Problem;
-
-/// The media type of a problem.
-pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+use marram_core::{Failure, Kind};
 
 /// Why a request was not done. An answer of its own only after [`finish`].
 #[derive(Debug)]
@@ -49,31 +45,17 @@ pub(super) fn finish(mut response: Response<Body>, request: RequestId) -> Respon
         response = problem(&failure, request);
     }
     let id = HeaderValue::from_bytes(&request.digits()).expect("hex digits are a header's value");
-    response.headers_mut().insert("marram-request-id", id);
+    response.headers_mut().insert(REQUEST_ID_HEADER, id);
     response
 }
 
+/// The shape is [`marram_core::problem`]'s, as at the front.
 fn problem(failure: &Failure, request: RequestId) -> Response<Body> {
-    let kind = failure.kind();
-    let problem = Problem {
-        r#type: format!("urn:marram:problem:{}", kind.label()),
-        title: kind.title().to_owned(),
-        status: failure.status().as_u16(),
-        detail: failure.message().to_owned(),
-        request_id: request.to_string(),
-    };
-    let body = serde_json::to_vec(&problem).expect("a struct of texts and numbers is JSON");
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = failure.status();
+    let mut response = marram_core::problem::answer(failure, request).map(Body::from);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if kind == Kind::Unauthorized {
+    if failure.kind() == Kind::Unauthorized {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"marram\""));
-    }
-    if let Retry::After(span) = failure.retry_after() {
-        // Whole seconds, and never 0, which asks for a tight loop (RFC 9110 §10.2.3).
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(span.as_secs_f64().ceil().max(1.0) as u64));
     }
     response
 }

@@ -4,22 +4,17 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::TlsFiles;
+use crate::pem;
 
 /// An acceptor with this certificate and key. The files are read once, at start.
 pub(crate) fn acceptor(files: &TlsFiles) -> anyhow::Result<TlsAcceptor> {
     let cert = files.cert.display();
-    let chain = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
-        .map_err(|error| anyhow::anyhow!("the certificate {cert} cannot be read: {error}"))?;
-    anyhow::ensure!(
-        !chain.is_empty(),
-        "{cert} has no certificate: it has to be PEM, with `-----BEGIN CERTIFICATE-----`"
-    );
+    let chain = pem::certificates(&files.cert)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| anyhow::anyhow!("the private key {} cannot be read: {error}", files.key.display()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -18,7 +18,7 @@ struct Source {
 pub(super) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.instance("marram:engine/source@0.1.0")?.func_wrap("get", |store: StoreContextMut<'_, GuestState>, (): ()| {
         let (file, text) =
-            store.data().deployed.source.as_ref().map_or(("", ""), |(file, text)| (file.as_str(), &**text));
+            store.data().deployed.source.as_ref().map_or(("", ""), |source| (source.file(), source.text()));
         Ok((Source { file: file.to_owned(), text: text.to_owned() },))
     })
 }

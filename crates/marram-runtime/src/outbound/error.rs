@@ -145,14 +145,14 @@ pub(crate) enum TlsFault {
 impl TlsFault {
     fn next_step(self) -> &'static str {
         match self {
-            Self::Certificate => "; if the site has its own authority, add it to the node's extra roots",
+            Self::Certificate => "; if the site has its own authority, add it to `outbound.extra_roots` in node.toml",
             Self::Alert(_) | Self::Protocol => "",
         }
     }
 }
 
 /// For an answer's body that a function hands on as it is: to its caller, the function then is a gateway, so time-outs
-/// are `504`, a full node `503`, and the rest `502`. The particulars go to the log only.
+/// are `504`, a full node `503`, and the rest `502`. The particulars are the cause, and go to the log only.
 impl From<OutboundError> for Failure {
     fn from(error: OutboundError) -> Self {
         let (kind, message) = match &error {
@@ -160,12 +160,12 @@ impl From<OutboundError> for Failure {
             OutboundError::ConnectTimeout { .. }
             | OutboundError::FirstByteTimeout { .. }
             | OutboundError::ReadTimeout { .. } => {
-                (Kind::Deadline, "a server that the function depends on is too slow")
+                (Kind::UpstreamTimeout, "a server that the function depends on is too slow")
             }
             OutboundError::TooManyConnections { .. } => {
                 (Kind::Overloaded, "the function is at its limit of requests to other servers")
             }
-            _ => (Kind::NoResponse, "a request of the function to another server failed"),
+            _ => (Kind::Upstream, "a server that the function depends on failed"),
         };
         Failure::new(kind, message).because(error)
     }

@@ -1,6 +1,7 @@
 //! Components of `wasi:http/incoming-handler@0.2`: one request at a time in an instance.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -19,15 +20,19 @@ use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
 
 use crate::body::{AnswerBody, Ready, RequestBody, StopRun};
 use crate::charged::charged;
+use crate::codes;
 use crate::cpu::{Account, SharedPollClock};
 use crate::function::Environment;
 use crate::invocation::Invocation;
+use crate::program::loader;
 use crate::state::GuestState;
 use crate::trap;
 
 /// A linked component and its idle instances.
 pub(crate) struct Component02 {
     pre: ProxyPre<GuestState>,
+    /// Whether it is a language engine, which has a program to load.
+    engine: bool,
     idle: Mutex<Vec<Instance>>,
 }
 
@@ -43,7 +48,12 @@ type Run = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
 impl Component02 {
     pub(crate) fn new(pre: InstancePre<GuestState>) -> wasmtime::Result<Self> {
-        Ok(Self { pre: ProxyPre::new(pre)?, idle: Mutex::default() })
+        Ok(Self { pre: ProxyPre::new(pre)?, engine: false, idle: Mutex::default() })
+    }
+
+    /// A language engine for one of its programs.
+    pub(crate) fn of_engine(pre: ProxyPre<GuestState>) -> Self {
+        Self { pre, engine: true, idle: Mutex::default() }
     }
 
     /// Runs the guest in the caller's task until its answer is there. A run that ends by then costs no task; one that
@@ -68,8 +78,7 @@ impl Component02 {
         };
         let (answer, ended) = answered?;
         let response = answer.map_err(|code| {
-            let failure = Failure::new(Kind::NoResponse, "the function answered with an error instead of a response")
-                .because(format!("{code:?}"));
+            let failure = codes::failed_answer(&code.into());
             invocation.fail(&failure);
             failure
         })?;
@@ -104,8 +113,19 @@ impl Component02 {
 
     pub(crate) async fn warm(&self, environment: &Arc<Environment>) -> Result<(), Failure> {
         let account = NoInvocation::of(environment);
-        let instance = self.instantiate(environment, &account).await?;
+        let instance = match self.engine {
+            true => self.load(environment, &account).await?,
+            false => self.instantiate(environment, &account).await?,
+        };
         self.instances().insert(0, instance);
+        Ok(())
+    }
+
+    /// Loads the program of an engine in an instance that nobody will use.
+    pub(crate) async fn check(&self, environment: &Arc<Environment>) -> Result<(), Failure> {
+        if self.engine {
+            self.load(environment, &NoInvocation::of(environment)).await?;
+        }
         Ok(())
     }
 
@@ -121,6 +141,26 @@ impl Component02 {
         match made {
             Ok(proxy) => Ok(Instance { store, proxy, served: 0, since: deployed.clock.instant() }),
             Err(error) => Err(trap::at_instantiation(error, store.data().limiter.refused(), &deployed.limits)),
+        }
+    }
+
+    /// An instance of an engine, with its program.
+    async fn load(&self, environment: &Environment, account: &impl Account) -> Result<Instance, Failure> {
+        let deployed = &environment.deployed;
+        let clock = SharedPollClock::default();
+        let mut store = GuestState::store(&environment.shared.engine, deployed, &clock);
+        let loading = async {
+            // The generated bindings know only the handler.
+            let instance = self.pre.instance_pre().instantiate_async(&mut store).await?;
+            let loaded = loader::load(&mut store, &instance).await?;
+            Ok(loaded.map(|()| Proxy::new(&mut store, &instance)))
+        };
+        match charged(loading, clock, account).await {
+            Ok(Ok(Ok(proxy))) => Ok(Instance { store, proxy, served: 0, since: deployed.clock.instant() }),
+            Ok(Err(mistake)) => Err(loader::refused(mistake)),
+            Ok(Ok(Err(error))) | Err(error) => {
+                Err(trap::at_instantiation(error, store.data().limiter.refused(), &deployed.limits))
+            }
         }
     }
 
@@ -224,19 +264,23 @@ impl StopRun for Stop {
     }
 }
 
-/// Pays for instances that are made before a request comes: as much as one invocation may use.
-pub(crate) struct NoInvocation(u64);
+/// Pays for instances that are made before a request comes: as much as one invocation may use, for all of it.
+pub(crate) struct NoInvocation(AtomicU64);
 
 impl NoInvocation {
     pub(crate) fn of(environment: &Environment) -> Self {
-        Self(u64::try_from(environment.deployed.limits.cpu.as_nanos()).unwrap_or(u64::MAX))
+        let cpu_ns = u64::try_from(environment.deployed.limits.cpu.as_nanos()).unwrap_or(u64::MAX);
+        Self(AtomicU64::new(cpu_ns))
     }
 }
 
 impl Account for NoInvocation {
     fn allowed_ns(&self) -> u64 {
-        self.0
+        self.0.load(Ordering::Relaxed)
     }
 
-    fn charge(&self, _: u64) {}
+    /// A guest that is interrupted goes on in another poll, which gets what the earlier ones have left.
+    fn charge(&self, ns: u64) {
+        self.0.store(self.allowed_ns().saturating_sub(ns), Ordering::Relaxed);
+    }
 }

@@ -43,6 +43,8 @@ struct Inner {
     /// Given and not yet answered to the end.
     flying: Vec<Arc<Invocation>>,
     last_deadline: Option<Instant>,
+    /// What it has used since the last request came, while none was in flight.
+    background_used_ns: u64,
     retired: bool,
     idle: bool,
     failure: Option<Failure>,
@@ -70,6 +72,7 @@ impl Inbox {
         }
         inner.accepted += 1;
         inner.idle = false;
+        inner.background_used_ns = 0;
         inner.flying.push(Arc::clone(&job.invocation));
         inner.last_deadline = inner.last_deadline.max(Some(job.invocation.deadline));
         inner.jobs.push_back(job);
@@ -153,11 +156,17 @@ impl Account for Arc<Inbox> {
     fn allowed_ns(&self) -> u64 {
         let inner = self.lock();
         let least = inner.flying.iter().map(|invocation| invocation.cpu_left_ns()).min();
-        least.map_or(self.background_cpu_ns, |least| least.saturating_mul(inner.flying.len() as u64))
+        least.map_or_else(
+            || self.background_cpu_ns.saturating_sub(inner.background_used_ns),
+            |least| least.saturating_mul(inner.flying.len() as u64),
+        )
     }
 
     fn charge(&self, ns: u64) {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        if inner.flying.is_empty() {
+            inner.background_used_ns = inner.background_used_ns.saturating_add(ns);
+        }
         let share = ns / (inner.flying.len() as u64).max(1);
         for invocation in &inner.flying {
             invocation.charge_cpu(share);

@@ -15,6 +15,7 @@ use wasmtime::Store;
 use crate::body::{AnswerBody, Ready, RequestBody};
 use crate::charged::charged;
 use crate::cpu::{Account, SharedPollClock};
+use crate::deployed::SourceText;
 use crate::function::Environment;
 use crate::invocation::Invocation;
 use crate::js::{Code, Image, Incoming, JsEngine, JsInstance, Live, Script, ScriptError, State as _};
@@ -44,11 +45,13 @@ struct Member {
 
 impl JavaScript {
     /// Evaluates the function's source once, and keeps what it left behind.
-    pub(crate) async fn load(environment: &Arc<Environment>, engine: Arc<JsEngine<JsState>>) -> Result<Self, Failure> {
+    pub(crate) async fn load(
+        environment: &Arc<Environment>,
+        engine: Arc<JsEngine<JsState>>,
+        text: &str,
+    ) -> Result<Self, Failure> {
         let deployed = &environment.deployed;
-        let Some((file, text)) = &deployed.source else {
-            return Err(Failure::new(Kind::Internal, "a JavaScript function has no source"));
-        };
+        let file = deployed.source.as_ref().map_or("", SourceText::file);
         let account = NoInvocation::of(environment);
         let clock = SharedPollClock::default();
         let mut fresh = start(&engine, environment, &clock).await?;

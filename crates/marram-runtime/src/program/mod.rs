@@ -4,6 +4,7 @@ pub(crate) mod component02;
 pub(crate) mod component03;
 mod inbox;
 pub(crate) mod javascript;
+mod loader;
 mod occupants;
 mod worker;
 
@@ -37,6 +38,14 @@ impl Program {
             Self::Component02(program) => program.serve(environment, request, invocation).await,
             Self::Component03(program) => program.serve(environment, request, invocation).await,
             Self::JavaScript(program) => program.serve(environment, request, invocation).await,
+        }
+    }
+
+    /// Finds mistakes in a source before its first request does. JavaScript was evaluated when it was loaded.
+    pub(crate) async fn check(&self, environment: &Arc<Environment>) -> Result<(), Failure> {
+        match self {
+            Self::Component02(program) => program.check(environment).await,
+            Self::Component03(_) | Self::JavaScript(_) => Ok(()),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::cpu::Account;
 use crate::deployed::Deployed;
 use crate::hooks;
 use crate::invocation::Invocation;
+use crate::log_budget::LogBudget;
 use crate::outbound::Timeouts;
 use crate::{console, js, trap};
 
@@ -25,6 +26,8 @@ pub(crate) struct Occupants {
     inner: Mutex<Inner>,
     /// What the instance may still use while no request is in it: timers and fetches that nobody waits for.
     background_ns: AtomicU64,
+    /// What it may still log then.
+    unpaid: LogBudget,
 }
 
 struct Inner {
@@ -41,6 +44,7 @@ impl Occupants {
             deployed: Arc::clone(deployed),
             inner: Mutex::new(Inner { present: Vec::new(), last_id: 0, since: deployed.clock.instant() }),
             background_ns: AtomicU64::new(background_ns),
+            unpaid: LogBudget::new(&deployed.limits),
         })
     }
 
@@ -74,6 +78,7 @@ pub(crate) struct Occupant {
 
 impl Occupant {
     pub(crate) fn enter(occupants: &Arc<Occupants>, invocation: &Arc<Invocation>) -> Self {
+        invocation.log().add_dropped(occupants.unpaid.take_dropped());
         let mut inner = occupants.lock();
         inner.last_id += 1;
         let id = inner.last_id;
@@ -143,7 +148,8 @@ impl js::Host for Occupants {
         let named = self.of(request);
         // What nobody is known to have said is charged to somebody all the same.
         let payer = named.clone().or_else(|| self.lock().present.first().map(|(_, invocation)| Arc::clone(invocation)));
-        self.deployed.log(payer.as_deref(), named.is_some(), level, Source::Logging, String::new(), text);
+        let payer = payer.as_deref().map_or(&self.unpaid, Invocation::log);
+        self.deployed.log(payer, named.as_deref(), level, Source::Logging, String::new(), text);
     }
 
     fn failed(&self, request: u32, failure: &Failure) {

@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use marram_core::{Failure, Kind};
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p3::Request;
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
 use crate::body::RequestBody;
+use crate::codes;
 use crate::cpu::{SharedPollClock, poll_charged};
 use crate::function::Environment;
 use crate::program::inbox::{Flight, Inbox, Job};
@@ -129,8 +129,7 @@ async fn answer(
             Ok((response, flight))
         }
         Err(code) => {
-            let failure = Failure::new(Kind::NoResponse, "the function answered with an error instead of a response")
-                .because(format!("{code:?}"));
+            let failure = codes::failed_answer(&code.into());
             invocation.fail(&failure);
             Err(failure)
         }

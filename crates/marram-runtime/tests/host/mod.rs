@@ -147,7 +147,7 @@ impl Host {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("blob");
         std::fs::write(&path, stored).unwrap();
-        let component = ComponentFile { path, digest: Digest::of(deployed) };
+        let component = ComponentFile { path, digest: Digest::of(deployed), kind: None };
         let components = BTreeMap::from([(Name::new("f").unwrap(), component)]);
         Self::start(manifest, components, |_| {}).await
     }
@@ -231,7 +231,7 @@ impl Host {
 
 pub fn file(path: &Path) -> ComponentFile {
     let bytes = std::fs::read(path).unwrap();
-    ComponentFile { path: path.to_owned(), digest: Digest::of(&bytes) }
+    ComponentFile { path: path.to_owned(), digest: Digest::of(&bytes), kind: None }
 }
 
 pub fn get(path: &str) -> Request<Body> {

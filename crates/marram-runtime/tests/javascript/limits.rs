@@ -7,7 +7,7 @@ use marram_core::Kind;
 use marram_core::record::Outcome;
 
 use crate::host::get;
-use crate::script;
+use crate::{script, try_script};
 
 /// Bad behaviour by path; `/ok` answers.
 const BAD: &str = "const kept = []; export default { async fetch(request) {
@@ -129,4 +129,12 @@ async fn a_request_past_its_deadline_leaves_its_neighbour_in_peace() {
     assert_eq!(slow.unwrap_err().kind(), Kind::Deadline);
     assert_eq!(neighbour.unwrap().1, "200");
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_module_that_never_loads_is_refused() {
+    let source = "while (true) {}\nexport default { fetch() {} }";
+    let failure = try_script(source, "limits = { cpu = \"200ms\" }").await.err().expect("it never loads");
+    assert!(failure.message().contains("src/index.js cannot be loaded"), "{failure:?}");
+    assert!(failure.message().contains("200ms of CPU time"), "{failure:?}");
 }

@@ -28,6 +28,7 @@ pub fn version(store: &Store, app: &str, n: u64) -> Deployment {
         revision: Digest::of(manifest.as_bytes()),
         manifest,
         components: [(name("own"), own.digest()), (name("shared"), shared.digest())].into(),
+        kinds: [(name("own"), format!("kind {n}"))].into(),
         at_unix_ns: NOW + n,
     }
 }

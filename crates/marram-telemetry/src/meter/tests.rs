@@ -42,6 +42,7 @@ fn record(id: &Arc<FunctionId>, number: u64) -> MeterRecord {
         memory_peak_bytes: 2 << 20,
         bytes_in: 3,
         bytes_out: 11,
+        log_bytes_dropped: 0,
         status: 200,
         start: Start::Fresh,
         outcome: Outcome::Answered,

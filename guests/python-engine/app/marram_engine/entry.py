@@ -56,12 +56,11 @@ def _answer(incoming, out):
     try:
         app = loading.module()
         request = _request(incoming)
-        function = getattr(app, "fetch", None) or getattr(app, "on_fetch", None)
-        if callable(function):
+        function = loading.handler(app)
+        if function is not None:
             _send(_called(function, request), request, begin)
         else:
-            application = getattr(app, "app", None) or app.application
-            wsgi.serve(application, request, begin)
+            wsgi.serve(loading.application(app), request, begin)
     except loading.LoadError as error:
         print(error.trace or f"{error.file}: {error.message}", file=sys.stderr)
         where = f"{error.file}:{error.line}" if error.line else error.file

@@ -7,6 +7,7 @@ import sys
 import traceback
 import types
 
+import marram
 from wit_world.imports import environment, source
 
 
@@ -49,6 +50,18 @@ def module():
     return _module
 
 
+def handler(loaded):
+    """The function that answers requests. A `fetch` that was imported from marram asks, and does not answer."""
+    named = (getattr(loaded, name, None) for name in ("fetch", "on_fetch"))
+    return next((value for value in named if callable(value) and value is not marram.fetch), None)
+
+
+def application(loaded):
+    """The WSGI application."""
+    named = (getattr(loaded, name, None) for name in ("app", "application"))
+    return next((value for value in named if callable(value)), None)
+
+
 def _executed(program):
     loaded = types.ModuleType("app")
     loaded.__file__ = program.file
@@ -58,7 +71,7 @@ def _executed(program):
     except BaseException as error:
         del sys.modules["app"]
         raise _described(error, program.file) from None
-    if not any(callable(getattr(loaded, name, None)) for name in ("fetch", "on_fetch", "app", "application")):
+    if handler(loaded) is None and application(loaded) is None:
         message = "nothing to call: define `async def fetch(request, env)` or a WSGI callable named `app`"
         raise LoadError(message, program.file, 0, 0, "")
     return loaded

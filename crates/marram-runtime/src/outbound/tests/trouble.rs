@@ -200,7 +200,7 @@ async fn in_a_body_the_class_is_in_the_log_and_the_text_is_safe() {
     let server = scripted("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc", true).await;
     let response = outbound().send(&open_grant(&server), get(&server.url("/")), short_between_bytes()).await.unwrap();
     let failure = response.into_body().collect().await.unwrap_err();
-    assert_eq!(failure.kind(), Kind::Deadline);
+    assert_eq!(failure.kind(), Kind::UpstreamTimeout);
     assert!(!failure.to_string().contains("127.0.0.1"), "{failure}");
     assert!(failure.detail().unwrap().contains("between-bytes"));
 }

@@ -1,0 +1,45 @@
+//! `marram:engine/loader`: a language engine loads its program ahead of the first request, and says what is wrong with it.
+
+use marram_core::{Failure, Kind};
+use wasmtime::Store;
+use wasmtime::component::{ComponentType, Instance, Lift};
+
+use crate::state::GuestState;
+
+const INTERFACE: &str = "marram:engine/loader@0.1.0";
+
+/// `record failure` of the interface.
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(super) struct Mistake {
+    #[component(name = "message")]
+    message: String,
+    #[component(name = "file")]
+    file: String,
+    #[component(name = "line")]
+    line: u32,
+    #[component(name = "column")]
+    column: u32,
+    #[component(name = "trace")]
+    trace: String,
+}
+
+/// Loads the program in this instance, if it is not loaded yet.
+pub(super) async fn load(store: &mut Store<GuestState>, instance: &Instance) -> wasmtime::Result<Result<(), Mistake>> {
+    let missing = || wasmtime::format_err!("the engine does not export {INTERFACE}");
+    let interface = instance.get_export_index(&mut *store, None, INTERFACE).ok_or_else(missing)?;
+    let load = instance.get_export_index(&mut *store, Some(&interface), "load").ok_or_else(missing)?;
+    let load = instance.get_typed_func::<(), (Result<(), Mistake>,)>(&mut *store, &load)?;
+    Ok(load.call_async(&mut *store, ()).await?.0)
+}
+
+/// A program that does not load, with the place that an editor jumps to.
+pub(super) fn refused(mistake: Mistake) -> Failure {
+    let Mistake { message, file, line, column, trace } = mistake;
+    let place = match (line, column) {
+        (0, _) => file,
+        (line, 0) => format!("{file}:{line}"),
+        (line, column) => format!("{file}:{line}:{column}"),
+    };
+    Failure::new(Kind::Invalid, format!("{place}: {message}")).because(trace)
+}

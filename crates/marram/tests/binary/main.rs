@@ -1,0 +1,18 @@
+//! The real binary as a child process: what people type and scripts wait for, what comes back, and how it ends.
+//!
+//! Nothing here sleeps: each wait is for something that is said or answered, with a deadline.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod apps;
+mod build;
+mod doctor;
+mod kill;
+mod logs;
+mod new;
+mod node;
+mod output;
+mod process;
+mod secret;
+mod support;
+mod up;

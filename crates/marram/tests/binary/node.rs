@@ -1,0 +1,96 @@
+//! `marram node`: what it says when it is ready, how it ends, and what it refuses to start with.
+
+use rustix::process::Signal;
+
+use crate::support::{Node, at, client, folder, guest_app, home, marram};
+
+#[tokio::test]
+async fn a_node_says_where_it_serves_and_ends_with_a_signal() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let node = Node::start().await;
+        assert!(node.http.get("/nothing").await.status == 404);
+        assert_eq!(client(&node.admin_url).get("/v1/health").await.expect(200).json()["status"], "ready");
+        let (http, admin) = (node.http_url.clone(), node.admin_url.clone());
+        node.running.signal(signal);
+        let ended = node.running.ended().await.expect(0).says(&["draining"]);
+        assert_eq!(ended.stdout, format!("http={http}\nadmin={admin}\n"));
+    }
+}
+
+#[tokio::test]
+async fn a_drain_finishes_what_runs_and_a_second_signal_does_not() {
+    let app = guest_app("shop", "probe-p2", "");
+    for (second, code) in [(false, 0), (true, 130)] {
+        let node = Node::start().await;
+        node.deploy(app.path()).await;
+        // Chunks, 30 ms apart: the first one is here, the others are to come.
+        let path = if second { "/slow-stream/1000/30" } else { "/slow-stream/10/30" };
+        let answer = node.http.open(at("shop", path)).await.unwrap();
+        let Node { mut running, .. } = node;
+        running.signal(Signal::TERM);
+        running.says("draining").await;
+        if second {
+            running.signal(Signal::TERM);
+        }
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await;
+        assert_eq!(body.is_err(), second);
+        running.ended().await.expect(code);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_shows_its_line() {
+    let here = home("listn = \"127.0.0.1:0\"").await;
+    let node = || marram(&["node", "--config", "node.toml"]).at(here.path());
+    node().run().await.expect(6).without_data().says(&["node.toml", "line 3", "did you mean `listen`?"]);
+    std::fs::write(here.path().join("node.toml"), "admin = \"0.0.0.0:0\"\nlisten = \"127.0.0.1:0\"").unwrap();
+    node().run().await.expect(1).without_data().says(&["token_file", "admin_tls"]);
+    std::fs::remove_file(here.path().join("node.toml")).unwrap();
+    node().run().await.expect(6).without_data().says(&["node.toml", "cannot be read"]);
+    marram(&["node", "--lisen", "127.0.0.1:0"]).run().await.expect(2).without_data().says(&["--listen"]);
+    marram(&["node", "--log", "a=b=c"]).run().await.expect(2).without_data().says(&["a=b=c", "hint: "]);
+}
+
+#[tokio::test]
+async fn what_another_node_has_is_refused() {
+    let node = Node::start().await;
+    let taken = node.http_url.strip_prefix("http://").unwrap();
+    let other = home("").await;
+    let refused = marram(&["node", "--listen", taken, "--admin", "127.0.0.1:0"]).at(other.path()).run().await;
+    refused.expect(1).without_data().says(&[taken, "another program has it", "`--listen`"]);
+    let state = node.home.path().join("state");
+    let arguments = ["node", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state", state.to_str().unwrap()];
+    let refused = marram(&arguments).at(other.path()).run().await;
+    refused.expect(1).without_data().says(&["in use by another process", "choose another directory"]);
+}
+
+#[tokio::test]
+async fn the_token_comes_from_a_file_or_the_environment() {
+    let token = "0123456789abcdef";
+    let here = folder();
+    std::fs::write(here.path().join("token"), format!("{token}\n")).unwrap();
+    std::fs::write(here.path().join("node.toml"), "token_file = \"token\"\ninstances = 64").unwrap();
+    let node = Node::start_in(here).await;
+    node.marram(&["apps"]).run().await.expect(4).without_data().says(&["hint: give the node's token"]);
+    let wrong = node.marram(&["apps"]).env("MARRAM_TOKEN", "0123456789abcdeF").run().await;
+    wrong.expect(4).without_data();
+    node.marram(&["apps"]).env("MARRAM_TOKEN", token).done().await;
+    node.marram(&["apps", "--token", token]).done().await;
+    let ended = node.drain().await;
+    assert!(!ended.stderr.contains(token), "{ended:?}");
+}
+
+#[tokio::test]
+async fn its_own_log_can_be_read_by_programs() {
+    let here = home("").await;
+    let flags = ["node", "--config", "node.toml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let run = |more: &[&str]| marram(&[&flags[..], more].concat()).at(here.path());
+    let mut node = run(&["--log-format", "json", "--log", "marram_store=debug,info"]).start().await;
+    node.ready().await;
+    node.signal(Signal::TERM);
+    let ended = node.ended().await.expect(0);
+    for line in ended.stderr.lines().filter(|line| !line.starts_with("draining")) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert!(line["level"].is_string() && line["fields"]["message"].is_string(), "{line}");
+    }
+}

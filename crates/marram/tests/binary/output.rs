@@ -1,0 +1,80 @@
+//! What goes where: data to stdout, messages to stderr, JSON where it is asked for, colours only where they are wanted.
+
+use serde_json::Value;
+
+use crate::support::{Node, guest_app, marram};
+
+/// Every reading command, with data to show.
+async fn reads(node: &Node) -> Vec<Vec<&'static str>> {
+    let app = guest_app("shop", "probe-p2", "secrets = [\"api_key\"]");
+    node.marram(&["secret", "set", "shop", "api_key"]).stdin("x").done().await;
+    node.deploy(app.path()).await;
+    let _ = node.get("shop", "/log").await.expect(200);
+    marram_testkit::eventually("the run is in the usage", || async {
+        let usage = node.marram(&["usage", "--json"]).json().await;
+        (usage["usage"][0]["invocations"] == 1).then_some(())
+    })
+    .await;
+    vec![
+        vec!["apps"],
+        vec!["apps", "shop"],
+        vec!["usage"],
+        vec!["secret", "ls", "shop"],
+        vec!["logs", "--app", "shop"],
+        vec!["doctor", "/"],
+    ]
+}
+
+#[tokio::test]
+async fn every_read_gives_json_when_asked() {
+    let node = Node::start().await;
+    for read in reads(&node).await {
+        let ended = node.marram(&[&read[..], &["--json"]].concat()).run().await.expect(0);
+        // A log is one document a line; everything else is one document.
+        let documents: Vec<&str> =
+            if read[0] == "logs" { ended.stdout.lines().collect() } else { vec![ended.stdout.as_str()] };
+        assert!(!documents.is_empty(), "{read:?}");
+        for text in documents {
+            let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{read:?}: {error}: {text}"));
+            assert!(value.is_object(), "{read:?}: {value}");
+        }
+        assert_eq!(ended.stderr, "", "{read:?}");
+    }
+    let help = marram(&["--help"]).done().await;
+    for verb in ["apps", "usage", "logs", "doctor", "deploy", "rollback"] {
+        assert!(help.contains(verb), "{help}");
+        let help = marram(&[verb, "--help"]).done().await;
+        assert!(help.contains("--json"), "{verb} has no --json");
+    }
+}
+
+#[tokio::test]
+async fn colours_are_for_terminals_and_for_those_who_ask() {
+    const ESCAPE: char = '\u{1b}';
+    let node = Node::start().await;
+    for read in reads(&node).await {
+        let run = |name: &'static str| node.marram(&read).env(name, "1").run();
+        let plain = node.marram(&read).run().await.expect(0);
+        assert!(!plain.stdout.contains(ESCAPE) && !plain.stderr.contains(ESCAPE), "{read:?}: {plain:?}");
+        assert!(!run("NO_COLOR").await.stdout.contains(ESCAPE), "{read:?}");
+        if !matches!(read[0], "usage" | "secret") {
+            assert!(run("CLICOLOR_FORCE").await.stdout.contains(ESCAPE), "{read:?} has no colours");
+        }
+        let forced = node.marram(&[&read[..], &["--json"]].concat()).env("CLICOLOR_FORCE", "1").run().await;
+        assert!(!forced.stdout.contains(ESCAPE), "{read:?}: JSON has no colours");
+    }
+    let refused = node.marram(&["apps", "none"]).env("NO_COLOR", "1").run().await.expect(5);
+    assert!(refused.stderr.starts_with("error: "), "{refused:?}");
+    let refused = node.marram(&["apps", "none"]).env("CLICOLOR_FORCE", "1").run().await.expect(5);
+    assert!(refused.stderr.contains(ESCAPE), "{refused:?}");
+}
+
+#[tokio::test]
+async fn help_and_version_are_data_and_mistakes_are_not() {
+    assert!(marram(&["--version"]).done().await.starts_with("marram "));
+    marram(&[]).run().await.expect(2).without_data().says(&["Usage: marram"]);
+    marram(&["deplyo"]).run().await.expect(2).without_data().says(&["deploy"]);
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(marram(&["completions", shell]).done().await.contains("marram"), "{shell}");
+    }
+}
