@@ -1,6 +1,6 @@
 //! Components of `wasi:http/handler@0.3`: several requests at a time in an instance.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -33,6 +33,16 @@ struct Pool {
     idle: Vec<Worker>,
     /// Driven by a task each.
     busy: Vec<Arc<Inbox>>,
+    /// Polled by the task of a request at this moment.
+    polled: usize,
+}
+
+/// Who may take a request.
+enum Taker {
+    /// An instance that the caller polls.
+    Here(Worker),
+    /// One that a task of its own drives.
+    Elsewhere(Arc<Inbox>),
 }
 
 type Answer = Result<(Response<WasiBody>, Flight), Failure>;
@@ -40,7 +50,6 @@ type Answer = Result<(Response<WasiBody>, Flight), Failure>;
 /// What is known after an instance was polled in the request's own task.
 struct Polled {
     answer: Option<Answer>,
-    ready: Ready,
     gone: bool,
 }
 
@@ -57,22 +66,31 @@ impl Component03 {
     ) -> Result<Response<Body>, Failure> {
         let (reply, mut answer) = oneshot::channel();
         let job = Job { request, invocation: Arc::clone(&invocation), reply };
-        let (worker, inbox) = self.give(environment, job, &invocation)?;
-        let mut polled = Polled { answer: None, ready: Ready::default(), gone: false };
-        if let Some(mut worker) = worker {
-            polled = std::future::poll_fn(|cx| Poll::Ready(poll_here(&mut worker, &mut answer, cx))).await;
-            if !polled.gone {
-                self.keep_or_drive(environment, worker);
+        let mut ready = Ready::default();
+        let answered = match self.give(environment, job, &invocation)? {
+            Taker::Here(mut worker) => {
+                let polled =
+                    std::future::poll_fn(|cx| Poll::Ready(poll_here(&mut worker, &mut answer, &mut ready, cx))).await;
+                let inbox = Arc::clone(&worker.inbox);
+                if polled.gone {
+                    self.pool().polled -= 1;
+                } else {
+                    self.keep_or_drive(environment, worker);
+                }
+                match polled.answer {
+                    Some(answered) => answered,
+                    None => wait(&inbox, answer, &invocation).await,
+                }
             }
-        }
-        let answered = match polled.answer {
-            Some(answered) => answered,
-            None => wait(&inbox, answer, &invocation).await,
+            Taker::Elsewhere(inbox) => wait(&inbox, answer, &invocation).await,
         };
-        let (response, flight) = answered?;
+        let (mut response, flight) = answered?;
+        if !ready.complete {
+            std::future::poll_fn(|cx| Poll::Ready(ready.take(response.body_mut(), cx))).await;
+        }
         invocation.set_status(response.status());
         let (parts, rest) = response.into_parts();
-        let body = match polled.ready.into_full(&invocation) {
+        let body = match ready.into_full(&invocation) {
             Ok(full) => {
                 invocation.succeed();
                 full
@@ -111,68 +129,55 @@ impl Component03 {
         Ok(())
     }
 
-    /// Gives a request to an instance: an idle one, which the caller then polls; one that waits for something and has
-    /// room, whose task is woken; or a new one.
-    fn give(
-        &self,
-        environment: &Arc<Environment>,
-        job: Job,
-        invocation: &Invocation,
-    ) -> Result<(Option<Worker>, Arc<Inbox>), Failure> {
+    /// Gives a request to an instance: an idle one, which the caller then polls; one that only waits for something and
+    /// has room, whose task is woken; or a new one. An instance in which a guest runs would make its caller wait, so while
+    /// these are fewer than processors, a new one is better.
+    fn give(&self, environment: &Arc<Environment>, mut job: Job, invocation: &Invocation) -> Result<Taker, Failure> {
         let mut pool = self.pool();
-        let mut job = job;
         while let Some(worker) = pool.idle.pop() {
             let start = if worker.inbox.accepted() == 0 { Start::Fresh } else { Start::Reused };
             match worker.inbox.give(job) {
                 Ok(()) => {
                     invocation.set_start(start);
-                    let inbox = Arc::clone(&worker.inbox);
-                    return Ok((Some(worker), inbox));
+                    pool.polled += 1;
+                    return Ok(Taker::Here(worker));
                 }
                 Err(refused) => job = refused,
             }
         }
-        for inbox in &pool.busy {
+        let running = pool.polled + pool.busy.iter().filter(|inbox| !inbox.is_waiting()).count();
+        let crowded = running >= environment.shared.processors;
+        for inbox in pool.busy.iter().filter(|inbox| crowded || inbox.is_waiting()) {
             match inbox.give(job) {
                 Ok(()) => {
                     invocation.set_start(Start::Reused);
-                    return Ok((None, Arc::clone(inbox)));
+                    return Ok(Taker::Elsewhere(Arc::clone(inbox)));
                 }
                 Err(refused) => job = refused,
             }
         }
+        pool.polled += 1;
         drop(pool);
         let worker = Worker::new(&self.pre, environment);
-        let inbox = Arc::clone(&worker.inbox);
-        match inbox.give(job) {
-            Ok(()) => Ok((Some(worker), inbox)),
-            Err(_) => Err(Failure::new(Kind::Internal, "a new instance takes no request")),
+        match worker.inbox.give(job) {
+            Ok(()) => Ok(Taker::Here(worker)),
+            Err(_) => {
+                self.pool().polled -= 1;
+                Err(Failure::new(Kind::Internal, "a new instance takes no request"))
+            }
         }
     }
 
-    /// An instance with nothing to do waits, not polled by anybody; any other gets a task of its own.
+    /// After an instance was polled here: one with nothing to do waits, not polled by anybody; any other gets a task of
+    /// its own.
     fn keep_or_drive(self: &Arc<Self>, environment: &Arc<Environment>, worker: Worker) {
-        if let Some(worker) = self.keep_if_idle(environment, worker) {
+        let mut pool = self.pool();
+        pool.polled -= 1;
+        if let Some(worker) = keep_if_idle(pool, environment, worker) {
             self.pool().busy.push(Arc::clone(&worker.inbox));
             let (component, task_environment) = (Arc::clone(self), Arc::clone(environment));
             environment.shared.tasks.spawn(async move { component.drive(task_environment, worker).await });
         }
-    }
-
-    fn keep_if_idle(&self, environment: &Environment, mut worker: Worker) -> Option<Worker> {
-        let mut pool = self.pool();
-        // Under the pool's lock nobody can give it a request in between.
-        if !worker.inbox.is_idle() {
-            return Some(worker);
-        }
-        pool.busy.retain(|inbox| !Arc::ptr_eq(inbox, &worker.inbox));
-        if worker.inbox.is_spent() {
-            drop(pool);
-            return None;
-        }
-        worker.since = environment.deployed.clock.instant();
-        pool.idle.push(worker);
-        None
     }
 
     /// Polls an instance until it is idle, gone, or past the deadline of everything that it was given.
@@ -190,7 +195,7 @@ impl Component03 {
             let polled = environment.shared.turns.take(environment.line(), false, polled);
             match tokio::time::timeout_at(until.into(), polled).await {
                 Ok(true) => break,
-                Ok(false) => worker = self.keep_if_idle(&environment, driven),
+                Ok(false) => worker = keep_if_idle(self.pool(), &environment, driven),
                 // Requests that came meanwhile have later deadlines.
                 Err(_) if inbox.last_deadline().is_some_and(|last| last > until) => worker = Some(driven),
                 Err(_) => {
@@ -202,15 +207,36 @@ impl Component03 {
         self.pool().busy.retain(|busy| !Arc::ptr_eq(busy, &inbox));
     }
 
-    fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
+    fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Gives an instance back to the pool if it has nothing to do. Otherwise the caller has to see to it.
+fn keep_if_idle(mut pool: MutexGuard<'_, Pool>, environment: &Environment, mut worker: Worker) -> Option<Worker> {
+    // Under the pool's lock nobody can give it a request in between.
+    if !worker.inbox.is_idle() {
+        return Some(worker);
+    }
+    pool.busy.retain(|inbox| !Arc::ptr_eq(inbox, &worker.inbox));
+    if worker.inbox.is_spent() {
+        // What it holds is given back without the lock.
+        drop(pool);
+        return None;
+    }
+    worker.since = environment.deployed.clock.instant();
+    pool.idle.push(worker);
+    None
+}
+
 /// Lets an instance work as far as it comes without waiting, taking up what it answers.
-fn poll_here(worker: &mut Worker, answer: &mut oneshot::Receiver<Answer>, cx: &mut Context<'_>) -> Polled {
+fn poll_here(
+    worker: &mut Worker,
+    answer: &mut oneshot::Receiver<Answer>,
+    ready: &mut Ready,
+    cx: &mut Context<'_>,
+) -> Polled {
     let mut gone = worker.poll(cx).is_ready();
-    let mut ready = Ready::default();
     let mut answered = answer.try_recv().ok();
     if let Some(Ok((response, _))) = &mut answered {
         while !ready.complete && ready.take(response.body_mut(), cx) && !gone {
@@ -224,7 +250,7 @@ fn poll_here(worker: &mut Worker, answer: &mut oneshot::Receiver<Answer>, cx: &m
     if answered.is_none() && gone {
         answered = Some(Err(worker.inbox.failure().unwrap_or_else(gone_without_a_word)));
     }
-    Polled { answer: answered, ready, gone }
+    Polled { answer: answered, gone }
 }
 
 /// Waits for the answer from an instance that somebody else drives.

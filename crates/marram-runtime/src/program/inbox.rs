@@ -1,6 +1,7 @@
 //! What an instance of 0.3 has been given to do, shared by who gives and who drives.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
@@ -33,6 +34,8 @@ pub(crate) struct Inbox {
     concurrent: u32,
     /// What the instance may use while no request is in flight: work that goes on after an answer.
     background_cpu_ns: u64,
+    /// It was polled as far as it comes, and nobody has given it a request since.
+    waiting: AtomicBool,
 }
 
 #[derive(Default)]
@@ -59,6 +62,7 @@ impl Inbox {
             reuse,
             concurrent,
             background_cpu_ns,
+            waiting: AtomicBool::new(false),
         })
     }
 
@@ -78,6 +82,7 @@ impl Inbox {
         inner.jobs.push_back(job);
         let waker = inner.waker.take();
         drop(inner);
+        self.set_waiting(false);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -92,6 +97,15 @@ impl Inbox {
             inner.waker = Some(waker.clone());
         }
         job
+    }
+
+    /// Whether it only waits for something, so that a request would be served at once.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Relaxed);
     }
 
     /// How many requests it has been given.

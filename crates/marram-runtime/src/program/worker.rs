@@ -45,7 +45,10 @@ impl Worker {
 
     /// Lets the instance work. Ready when it is gone.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        poll_charged(self.run.as_mut(), &self.clock, &self.inbox, cx)
+        self.inbox.set_waiting(false);
+        let polled = poll_charged(self.run.as_mut(), &self.clock, &self.inbox, cx);
+        self.inbox.set_waiting(polled.is_pending());
+        polled
     }
 }
 
