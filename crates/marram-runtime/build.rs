@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 fn main() {
     println!("cargo::rerun-if-env-changed=MARRAM_ENGINES");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
@@ -21,6 +23,9 @@ fn main() {
                 Vec::new()
             }
         };
+        let digest: String = Sha256::digest(&compressed).iter().map(|byte| format!("{byte:02x}")).collect();
         std::fs::write(out.join(format!("{engine}.wasm.zst")), compressed).expect("OUT_DIR can be written");
+        std::fs::write(out.join(format!("{engine}.digest")), format!("sha256:{digest}"))
+            .expect("OUT_DIR can be written");
     }
 }

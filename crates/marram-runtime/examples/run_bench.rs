@@ -75,6 +75,7 @@ async fn measure(name: &Name, function: &Arc<Function>, ports: &Ports) -> anyhow
                 arrived: ports.instant(),
                 remote: None,
                 depth: 0,
+                crowd: false,
             };
             let request = Request::get("http://shop.example/").body(empty_body())?;
             let answer = function.request(request, call).await?;
@@ -96,7 +97,7 @@ fn guest(name: &str) -> anyhow::Result<ComponentFile> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let path = std::env::var_os("MARRAM_GUESTS").map_or_else(|| target.join("guests"), PathBuf::from).join(name);
     let bytes = std::fs::read(&path).with_context(|| format!("{}: run `make guests` first", path.display()))?;
-    Ok(ComponentFile { path, digest: Digest::of(&bytes) })
+    Ok(ComponentFile { path, digest: Digest::of(&bytes), kind: None })
 }
 
 /// The machine's clocks, numbers for identifiers, and nobody who observes.
