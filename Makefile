@@ -51,6 +51,14 @@ test: build guests lint unit ## Everything that a change has to pass
 unit: ## The tests, on what is built
 	@$(CARGO) test --release --locked --workspace
 
+.PHONY: bench
+bench: build ## Measure it beside its peers; `make bench ONLY=fresh,js` measures some rows
+	@benches/peers.sh
+	@scripts/guest-toolchain.sh > /dev/null
+	@MARRAM_SKIP_PLAIN=1 scripts/build-guests.sh > /dev/null
+	@$(CARGO) build --release --locked -p marram-gateway --example bare_hyper
+	@. $(MARRAM_TOOLCHAIN)/env.sh && python3 benches/bench.py --only "$(ONLY)"
+
 .PHONY: lint
 lint: ## Format, clippy, crate directions, licences, generated pages
 	@$(CARGO) fmt --all --check

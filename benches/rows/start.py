@@ -1,0 +1,56 @@
+"""Starting: from the start of the process to the first answer; and what a node without work holds."""
+
+import time
+
+from rig.client import Client
+from rig.marram import Node
+from rig.report import Finding, median_and_p99
+
+STARTS = 25
+START_MS_MAX = 100
+IDLE_MB_MAX = 20
+# What a node allocates late shows within this time: it flushes once a second, and unmaps code after ten.
+SETTLE_S = 4
+
+
+def run(bench, report):
+    """A node with one function deployed and compiled."""
+    node = Node(bench, "marram-start")
+    with node:
+        node.deploy_one("/hello", bench.guests / "hello-p2.wasm")
+    ready, answered = [], []
+    for _ in range(STARTS):
+        node.start()
+        try:
+            node.url = node.said_value("http")
+            ready.append((time.perf_counter() - node.started) * 1e3)
+            with Client(node.url) as client:
+                status, body, _ = client.get("/hello")
+            answered.append((time.perf_counter() - node.started) * 1e3)
+        finally:
+            node.stop()
+        if (status, body) != (200, b"Hello from Marram"):
+            raise RuntimeError(f"the first answer is {status} {body!r}")
+    median, worst = median_and_p99(answered)
+    report.add("start", [
+        Finding.at_most("start", "process start to first answer, median", median, START_MS_MAX, "ms"),
+        Finding.at_most("start", "process start to first answer, worst", worst, START_MS_MAX, "ms"),
+    ], [f"{STARTS} starts; it says where it serves after {median_and_p99(ready)[0]:.1f} ms (median)."],
+        raw={"ready_ms": ready, "answered_ms": answered})
+
+
+def idle(bench, report):
+    """A node without apps."""
+    with Node(bench, "marram-idle") as node:
+        resident, private = settled(node)
+    report.add("idle", [Finding.at_most("idle", "idle node, resident", resident / 1e6, IDLE_MB_MAX, "MB")],
+               [f"The largest of {SETTLE_S} seconds; of it {private / 1e6:.1f} MB is not mapped from files."])
+
+
+def settled(node, seconds=SETTLE_S):
+    """The largest resident size over some seconds without requests, and its private part at their end."""
+    end, largest = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end:
+        largest = max(largest, node.resident_bytes())
+        time.sleep(0.1)
+    return largest, node.private_bytes()
