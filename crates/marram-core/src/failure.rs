@@ -108,6 +108,8 @@ kinds! {
     UpstreamTimeout = "upstream-timeout", Host, 504, "A server that the function depends on took too long";
     /// Every permit and every place in the queue is taken.
     Overloaded = "overloaded", Host, 503, "The function is at its limit of concurrent requests";
+    /// The stream keeps as much as it may, and all of it is still owed to a consumer.
+    StreamFull = "stream-full", Host, 507, "The stream is full";
     /// The node is draining.
     Draining = "draining", Host, 503, "This node is shutting down";
     /// Nothing can be written, because there is no space for it. What was there before goes on.
@@ -131,7 +133,7 @@ impl Failure {
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<Arc<str>>) -> Self {
         let retry = match kind {
-            Kind::Overloaded | Kind::Draining => Retry::After(Duration::from_secs(1)),
+            Kind::Overloaded | Kind::Draining | Kind::StreamFull => Retry::After(Duration::from_secs(1)),
             Kind::Internal | Kind::Deadline | Kind::Upstream | Kind::UpstreamTimeout => {
                 Retry::After(Duration::from_millis(100))
             }

@@ -4,7 +4,9 @@
 //! the traits ([`port`]) through which crates that do not know each other work together. Nothing in this crate does
 //! I/O, starts a task, or reads a clock.
 
+pub mod capture;
 pub mod digest;
+pub mod event;
 pub mod failure;
 pub mod identity;
 pub mod limits;
@@ -16,9 +18,11 @@ pub mod problem;
 pub mod quantity;
 pub mod record;
 pub mod route;
+pub mod stream;
 pub mod trace;
 
 pub use digest::Digest;
+pub use event::Event;
 pub use failure::{Blame, Failure, Kind, Retry};
 pub use identity::FunctionId;
 pub use name::Name;

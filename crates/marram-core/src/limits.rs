@@ -97,3 +97,15 @@ pub const TABLE_ELEMENTS_MAX: usize = 100_000;
 pub const LOG_LINE_BYTES_MAX: usize = 16 << 10;
 /// How deeply functions may call each other through `<function>.internal`.
 pub const INTERNAL_DEPTH_MAX: u32 = 8;
+/// Bytes of an event's data, wherever it comes from: larger things are objects, and the event names them.
+pub const EVENT_DATA_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one attribute of an event.
+pub const EVENT_ATTRIBUTE_BYTES_MAX: usize = 4 << 10;
+/// Extension attributes of an event.
+pub const EVENT_EXTENSIONS_MAX: usize = 64;
+/// Events of one publish: what is stored together is held in memory together.
+pub const EVENTS_PER_PUBLISH_MAX: usize = 1_000;
+/// Bytes of a key of a bucket.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Bytes of a key's value: larger things are objects.
+pub const KV_VALUE_BYTES_MAX: usize = 1 << 20;

@@ -1,5 +1,8 @@
 //! Ports: where crates that do not know each other meet. `marram-node` joins them.
 
+pub mod kv;
+pub mod streams;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +15,9 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use crate::record::{LogLine, MeterRecord};
 use crate::trace::{RequestId, SpanId, TraceContext};
 use crate::{Failure, FunctionId};
+
+pub use kv::Kv;
+pub use streams::{Consumer, Streams};
 
 /// A streamed body, of a request or of an answer. It is never gathered on its way.
 pub type Body = UnsyncBoxBody<Bytes, Failure>;

@@ -1,0 +1,91 @@
+//! Keys: buckets of entries, each of them a CRDT from the first day. The store implements, functions and the admin API use.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use crate::{Failure, Name};
+
+/// Which write of an entry this is: a hybrid logical clock and the node that wrote, in the order of last-writer-wins.
+/// Opaque to callers; a greater one is later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub [u8; 16]);
+
+/// The value of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The bytes. A counter reads as its decimal text.
+    pub value: Bytes,
+    /// Which write they are from.
+    pub version: Version,
+    /// When the entry goes away, in nanoseconds since the Unix epoch.
+    pub expires_unix_ns: Option<u64>,
+}
+
+/// What has to be there for a write to happen; otherwise it fails with [`crate::Kind::Conflict`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Expect {
+    /// Whatever.
+    #[default]
+    Any,
+    /// No entry.
+    Absent,
+    /// The entry of this version.
+    Version(Version),
+}
+
+/// One change in a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Sets the value.
+    Put {
+        /// The key.
+        key: String,
+        /// The value.
+        value: Bytes,
+        /// After this long the entry goes away.
+        ttl: Option<Duration>,
+        /// What has to be there.
+        expect: Expect,
+    },
+    /// Removes the entry; no entry is fine.
+    Delete {
+        /// The key.
+        key: String,
+        /// What has to be there.
+        expect: Expect,
+    },
+}
+
+/// The version that each change of a batch wrote, in their order; `None` for a delete of nothing.
+pub type Versions = Vec<Option<Version>>;
+
+/// A page of keys, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPage {
+    /// The keys.
+    pub keys: Vec<String>,
+    /// There are more: ask again with the last of these.
+    pub more: bool,
+}
+
+/// The keys of a node. A bucket is there once it is used. Keys are UTF-8 of 1 to [`crate::limits::KEY_BYTES_MAX`] bytes;
+/// values have at most [`crate::limits::KV_VALUE_BYTES_MAX`].
+pub trait Kv: Send + Sync + 'static {
+    /// The entry of a key. From the cache it takes no more than a microsecond; otherwise it blocks for a read of the disk.
+    fn get(&self, bucket: &Name, key: &str) -> Result<Option<Entry>, Failure>;
+
+    /// All of `changes` in one transaction, or none; resolves once they are durable, with what each wrote.
+    fn apply(&self, bucket: &Name, changes: Vec<Change>) -> BoxFuture<'_, Result<Versions, Failure>>;
+
+    /// Adds to a counter, making it at 0 if it is not there; resolves once durable, with the sum. Fails with
+    /// [`crate::Kind::Conflict`] where the key holds something that is not a number.
+    fn increment(&self, bucket: &Name, key: &str, delta: i64) -> BoxFuture<'_, Result<i64, Failure>>;
+
+    /// Up to `max` keys that begin with `prefix`, after the key `after`. Blocks for a read of the disk.
+    fn list(&self, bucket: &Name, prefix: &str, after: Option<&str>, max: usize) -> Result<KeyPage, Failure>;
+
+    /// Every bucket that has entries, by name. Blocks for a read of the disk.
+    fn buckets(&self) -> Result<Vec<Name>, Failure>;
+}
