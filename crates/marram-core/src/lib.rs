@@ -4,6 +4,8 @@
 //! the traits ([`port`]) through which crates that do not know each other work together. Nothing in this crate does
 //! I/O, starts a task, or reads a clock.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod capture;
 pub mod digest;
 pub mod event;
