@@ -49,7 +49,27 @@ impl Pace {
     }
 }
 
+/// The wait, and up to a half of it more: clients that were refused at the same moment are not to come back at the same
+/// moment.
+pub(crate) fn spread(wait: Duration, random: u64) -> Duration {
+    wait + wait.mul_f64((random >> 32) as f64 / f64::from(u32::MAX) / 2.0)
+}
+
 /// Identifies a target for as long as a refusal is remembered; a coincidence with a later one costs a second's wait.
 fn key(target: &Arc<Target>) -> usize {
     Arc::as_ptr(target) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_never_shorter_and_at_most_half_as_long_again() {
+        let wait = Duration::from_secs(1);
+        assert_eq!(spread(wait, 0), wait);
+        assert_eq!(spread(wait, u64::MAX), wait * 3 / 2);
+        let middle = spread(wait, 1 << 63);
+        assert!(middle > wait * 124 / 100 && middle < wait * 126 / 100, "{middle:?}");
+    }
 }

@@ -19,7 +19,7 @@ use crate::body::{self, Fault, Reply, RequestBody};
 use crate::forwarded::Origin;
 use crate::state::State;
 use crate::table::{Captures, Found, Target};
-use crate::{headers, problem};
+use crate::{headers, pace, problem};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -176,7 +176,7 @@ async fn run(ongoing: Ongoing, ready: Ready, head: bool) -> Response<Reply> {
     let Ready { target, request, call, fault } = ready;
     let state = &ongoing.state;
     if let Some(wait) = state.pace.wait(&target, || ongoing.arrived) {
-        tokio::time::sleep(wait.min(state.limits().pace)).await;
+        tokio::time::sleep(pace::spread(wait.min(state.limits().pace), state.shared.entropy.u64())).await;
     }
     let answer = target.invoke.request(request, call).await;
     // What the function makes of a body that went wrong is not what the client has to hear.

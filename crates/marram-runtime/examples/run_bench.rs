@@ -16,7 +16,7 @@ use http_body_util::BodyExt as _;
 use marram_core::manifest::Manifest;
 use marram_core::port::{Call, Clock, Entropy, Invoke as _, Observe, empty_body};
 use marram_core::record::{LogLine, MeterRecord};
-use marram_core::{Digest, Name};
+use marram_core::{Digest, FunctionId, Kind, Name};
 use marram_runtime::{AppSpec, ComponentFile, Function, Runtime, RuntimeConfig, Verify};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -107,6 +107,7 @@ struct Ports(AtomicU64);
 impl Observe for Ports {
     fn log(&self, _: LogLine) {}
     fn meter(&self, _: MeterRecord) {}
+    fn refused(&self, _: &Arc<FunctionId>, _: Kind) {}
 }
 
 impl Clock for Ports {

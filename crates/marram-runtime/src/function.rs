@@ -9,12 +9,12 @@ use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use marram_core::port::{Body, Call, Invoke};
-use marram_core::record::Start;
+use marram_core::record::{Level, Start};
 use marram_core::{Blame, Digest, Failure, FunctionId, Kind as FailureKind};
 
 use crate::body::RequestBody;
 use crate::deployed::Deployed;
-use crate::gate::Gate;
+use crate::gate::{Gate, Permit};
 use crate::invocation::Invocation;
 use crate::kind::Kind;
 use crate::load;
@@ -116,14 +116,11 @@ impl Function {
 
     async fn serve(&self, request: Request<Body>, call: Call) -> Result<Response<Body>, Failure> {
         let environment = &self.environment;
-        let deadline = call.arrived + environment.deployed.limits.deadline;
-        let permit = self.gate.enter(deadline).await?;
+        let deployed = &environment.deployed;
+        let admitted = self.admit(call.arrived + deployed.limits.deadline).await;
+        let (permit, program, start) =
+            admitted.inspect_err(|failure| deployed.observe.refused(&deployed.id, failure.kind()))?;
         let crowd = call.crowd;
-        self.last_used_ns.store(environment.shared.elapsed_ns(), Ordering::Relaxed);
-        let (program, start) = match self.program.load_full() {
-            Some(program) => (program, Start::Fresh),
-            None => (self.load().await.map_err(of_the_node)?, Start::Cold),
-        };
         let ticking = environment.shared.ticker.run();
         let invocation = Invocation::begin(Arc::clone(&environment.deployed), call, permit, ticking, start);
         let (parts, body) = request.into_parts();
@@ -131,6 +128,20 @@ impl Function {
         let served = program.serve(environment, Request::from_parts(parts, body), Arc::clone(&invocation));
         let served = environment.shared.turns.take(environment.line(), crowd, served).await;
         served.inspect_err(|failure| invocation.fail(failure))
+    }
+
+    /// What a run needs first: its permit, and the code, with how that was found.
+    async fn admit(&self, deadline: Instant) -> Result<(Permit, Arc<Program>, Start), Failure> {
+        let permit = self.gate.enter(deadline).await?;
+        self.last_used_ns.store(self.environment.shared.elapsed_ns(), Ordering::Relaxed);
+        if let Some(program) = self.program.load_full() {
+            return Ok((permit, program, Start::Fresh));
+        }
+        let loaded = self.load().await.map_err(of_the_node).inspect_err(|failure| {
+            let detail = failure.detail().map(|detail| format!("\n{detail}")).unwrap_or_default();
+            self.environment.deployed.note(None, Level::Error, format!("{failure}{detail}"));
+        });
+        Ok((permit, loaded?, Start::Cold))
     }
 
     /// Maps the code, once for everybody who waits for it.

@@ -120,6 +120,7 @@ async fn past_the_queue_a_request_is_refused_at_once() {
     let failure = host.send(get("/sleep/0")).await.expect_err("there is no room");
     assert_eq!(failure.kind(), Kind::Overloaded);
     assert!(asked.elapsed() < Duration::from_millis(200), "refused only after {:?}", asked.elapsed());
+    assert_eq!(*host.observed.refused.lock().unwrap(), [("bad".to_owned(), Kind::Overloaded)]);
     for waiting in waiting {
         assert_eq!(waiting.await.unwrap().unwrap(), 200);
     }

@@ -74,7 +74,7 @@ use std::time::Duration;
 
 use marram_core::port::{Clock, Observe};
 use marram_core::record::{LogLine, MeterRecord};
-use marram_core::{FunctionId, Name};
+use marram_core::{FunctionId, Kind, Name};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
@@ -158,6 +158,11 @@ impl Observe for Telemetry {
 
     fn meter(&self, record: MeterRecord) {
         self.meter.add(record);
+        self.signal.raise();
+    }
+
+    fn refused(&self, id: &Arc<FunctionId>, kind: Kind) {
+        self.meter.add_refused(id, kind);
         self.signal.raise();
     }
 }

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use marram_core::FunctionId;
-use marram_core::record::MeterRecord;
+use marram_core::record::{MeterRecord, Outcome};
+use marram_core::{FunctionId, Kind};
 
 use crate::limits::{FUNCTIONS_MAX, METER_SHARDS, RECORD_QUEUE_MAX};
-use crate::totals::{DURATION_NS, Series};
+use crate::totals::{DURATION_NS, Series, outcome_index};
 
 #[derive(Default)]
 pub(crate) struct Meter {
@@ -52,6 +52,10 @@ impl Meter {
             shard.records_lost += 1;
         }
         shard.records.push_back(record);
+    }
+
+    pub(crate) fn add_refused(&self, id: &Arc<FunctionId>, kind: Kind) {
+        self.shard().series(id).refused[outcome_index(Outcome::Failed(kind))] += 1;
     }
 
     pub(crate) fn add_init(&self, id: &Arc<FunctionId>, took: Duration) {

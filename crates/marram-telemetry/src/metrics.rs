@@ -164,9 +164,11 @@ fn by_start(all: All<'_>, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
 }
 
 fn errors(all: All<'_>, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let mut to = to.encode_descriptor("faas_errors", "Invocations that failed, by why.", None, MetricType::Counter)?;
+    let help = "Invocations that failed and requests that were refused before one began, by why.";
+    let mut to = to.encode_descriptor("faas_errors", help, None, MetricType::Counter)?;
     for (key, series) in all {
-        for (outcome, count) in outcome_labels().zip(series.totals.outcomes).skip(1).filter(|(_, count)| *count > 0) {
+        let counts = series.totals.outcomes.iter().zip(series.refused).map(|(failed, refused)| failed + refused);
+        for (outcome, count) in outcome_labels().zip(counts).skip(1).filter(|(_, count)| *count > 0) {
             let labels = Labels([("app", key.app()), ("function", key.function()), ("outcome", outcome)]);
             to.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }

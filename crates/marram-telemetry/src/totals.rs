@@ -164,6 +164,8 @@ pub(crate) struct Series {
     pub(crate) totals: Totals,
     /// Answered ones by start.
     pub(crate) answered: [u64; 3],
+    /// Requests that failed before an invocation began, as [`Totals::outcomes`]. Nothing was used, so they are in no usage.
+    pub(crate) refused: [u64; OUTCOMES],
     pub(crate) wall: Histogram<19>,
     pub(crate) cpu: Histogram<19>,
     pub(crate) queued: Histogram<10>,
@@ -192,6 +194,7 @@ impl Series {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.totals.merge(&other.totals);
         merge_counts(&mut self.answered, &other.answered);
+        merge_counts(&mut self.refused, &other.refused);
         self.wall.merge(&other.wall);
         self.cpu.merge(&other.cpu);
         self.queued.merge(&other.queued);

@@ -29,6 +29,9 @@ fn faas_metrics() {
     (slow.wall_ns, slow.start, slow.outcome) = (2_000_000_000, Start::Cold, Outcome::Failed(Kind::Deadline));
     telemetry.meter(slow);
     telemetry.initialized(&price, Duration::from_micros(300));
+    for kind in [Kind::Overloaded, Kind::Overloaded, Kind::Deadline] {
+        telemetry.refused(&price, kind);
+    }
     let text = telemetry.metrics();
     // A copy for a parser that is not ours: MARRAM_METRICS_OUT=metrics.txt, then `promtool check metrics` or the like.
     if let Ok(path) = std::env::var("MARRAM_METRICS_OUT") {
@@ -42,7 +45,8 @@ fn faas_metrics() {
         assert!((found - value).abs() < 1e-9, "{name} is {found} and not {value}");
     };
     is("faas_invocations_total", ",start=\"fresh\"", 10.0);
-    is("faas_errors_total", ",outcome=\"deadline\"", 1.0);
+    is("faas_errors_total", ",outcome=\"deadline\"", 2.0);
+    is("faas_errors_total", ",outcome=\"overloaded\"", 2.0);
     is("faas_timeouts_total", "", 1.0);
     is("faas_coldstarts_total", "", 1.0);
     is("faas_invoke_duration_seconds_count", "", 11.0);

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 
 use crate::record::{LogLine, MeterRecord};
 use crate::trace::{RequestId, SpanId, TraceContext};
-use crate::{Failure, FunctionId};
+use crate::{Failure, FunctionId, Kind};
 
 pub use kv::Kv;
 pub use streams::{Consumer, Streams};
@@ -71,6 +71,8 @@ pub trait Observe: Send + Sync + 'static {
     fn log(&self, line: LogLine);
     /// The record of an invocation that has ended.
     fn meter(&self, record: MeterRecord);
+    /// A request that failed before its invocation began: no place, or code that does not load.
+    fn refused(&self, id: &Arc<FunctionId>, kind: Kind);
 }
 
 /// Time of day and identifiers, passed in so that tests and simulations decide them.

@@ -14,7 +14,7 @@ use http_body_util::BodyExt as _;
 use marram_core::manifest::Manifest;
 use marram_core::port::{Body, Call, Clock, Entropy, Invoke as _, Observe, empty_body};
 use marram_core::record::{LogLine, MeterRecord};
-use marram_core::{Digest, Failure, Name};
+use marram_core::{Digest, Failure, FunctionId, Kind, Name};
 use marram_runtime::{App, AppSpec, ComponentFile, Function, Runtime, RuntimeConfig, Verify};
 use tokio::sync::Notify;
 
@@ -32,6 +32,7 @@ pub fn guest(name: &str) -> PathBuf {
 pub struct Observed {
     pub logs: Mutex<Vec<LogLine>>,
     pub records: Mutex<Vec<MeterRecord>>,
+    pub refused: Mutex<Vec<(String, Kind)>>,
     changed: Notify,
 }
 
@@ -44,6 +45,10 @@ impl Observe for Observed {
     fn meter(&self, record: MeterRecord) {
         self.records.lock().unwrap().push(record);
         self.changed.notify_waiters();
+    }
+
+    fn refused(&self, id: &Arc<FunctionId>, kind: Kind) {
+        self.refused.lock().unwrap().push((id.function.to_string(), kind));
     }
 }
 
