@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use marram_core::Digest;
 use marram_core::manifest::ManifestError;
 use marram_core::quantity::{ByteSize, Span};
+use marram_runtime::Compiler;
 use marram_telemetry::PriceList;
 use serde::Deserialize;
 
@@ -45,6 +46,8 @@ pub struct NodeConfig {
     pub instances: u32,
     /// How long a function's code stays in memory after its last run.
     pub code_idle: Duration,
+    /// Where functions are compiled.
+    pub compiler: Compiler,
     /// Files (PEM) with authorities that functions' own requests trust besides the public ones.
     pub extra_roots: Vec<PathBuf>,
     /// How long log lines are kept.
@@ -113,6 +116,7 @@ impl Default for NodeConfig {
             trusted_proxies: Vec::new(),
             instances: 1_000,
             code_idle: Duration::from_secs(10),
+            compiler: Compiler::Here,
             extra_roots: Vec::new(),
             keep: Duration::from_secs(7 * 24 * 3600),
             keep_bytes: ByteSize(64 << 20),
@@ -235,6 +239,7 @@ fn parse(text: &str) -> Result<(NodeConfig, Option<PathBuf>), ConfigError> {
         trusted_proxies: file.trusted_proxies,
         instances: file.instances.unwrap_or(default.instances),
         code_idle: file.code_idle.map_or(default.code_idle, |span| span.0),
+        compiler: default.compiler,
         extra_roots: file.outbound.extra_roots,
         keep: file.keep.map_or(default.keep, |span| span.0),
         keep_bytes: file.keep_bytes.unwrap_or(default.keep_bytes),

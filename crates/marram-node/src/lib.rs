@@ -19,6 +19,7 @@ mod unavailable;
 
 pub use admin::openapi;
 pub use config::{ConfigError, NodeConfig, TlsFiles, Token};
+pub use marram_runtime::{Compiler, compile_stdin};
 pub use node::Node;
 pub use package::{ComponentSource, Package};
 

@@ -81,6 +81,7 @@ impl Node {
         let runtime_config = RuntimeConfig {
             instances_max: config.instances,
             code_idle: config.code_idle,
+            compiler: config.compiler.clone(),
             extra_roots: extra_roots(&config)?,
             ..RuntimeConfig::new(config.state.join("cache"), store.cache_key())
         };

@@ -9,6 +9,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::compiler::{Compiler, Input};
+use crate::engine::Allocation;
 use crate::plain;
 use anyhow::Context as _;
 use marram_core::Digest;
@@ -18,6 +20,8 @@ use wasmtime::{Engine, Module};
 /// Compiled code on disk, by digest of what it was compiled from.
 pub(crate) struct Artifacts {
     engine: Engine,
+    allocation: Allocation,
+    compiler: Compiler,
     dir: PathBuf,
     key: [u8; 32],
     /// Version, settings and processor: code of another engine is another file.
@@ -27,12 +31,20 @@ pub(crate) struct Artifacts {
 }
 
 impl Artifacts {
-    pub(crate) fn open(engine: &Engine, dir: &Path, key: [u8; 32]) -> anyhow::Result<Self> {
+    pub(crate) fn open(
+        engine: &Engine,
+        allocation: Allocation,
+        compiler: Compiler,
+        dir: &Path,
+        key: [u8; 32],
+    ) -> anyhow::Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("the code cache {} cannot be made", dir.display()))?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self {
             engine: engine.clone(),
+            allocation,
+            compiler,
             dir: dir.to_owned(),
             key,
             compatibility: hasher.finish(),
@@ -46,19 +58,7 @@ impl Artifacts {
         digest: &Digest,
         source: impl FnOnce() -> anyhow::Result<Vec<u8>>,
     ) -> anyhow::Result<Component> {
-        let file = self.file(digest, "component");
-        if let Some(component) = self.mapped(&file, map_component) {
-            return Ok(component);
-        }
-        let _turn = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody may have compiled it while this thread waited for its turn.
-        if let Some(component) = self.mapped(&file, map_component) {
-            return Ok(component);
-        }
-        let component = Component::new(&self.engine, source()?).map_err(plain)?;
-        self.keep(&file, &component.serialize().map_err(plain)?);
-        // The mapped file shares its pages with the page cache and gives them back when it is idle.
-        Ok(self.mapped(&file, map_component).unwrap_or(component))
+        self.artifact(digest, Input::Component, source, map_component, read_component)
     }
 
     /// The same for a core module: a language engine that comes with Marram.
@@ -67,17 +67,30 @@ impl Artifacts {
         digest: &Digest,
         source: impl FnOnce() -> anyhow::Result<Vec<u8>>,
     ) -> anyhow::Result<Module> {
-        let file = self.file(digest, "module");
-        if let Some(module) = self.mapped(&file, map_module) {
-            return Ok(module);
+        self.artifact(digest, Input::Module, source, map_module, read_module)
+    }
+
+    fn artifact<T>(
+        &self,
+        digest: &Digest,
+        input: Input,
+        source: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+        map: fn(&Engine, &Path) -> wasmtime::Result<T>,
+        read: fn(&Engine, &[u8]) -> wasmtime::Result<T>,
+    ) -> anyhow::Result<T> {
+        let file = self.file(digest, input.label());
+        if let Some(found) = self.mapped(&file, map) {
+            return Ok(found);
         }
         let _turn = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = self.mapped(&file, map_module) {
-            return Ok(module);
+        // Somebody may have compiled it while this thread waited for its turn.
+        if let Some(found) = self.mapped(&file, map) {
+            return Ok(found);
         }
-        let module = Module::new(&self.engine, source()?).map_err(plain)?;
-        self.keep(&file, &module.serialize().map_err(plain)?);
-        Ok(self.mapped(&file, map_module).unwrap_or(module))
+        let code = self.compiler.compile(&self.engine, self.allocation, input, &source()?)?;
+        self.keep(&file, &code);
+        // The mapped file shares its pages with the page cache and gives them back when it is idle.
+        self.mapped(&file, map).map_or_else(|| read(&self.engine, &code).map_err(plain), Ok)
     }
 
     /// Removes the code of what is not `kept`, and code of other engines than this one. Returns its bytes. Blocks. What is
@@ -176,9 +189,25 @@ fn map_module(engine: &Engine, file: &Path) -> wasmtime::Result<Module> {
     unsafe { Module::deserialize_file(engine, file) }
 }
 
+#[allow(unsafe_code, reason = "the code was compiled by this node")]
+fn read_component(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes are what this process, or the child that it started for this, has just compiled.
+    unsafe { Component::deserialize(engine, code) }
+}
+
+#[allow(unsafe_code, reason = "the code was compiled by this node")]
+fn read_module(engine: &Engine, code: &[u8]) -> wasmtime::Result<Module> {
+    // SAFETY: as for a component.
+    unsafe { Module::deserialize(engine, code) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn open(dir: &Path, key: [u8; 32]) -> anyhow::Result<Artifacts> {
+        Artifacts::open(&Engine::default(), Allocation::OnDemand, Compiler::Here, dir, key)
+    }
 
     /// Whether the component of `digest` is compiled, and not taken from the cache.
     fn is_compiled(artifacts: &Artifacts, digest: &Digest) -> bool {
@@ -194,7 +223,7 @@ mod tests {
     #[test]
     fn only_what_this_node_wrote_is_believed() {
         let dir = tempfile::tempdir().expect("a folder");
-        let artifacts = Artifacts::open(&Engine::default(), dir.path(), [7; 32]).expect("it opens");
+        let artifacts = open(dir.path(), [7; 32]).expect("it opens");
         let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
         assert!(is_compiled(&artifacts, &one) && !is_compiled(&artifacts, &one));
         let file = artifacts.file(&one, "component");
@@ -211,14 +240,14 @@ mod tests {
         fs::remove_file(mac_file(&file)).expect("it is there");
         assert!(is_compiled(&artifacts, &one));
         // What another node wrote.
-        let other = Artifacts::open(&Engine::default(), dir.path(), [8; 32]).expect("it opens");
+        let other = open(dir.path(), [8; 32]).expect("it opens");
         assert!(is_compiled(&other, &one));
     }
 
     #[test]
     fn code_goes_with_its_component() {
         let dir = tempfile::tempdir().expect("a folder");
-        let artifacts = Artifacts::open(&Engine::default(), dir.path(), [7; 32]).expect("it opens");
+        let artifacts = open(dir.path(), [7; 32]).expect("it opens");
         let (kept, gone) = (Digest::of(b"kept"), Digest::of(b"gone"));
         for digest in [&kept, &gone] {
             artifacts.component(digest, || Ok(b"(component)".to_vec())).expect("it compiles");

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Compiler;
+
 /// Settings of a [`crate::Runtime`].
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
@@ -14,6 +16,8 @@ pub struct RuntimeConfig {
     pub instances_max: u32,
     /// How long a function's code stays mapped after its last run.
     pub code_idle: Duration,
+    /// Where code is compiled.
+    pub compiler: Compiler,
     /// Certificates (DER) of authorities that outbound TLS trusts besides the public ones.
     pub extra_roots: Vec<Vec<u8>>,
 }
@@ -22,6 +26,13 @@ impl RuntimeConfig {
     /// The usual settings, with the code cache in `cache_dir`.
     #[must_use]
     pub fn new(cache_dir: PathBuf, cache_key: [u8; 32]) -> Self {
-        Self { cache_dir, cache_key, instances_max: 1_000, code_idle: Duration::from_secs(10), extra_roots: Vec::new() }
+        Self {
+            cache_dir,
+            cache_key,
+            instances_max: 1_000,
+            code_idle: Duration::from_secs(10),
+            compiler: Compiler::Here,
+            extra_roots: Vec::new(),
+        }
     }
 }

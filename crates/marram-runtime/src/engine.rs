@@ -29,6 +29,15 @@ pub enum Allocation {
     OnDemand,
 }
 
+impl Allocation {
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Pooled => "pooled",
+            Self::OnDemand => "on-demand",
+        }
+    }
+}
+
 /// Builds the engine, falling back from a large pool to a small one and then to none.
 pub(crate) fn build(instances_max: u32) -> anyhow::Result<(Engine, Allocation)> {
     let mut refused = None;
@@ -46,12 +55,26 @@ pub(crate) fn build(instances_max: u32) -> anyhow::Result<(Engine, Allocation)> 
     if let Some(error) = refused {
         tracing::warn!(%error, "no address space for a pool of instances: mapping them one by one, which is slower");
     }
+    let engine = Engine::new(&on_demand()).map_err(crate::plain).context("the WebAssembly engine cannot start")?;
+    Ok((engine, Allocation::OnDemand))
+}
+
+/// An engine whose code the other one takes, and that has room for nothing else.
+pub(crate) fn for_compiling(allocation: Allocation) -> anyhow::Result<Engine> {
+    let mut config = on_demand();
+    if allocation == Allocation::Pooled {
+        config = base();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(1)));
+    }
+    Engine::new(&config).map_err(crate::plain).context("the WebAssembly engine cannot start")
+}
+
+fn on_demand() -> Config {
     let mut config = base();
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     // What a small address space has to give is given to guests and not to guard pages.
     config.memory_reservation(0).memory_guard_size(64 << 10).memory_reservation_for_growth(1 << 20);
-    let engine = Engine::new(&config).map_err(crate::plain).context("the WebAssembly engine cannot start")?;
-    Ok((engine, Allocation::OnDemand))
+    config
 }
 
 fn base() -> Config {

@@ -14,6 +14,7 @@ mod body;
 mod capability;
 mod charged;
 mod codes;
+mod compiler;
 mod config;
 mod console;
 mod cpu;
@@ -39,6 +40,7 @@ mod ticker;
 mod trap;
 mod turns;
 
+pub use compiler::{Compiler, compile_stdin};
 pub use config::RuntimeConfig;
 pub use engine::Allocation;
 pub use engines::available as available_engines;

@@ -97,7 +97,7 @@ impl Runtime {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             turns: Turns::new(processors),
-            artifacts: Artifacts::open(&engine, &config.cache_dir, config.cache_key)?,
+            artifacts: Artifacts::open(&engine, allocation, config.compiler, &config.cache_dir, config.cache_key)?,
             ticker: Ticker::start(engine.clone()).context("the tick thread cannot start")?,
             engine,
             linker,

@@ -57,6 +57,9 @@ pub(crate) enum Command {
     Doctor(cmd::doctor::Doctor),
     /// Print the completions of a shell
     Completions(cmd::completions::Completions),
+    /// Compile stdin to stdout, for the node that starts this
+    #[command(hide = true)]
+    Compile(cmd::compile::Compile),
     /// Print a reference page of the book, as Markdown
     #[command(hide = true)]
     Reference(cmd::reference::Reference),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use marram_node::{Node, NodeConfig};
 
+use crate::cmd::compile;
 use crate::exit::Exit;
 use crate::output::{self, DIM, paint};
 use crate::signals::Signals;
@@ -18,6 +19,7 @@ pub(crate) struct Serving {
 /// Starts a node.
 pub(crate) async fn start(config: NodeConfig) -> anyhow::Result<Serving> {
     let admin_scheme = if config.admin_tls.is_some() { "https" } else { "http" };
+    let config = NodeConfig { compiler: compile::compiler(), ..config };
     Ok(Serving { node: Arc::new(Node::start(config).await?), admin_scheme })
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod apps;
 pub(crate) mod build;
+pub(crate) mod compile;
 pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
@@ -36,6 +37,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Secret(args) => secret::run(&args).await?,
         Command::Doctor(args) => return doctor::run(&args).await,
         Command::Completions(args) => completions::run(&args)?,
+        Command::Compile(args) => compile::run(&args)?,
         Command::Reference(args) => reference::run(&args)?,
     }
     Ok(Exit::Done)

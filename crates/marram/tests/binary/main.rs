@@ -6,6 +6,7 @@
 
 mod apps;
 mod build;
+mod compile;
 mod doctor;
 mod kill;
 mod logs;

@@ -1,0 +1,112 @@
+//! From WebAssembly to native code, in a process of its own where there is one to start.
+//!
+//! A compiler needs much memory for a moment, and its allocator keeps what it needed; what it compiles comes from
+//! strangers. In a child process both end with the compilation, and it runs at a lower priority than requests do.
+
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+use wasmtime::Engine;
+
+use crate::engine::{self, Allocation};
+use crate::plain;
+
+/// How much lower the child's priority is than the node's (nice(2)).
+const NICE: i32 = 10;
+
+/// Where compilation happens.
+#[derive(Clone, Debug)]
+pub enum Compiler {
+    /// In this process.
+    Here,
+    /// By this program, started with these arguments, which has to call [`compile_stdin`] with the last two that it is
+    /// given.
+    Child {
+        /// The program.
+        program: PathBuf,
+        /// What comes before the two arguments.
+        arguments: Vec<String>,
+    },
+}
+
+/// What is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    Component,
+    Module,
+}
+
+impl Input {
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Component => "component",
+            Self::Module => "module",
+        }
+    }
+
+    fn compile(self, engine: &Engine, wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let code = match self {
+            Self::Component => engine.precompile_component(wasm),
+            Self::Module => engine.precompile_module(wasm),
+        };
+        code.map_err(plain)
+    }
+}
+
+impl Compiler {
+    /// Native code for `engine`. Blocks for as long as it takes.
+    pub(crate) fn compile(
+        &self,
+        engine: &Engine,
+        allocation: Allocation,
+        input: Input,
+        wasm: &[u8],
+    ) -> anyhow::Result<Vec<u8>> {
+        let Self::Child { program, arguments } = self else { return input.compile(engine, wasm) };
+        let started = Command::new(program)
+            .args(arguments)
+            .args([input.label(), allocation.label()])
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = match started {
+            Ok(child) => child,
+            Err(error) => {
+                tracing::warn!(%error, "the compiler's process cannot be started: compiling in this one");
+                return input.compile(engine, wasm);
+            }
+        };
+        // It reads all before it writes. If it ends early, its status says more than the broken pipe.
+        let sent = child.stdin.take().map(|mut to| to.write_all(wasm));
+        let output = child.wait_with_output().context("the compiler's process cannot be waited for")?;
+        if output.status.success() {
+            sent.transpose().context("the compiler's process took no input")?;
+            return Ok(output.stdout);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            Some(_) => anyhow::bail!("{}", said.trim().trim_start_matches("error: ")),
+            None => anyhow::bail!("the compiler's process was ended ({}): is there enough memory?", output.status),
+        }
+    }
+}
+
+/// The child's part: reads WebAssembly from stdin and writes native code to stdout. `input` and `allocation` are what the
+/// parent gave as the last two arguments.
+pub fn compile_stdin(input: &str, allocation: &str) -> anyhow::Result<()> {
+    let input = [Input::Component, Input::Module].into_iter().find(|known| known.label() == input);
+    let allocation = [Allocation::Pooled, Allocation::OnDemand].into_iter().find(|known| known.label() == allocation);
+    let (input, allocation) = input.zip(allocation).context("this is started by a node, not by hand")?;
+    // Not being nicer is no reason not to compile.
+    let _ = rustix::process::nice(NICE);
+    let mut wasm = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut wasm)?;
+    let code = input.compile(&engine::for_compiling(allocation)?, &wasm)?;
+    let mut to = std::io::stdout().lock();
+    to.write_all(&code)?;
+    Ok(to.flush()?)
+}
