@@ -31,8 +31,8 @@ class Bench:
 
     def __init__(self, target, arguments):
         self.root, self.target, self.out = ROOT, target, target / "bench"
-        self.marram = target / "release/marram"
-        self.bare_hyper = target / "release/examples/bare_hyper"
+        self.marram = target / "dist/marram"
+        self.bare_hyper = target / "dist/examples/bare_hyper"
         self.guests = pathlib.Path(os.environ.get("MARRAM_GUESTS", target / "guests"))
         self.workers = ROOT / "benches/workers"
         self.rounds, self.seconds = arguments.rounds, arguments.seconds
