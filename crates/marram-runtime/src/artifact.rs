@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::compiler::{Compiler, Input};
-use crate::engine::Allocation;
+use crate::config::RuntimeConfig;
 use crate::plain;
 use anyhow::Context as _;
 use marram_core::Digest;
@@ -20,7 +20,8 @@ use wasmtime::{Engine, Module};
 /// Compiled code on disk, by digest of what it was compiled from.
 pub(crate) struct Artifacts {
     engine: Engine,
-    allocation: Allocation,
+    /// What the engine is called to the compiler.
+    label: &'static str,
     compiler: Compiler,
     dir: PathBuf,
     key: [u8; 32],
@@ -31,25 +32,30 @@ pub(crate) struct Artifacts {
 }
 
 impl Artifacts {
-    pub(crate) fn open(
-        engine: &Engine,
-        allocation: Allocation,
-        compiler: Compiler,
-        dir: &Path,
-        key: [u8; 32],
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn open(engine: &Engine, label: &'static str, config: &RuntimeConfig) -> anyhow::Result<Self> {
+        let dir = config.cache_dir.as_path();
         fs::create_dir_all(dir).with_context(|| format!("the code cache {} cannot be made", dir.display()))?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self {
             engine: engine.clone(),
-            allocation,
-            compiler,
+            label,
+            compiler: config.compiler.clone(),
             dir: dir.to_owned(),
-            key,
+            key: config.cache_key,
             compatibility: hasher.finish(),
             compiling: Mutex::new(()),
         })
+    }
+
+    /// Which engine's code this is, in the names of its files.
+    pub(crate) fn compatibility(&self) -> u64 {
+        self.compatibility
+    }
+
+    /// The component of this digest, if it is in the cache. Blocks.
+    pub(crate) fn cached_component(&self, digest: &Digest) -> Option<Component> {
+        self.mapped(&self.file(digest, Input::Component.label()), map_component)
     }
 
     /// The component of this digest, from the cache, or compiled from `source` and kept. Blocks.
@@ -87,15 +93,15 @@ impl Artifacts {
         if let Some(found) = self.mapped(&file, map) {
             return Ok(found);
         }
-        let code = self.compiler.compile(&self.engine, self.allocation, input, &source()?)?;
+        let code = self.compiler.compile(&self.engine, self.label, input, &source()?)?;
         self.keep(&file, &code);
         // The mapped file shares its pages with the page cache and gives them back when it is idle.
         self.mapped(&file, map).map_or_else(|| read(&self.engine, &code).map_err(plain), Ok)
     }
 
-    /// Removes the code of what is not `kept`, and code of other engines than this one. Returns its bytes. Blocks. What is
+    /// Removes the code of what is not `kept`, and code of other engines than `engines`. Returns its bytes. Blocks. What is
     /// mapped stays mapped.
-    pub(crate) fn collect(&self, kept: impl Fn(&Digest) -> bool) -> std::io::Result<u64> {
+    pub(crate) fn collect(&self, engines: &[u64], kept: impl Fn(&Digest) -> bool) -> std::io::Result<u64> {
         let mut bytes = 0;
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -104,7 +110,7 @@ impl Artifacts {
             let Some((digest, compatibility)) = name.to_str().and_then(whose) else { continue };
             let being_written = name.to_str().is_some_and(|name| name.ends_with(&partial_extension()));
             let whole = !name.to_str().is_some_and(|name| name.ends_with(".partial"));
-            if being_written || (whole && compatibility == self.compatibility && kept(&digest)) {
+            if being_written || (whole && engines.contains(&compatibility) && kept(&digest)) {
                 continue;
             }
             let size = entry.metadata().map_or(0, |metadata| metadata.len());
@@ -206,7 +212,7 @@ mod tests {
     use super::*;
 
     fn open(dir: &Path, key: [u8; 32]) -> anyhow::Result<Artifacts> {
-        Artifacts::open(&Engine::default(), Allocation::OnDemand, Compiler::Here, dir, key)
+        Artifacts::open(&Engine::default(), "test", &RuntimeConfig::new(dir.to_owned(), key))
     }
 
     /// Whether the component of `digest` is compiled, and not taken from the cache.
@@ -259,11 +265,13 @@ mod tests {
         for file in [&of_another_engine, &left_by_a_crash, &not_ours] {
             fs::write(file, "12345").expect("it can be written");
         }
-        assert!(artifacts.collect(|digest| *digest == kept).expect("it can be removed") > 10);
+        assert!(
+            artifacts.collect(&[artifacts.compatibility], |digest| *digest == kept).expect("it can be removed") > 10
+        );
         let files = fs::read_dir(dir.path()).expect("it lists").count();
         assert_eq!(files, 3, "code, its authentication code, and what is not ours");
         let again = artifacts.component(&kept, || anyhow::bail!("it is not compiled again"));
         assert!(again.is_ok() && not_ours.exists());
-        assert_eq!(artifacts.collect(|_| true).expect("nothing to remove"), 0);
+        assert_eq!(artifacts.collect(&[artifacts.compatibility], |_| true).expect("nothing to remove"), 0);
     }
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 use wasmtime::Engine;
 
-use crate::engine::{self, Allocation};
+use crate::engine;
 use crate::plain;
 
 /// How much lower the child's priority is than the node's (nice(2)).
@@ -56,18 +56,12 @@ impl Input {
 }
 
 impl Compiler {
-    /// Native code for `engine`. Blocks for as long as it takes.
-    pub(crate) fn compile(
-        &self,
-        engine: &Engine,
-        allocation: Allocation,
-        input: Input,
-        wasm: &[u8],
-    ) -> anyhow::Result<Vec<u8>> {
+    /// Native code for `engine`, whose settings are those of `label`. Blocks for as long as it takes.
+    pub(crate) fn compile(&self, engine: &Engine, label: &str, input: Input, wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
         let Self::Child { program, arguments } = self else { return input.compile(engine, wasm) };
         let started = Command::new(program)
             .args(arguments)
-            .args([input.label(), allocation.label()])
+            .args([input.label(), label])
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -95,17 +89,16 @@ impl Compiler {
     }
 }
 
-/// The child's part: reads WebAssembly from stdin and writes native code to stdout. `input` and `allocation` are what the
-/// parent gave as the last two arguments.
-pub fn compile_stdin(input: &str, allocation: &str) -> anyhow::Result<()> {
+/// The child's part: reads WebAssembly from stdin and writes native code to stdout. `input` and `engine` are what the parent
+/// gave as the last two arguments.
+pub fn compile_stdin(input: &str, engine: &str) -> anyhow::Result<()> {
     let input = [Input::Component, Input::Module].into_iter().find(|known| known.label() == input);
-    let allocation = [Allocation::Pooled, Allocation::OnDemand].into_iter().find(|known| known.label() == allocation);
-    let (input, allocation) = input.zip(allocation).context("this is started by a node, not by hand")?;
+    let (input, engine) = (input.context("this is started by a node, not by hand")?, engine::for_compiling(engine)?);
     // Not being nicer is no reason not to compile.
     let _ = rustix::process::nice(NICE);
     let mut wasm = Vec::new();
     std::io::stdin().lock().read_to_end(&mut wasm)?;
-    let code = input.compile(&engine::for_compiling(allocation)?, &wasm)?;
+    let code = input.compile(&engine, &wasm)?;
     let mut to = std::io::stdout().lock();
     to.write_all(&code)?;
     Ok(to.flush()?)

@@ -29,23 +29,35 @@ pub enum Allocation {
     OnDemand,
 }
 
-impl Allocation {
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::Pooled => "pooled",
-            Self::OnDemand => "on-demand",
-        }
-    }
+/// Whether guests may have several calls under way in one instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// Components of 0.2 and core modules: wasmtime keeps no tasks for a call.
+    OneAtATime,
+    /// The asynchronous component model, which 0.3 stands on.
+    Concurrent,
+}
+
+const ENGINES: [(&str, Allocation, Calls); 4] = [
+    ("pooled", Allocation::Pooled, Calls::OneAtATime),
+    ("pooled-concurrent", Allocation::Pooled, Calls::Concurrent),
+    ("on-demand", Allocation::OnDemand, Calls::OneAtATime),
+    ("on-demand-concurrent", Allocation::OnDemand, Calls::Concurrent),
+];
+
+/// What an engine of these settings is called between a node and its compiler.
+pub(crate) fn label(allocation: Allocation, calls: Calls) -> &'static str {
+    ENGINES.into_iter().find(|known| (known.1, known.2) == (allocation, calls)).expect("all four are listed").0
 }
 
 /// Builds the engine, falling back from a large pool to a small one and then to none.
-pub(crate) fn build(instances_max: u32) -> anyhow::Result<(Engine, Allocation)> {
+pub(crate) fn build(instances_max: u32, calls: Calls) -> anyhow::Result<(Engine, Allocation)> {
     let mut refused = None;
     for instances in [instances_max, instances_max / 4, instances_max / 16] {
         if instances == 0 {
             continue;
         }
-        let mut config = base();
+        let mut config = base(calls);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
         match Engine::new(&config) {
             Ok(engine) => return Ok((engine, Allocation::Pooled)),
@@ -55,33 +67,37 @@ pub(crate) fn build(instances_max: u32) -> anyhow::Result<(Engine, Allocation)> 
     if let Some(error) = refused {
         tracing::warn!(%error, "no address space for a pool of instances: mapping them one by one, which is slower");
     }
-    let engine = Engine::new(&on_demand()).map_err(crate::plain).context("the WebAssembly engine cannot start")?;
+    let engine = Engine::new(&on_demand(calls)).map_err(crate::plain).context("the WebAssembly engine cannot start")?;
     Ok((engine, Allocation::OnDemand))
 }
 
-/// An engine whose code the other one takes, and that has room for nothing else.
-pub(crate) fn for_compiling(allocation: Allocation) -> anyhow::Result<Engine> {
-    let mut config = on_demand();
+/// An engine whose code the one of this label takes, and that has room for nothing else.
+pub(crate) fn for_compiling(label: &str) -> anyhow::Result<Engine> {
+    let known = ENGINES.into_iter().find(|known| known.0 == label);
+    let (_, allocation, calls) = known.context("this is started by a node, not by hand")?;
+    let mut config = on_demand(calls);
     if allocation == Allocation::Pooled {
-        config = base();
+        config = base(calls);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(1)));
     }
     Engine::new(&config).map_err(crate::plain).context("the WebAssembly engine cannot start")
 }
 
-fn on_demand() -> Config {
-    let mut config = base();
+fn on_demand(calls: Calls) -> Config {
+    let mut config = base(calls);
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     // What a small address space has to give is given to guests and not to guard pages.
     config.memory_reservation(0).memory_guard_size(64 << 10).memory_reservation_for_growth(1 << 20);
     config
 }
 
-fn base() -> Config {
+fn base(calls: Calls) -> Config {
+    let concurrent = calls == Calls::Concurrent;
     let mut config = Config::new();
     config
         .wasm_component_model(true)
-        .wasm_component_model_async(true)
+        .wasm_component_model_async(concurrent)
+        .concurrency_support(concurrent)
         .epoch_interruption(true)
         .memory_init_cow(true)
         .max_wasm_stack(WASM_STACK_BYTES)

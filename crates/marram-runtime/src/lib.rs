@@ -31,6 +31,7 @@ mod limiter;
 mod link;
 mod load;
 mod log_budget;
+mod machine;
 mod outbound;
 mod program;
 mod runtime;

@@ -11,6 +11,7 @@ use crate::function::{Code, Environment};
 use crate::js::JsEngine;
 use crate::kind::{self, Kind};
 use crate::link;
+use crate::machine::Machine;
 use crate::program::Program;
 use crate::program::component02::Component02;
 use crate::program::component03::Component03;
@@ -24,7 +25,11 @@ pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &C
     match kind {
         Kind::Component02 | Kind::Component03 => {
             let code = code.clone();
-            blocking(move || of_component(&shared, &component(&shared, &code)?, kind)).await
+            blocking(move || {
+                let (component, machine) = component(&shared, &code)?;
+                of_component(machine, &component, kind)
+            })
+            .await
         }
         Kind::JavaScript => {
             let text = source(code).await?;
@@ -66,11 +71,11 @@ async fn blocking<T: Send + 'static>(load: impl FnOnce() -> Result<T, Failure> +
 async fn javascript(shared: Arc<Shared>) -> Result<Arc<JsEngine<JsState>>, Failure> {
     blocking(move || {
         let engine = engines::javascript()?;
-        let module = shared.artifacts.module(&engine.digest, || engine.bytes()).map_err(|error| {
+        let module = shared.machines.module(&engine.digest, || engine.bytes()).map_err(|error| {
             Failure::new(FailureKind::Internal, "the JavaScript engine cannot be compiled")
                 .because(format!("{error:#}"))
         })?;
-        JsEngine::new(&shared.engine, &module).map(Arc::new).map_err(|error| {
+        JsEngine::new(&shared.machines.plain.engine, &module).map(Arc::new).map_err(|error| {
             let failure = Failure::new(FailureKind::Internal, "the JavaScript engine does not fit this version");
             failure.because(format!("{error:#}"))
         })
@@ -79,9 +84,9 @@ async fn javascript(shared: Arc<Shared>) -> Result<Arc<JsEngine<JsState>>, Failu
 }
 
 /// A component from the cache, or compiled from the store's blob.
-pub(crate) fn component(shared: &Shared, code: &Code) -> Result<Component, Failure> {
+pub(crate) fn component<'a>(shared: &'a Shared, code: &Code) -> Result<(Component, &'a Machine), Failure> {
     let mut refused = None;
-    let loaded = shared.artifacts.component(&code.digest, || {
+    let loaded = shared.machines.component(&code.digest, || {
         let bytes = std::fs::read(&code.path).map_err(|error| {
             refused = Some(unreadable(error));
             anyhow::anyhow!("refused")
@@ -115,8 +120,8 @@ fn check_digest(bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) fn of_component(shared: &Shared, component: &Component, kind: Kind) -> Result<Program, Failure> {
-    let pre = link::link(&shared.engine, &shared.linker, component)?;
+fn of_component(machine: &Machine, component: &Component, kind: Kind) -> Result<Program, Failure> {
+    let pre = link::link(&machine.engine, &machine.linker, component)?;
     let made = match kind {
         Kind::Component03 => Component03::new(pre).map(|program| Program::Component03(Arc::new(program))),
         _ => Component02::new(pre).map(|program| Program::Component02(Arc::new(program))),
@@ -133,10 +138,10 @@ pub(crate) fn of_component(shared: &Shared, component: &Component, kind: Kind) -
 async fn python(shared: Arc<Shared>) -> Result<ProxyPre<GuestState>, Failure> {
     blocking(move || {
         let engine = engines::python()?;
-        let component = shared.artifacts.component(&engine.digest, || engine.bytes()).map_err(|error| {
+        let (component, machine) = shared.machines.component(&engine.digest, || engine.bytes()).map_err(|error| {
             Failure::new(FailureKind::Internal, "the Python engine cannot be compiled").because(format!("{error:#}"))
         })?;
-        shared.engine_linker.instantiate_pre(&component).and_then(ProxyPre::new).map_err(|error| {
+        machine.engine_linker.instantiate_pre(&component).and_then(ProxyPre::new).map_err(|error| {
             let failure = Failure::new(FailureKind::Internal, "the Python engine does not fit this version");
             failure.because(format!("{error:#}"))
         })

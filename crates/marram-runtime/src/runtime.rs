@@ -11,18 +11,16 @@ use marram_core::port::{Clock, Entropy, Invoke, Observe};
 use marram_core::{Digest, Failure, FunctionId, Kind as FailureKind, Name};
 use tokio::sync::{Notify, OnceCell};
 use tokio_util::task::TaskTracker;
-use wasmtime::component::Linker;
 
-use crate::artifact::Artifacts;
-use crate::capability;
 use crate::config::RuntimeConfig;
 use crate::deployed::{Deployed, Peers, SourceText};
-use crate::engine::{self, Allocation};
+use crate::engine::Allocation;
 use crate::engines;
 use crate::function::{Code, Environment, Function};
 use crate::kind::{self, FileKind, Kind};
 use crate::link;
 use crate::load;
+use crate::machine::Machines;
 use crate::outbound::{Grant, Outbound, OutboundConfig};
 use crate::program::Program;
 use crate::shared::Shared;
@@ -89,19 +87,13 @@ impl Runtime {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> anyhow::Result<Arc<Self>> {
-        let (engine, allocation) = engine::build(config.instances_max)?;
-        let mut linker = Linker::new(&engine);
-        capability::link(&mut linker).map_err(crate::plain)?;
-        let mut engine_linker = linker.clone();
-        capability::link_engine(&mut engine_linker).map_err(crate::plain)?;
+        let machines = Machines::new(&config)?;
+        let allocation = machines.plain.allocation;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             turns: Turns::new(processors),
-            artifacts: Artifacts::open(&engine, allocation, config.compiler, &config.cache_dir, config.cache_key)?,
-            ticker: Ticker::start(engine.clone()).context("the tick thread cannot start")?,
-            engine,
-            linker,
-            engine_linker,
+            ticker: Ticker::start(machines.engines()).context("the tick thread cannot start")?,
+            machines,
             tasks: TaskTracker::new(),
             reaper: Notify::new(),
             started: Instant::now(),
@@ -221,9 +213,9 @@ impl Runtime {
     async fn component_kind(self: &Arc<Self>, code: &Code) -> Result<Kind, Failure> {
         let (runtime, code) = (Arc::clone(self), code.clone());
         let found = tokio::task::spawn_blocking(move || {
-            let component = load::component(&runtime.shared, &code)?;
-            link::check_imports(&runtime.shared.engine, &component)?;
-            kind::of_component(&runtime.shared.engine, &component)
+            let (component, machine) = load::component(&runtime.shared, &code)?;
+            link::check_imports(&machine.engine, &component)?;
+            kind::of_component(&machine.engine, &component)
         });
         found
             .await
@@ -239,7 +231,7 @@ impl Runtime {
     /// Removes compiled code whose component is not `kept`, and returns its bytes. Blocks for as long as the disk takes.
     pub fn collect_code(&self, kept: impl Fn(&Digest) -> bool) -> std::io::Result<u64> {
         let engines: Vec<_> = [engines::javascript(), engines::python()].into_iter().flatten().collect();
-        self.shared.artifacts.collect(|digest| engines.iter().any(|engine| engine.digest == *digest) || kept(digest))
+        self.shared.machines.collect(|digest| engines.iter().any(|engine| engine.digest == *digest) || kept(digest))
     }
 
     /// Waits until every run has ended, at most this long.

@@ -5,24 +5,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OnceCell};
 use tokio_util::task::TaskTracker;
-use wasmtime::Engine;
-use wasmtime::component::Linker;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-use crate::artifact::Artifacts;
 use crate::function::Function;
 use crate::js::JsEngine;
+use crate::machine::Machines;
 use crate::state::{GuestState, JsState};
 use crate::ticker::Ticker;
 use crate::turns::Turns;
 
 /// One per runtime.
 pub(crate) struct Shared {
-    pub(crate) engine: Engine,
-    pub(crate) linker: Linker<GuestState>,
-    /// With what only an engine that comes with Marram may import.
-    pub(crate) engine_linker: Linker<GuestState>,
-    pub(crate) artifacts: Artifacts,
+    pub(crate) machines: Machines,
     pub(crate) ticker: Ticker,
     pub(crate) turns: Turns,
     /// Runs that went on after their answer's head. Drained at the end.

@@ -1,4 +1,4 @@
-//! The tick: a thread that advances the engine's epoch, so that every running guest is interrupted every few
+//! The tick: a thread that advances the engines' epochs, so that every running guest is interrupted every few
 //! milliseconds to look at its limits. It sleeps while no guest runs, so that an idle node is idle.
 
 use std::sync::Arc;
@@ -30,7 +30,7 @@ struct Shared {
 pub(crate) struct Running(Arc<Shared>);
 
 impl Ticker {
-    pub(crate) fn start(engine: Engine) -> std::io::Result<Self> {
+    pub(crate) fn start(engines: [Engine; 2]) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             running: AtomicU64::new(0),
             started: AtomicU64::new(0),
@@ -39,7 +39,7 @@ impl Ticker {
         });
         let handle = std::thread::Builder::new().name("marram-tick".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || shared.tick(&engine)
+            move || shared.tick(&engines)
         })?;
         Ok(Self { shared, thread: handle.thread().clone(), handle: Some(handle) })
     }
@@ -62,11 +62,11 @@ impl Drop for Running {
 }
 
 impl Shared {
-    fn tick(&self, engine: &Engine) {
+    fn tick(&self, engines: &[Engine]) {
         let (mut quiet, mut seen) = (0, 0);
         while !self.stop.load(Ordering::SeqCst) {
             std::thread::park_timeout(EPOCH_TICK);
-            engine.increment_epoch();
+            engines.iter().for_each(Engine::increment_epoch);
             let started = self.started.load(Ordering::Relaxed);
             let idle = started == seen && self.running.load(Ordering::SeqCst) == 0;
             quiet = if idle { quiet + 1 } else { 0 };

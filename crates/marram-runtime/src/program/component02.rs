@@ -136,7 +136,7 @@ impl Component02 {
     async fn instantiate(&self, environment: &Environment, account: &impl Account) -> Result<Instance, Failure> {
         let deployed = &environment.deployed;
         let clock = SharedPollClock::default();
-        let mut store = GuestState::store(&environment.shared.engine, deployed, &clock);
+        let mut store = GuestState::store(self.pre.engine(), deployed, &clock);
         let made = charged(self.pre.instantiate_async(&mut store), clock, account).await;
         match made {
             Ok(proxy) => Ok(Instance { store, proxy, served: 0, since: deployed.clock.instant() }),
@@ -148,7 +148,7 @@ impl Component02 {
     async fn load(&self, environment: &Environment, account: &impl Account) -> Result<Instance, Failure> {
         let deployed = &environment.deployed;
         let clock = SharedPollClock::default();
-        let mut store = GuestState::store(&environment.shared.engine, deployed, &clock);
+        let mut store = GuestState::store(self.pre.engine(), deployed, &clock);
         let loading = async {
             // The generated bindings know only the handler.
             let instance = self.pre.instance_pre().instantiate_async(&mut store).await?;

@@ -203,7 +203,7 @@ async fn start(
     environment: &Environment,
     clock: &SharedPollClock,
 ) -> Result<JsInstance<JsState>, Failure> {
-    let store: Store<JsState> = JsState::store(&environment.shared.engine, &environment.deployed, clock);
+    let store: Store<JsState> = JsState::store(&environment.shared.machines.plain.engine, &environment.deployed, clock);
     JsInstance::start(store, engine).await
 }
 

@@ -35,7 +35,7 @@ impl Worker {
     pub(crate) fn new(pre: &ServicePre<GuestState>, environment: &Arc<Environment>) -> Self {
         let clock = SharedPollClock::default();
         let deployed = &environment.deployed;
-        let store = GuestState::store(&environment.shared.engine, deployed, &clock);
+        let store = GuestState::store(pre.engine(), deployed, &clock);
         let cpu_ns = u64::try_from(deployed.limits.cpu.as_nanos()).unwrap_or(u64::MAX);
         let console = Arc::clone(&store.data().console);
         let inbox = Inbox::new(console, deployed.policy.reuse, deployed.policy.concurrent, cpu_ns);

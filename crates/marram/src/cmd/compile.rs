@@ -13,13 +13,13 @@ const VERB: &str = "compile";
 pub(crate) struct Compile {
     /// `component` or `module`
     input: String,
-    /// How the node allocates instances
-    allocation: String,
+    /// Which of the node's engines the code is for
+    engine: String,
 }
 
 /// Compiles.
 pub(crate) fn run(args: &Compile) -> anyhow::Result<()> {
-    marram_node::compile_stdin(&args.input, &args.allocation)
+    marram_node::compile_stdin(&args.input, &args.engine)
 }
 
 /// How a node of this program has its functions compiled: by the program that runs, also when its file was replaced by a
