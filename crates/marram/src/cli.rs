@@ -45,6 +45,10 @@ pub(crate) enum Command {
     Invoke(cmd::invoke::Invoke),
     /// Show what functions have logged
     Logs(cmd::logs::Logs),
+    /// Streams of events: list, follow, publish, replay, dead letters
+    Stream(cmd::stream::Stream),
+    /// Keys of buckets: get, set, list, watch
+    Kv(cmd::kv::Kv),
     /// Show what functions have used
     Usage(cmd::usage::Usage),
     /// Go back to an earlier revision of an app

@@ -7,6 +7,7 @@ mod building;
 mod cli;
 mod client;
 mod cmd;
+mod data;
 mod exit;
 mod log_line;
 mod output;

@@ -12,8 +12,8 @@ use crate::exit::{Exit, Problem};
 
 /// The largest JSON document that is read at once. Logs are streamed instead.
 const JSON_BYTES_MAX: usize = 64 << 20;
-/// A line of a log stream is one log line (16 KiB) with its frame.
-const LINE_BYTES_MAX: usize = 1 << 20;
+/// A line is a log line (16 KiB), or an event (1 MiB of data) with its escapes.
+const LINE_BYTES_MAX: usize = 8 << 20;
 
 /// An answer.
 pub(crate) struct Answer {

@@ -1,16 +1,13 @@
 //! `marram invoke`: one request to one function, past the routes.
 
-use std::path::Path;
-
-use anyhow::Context as _;
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::cli::{FunctionPath, NodeArgs};
-use crate::client::{self, Answer, Body, Client};
+use crate::client::{self, Answer, Client};
+use crate::data;
 use crate::exit::{Exit, Problem};
 use crate::output::{self, BOLD, DIM, paint};
-use crate::progress;
 
 /// The prefix of what the admin API says itself, so that it is not taken for the function's answer.
 const PROBLEM_TYPE: &str = "application/problem+json";
@@ -55,7 +52,7 @@ pub(crate) async fn run(args: &Invoke) -> anyhow::Result<Exit> {
     for (name, value) in &args.header {
         headers.append(name, value.clone());
     }
-    let request = request.body(body(args.data.as_deref()).await?)?;
+    let request = request.body(data::body(args.data.as_deref()).await?)?;
     let mut answer = client.exchange(request).await?;
     let status = answer.head().status();
     if args.include {
@@ -87,19 +84,6 @@ fn show_head(answer: &Answer) -> anyhow::Result<()> {
         output::line(&format!("{} {}", paint(DIM, format!("{name}:")), String::from_utf8_lossy(value.as_bytes())))?;
     }
     Ok(output::line("")?)
-}
-
-async fn body(data: Option<&str>) -> anyhow::Result<Body> {
-    match data.map(|data| data.strip_prefix('@').ok_or(data)) {
-        None => Ok(client::empty()),
-        Some(Err(text)) => Ok(client::full(text.to_owned())),
-        Some(Ok("-")) => Ok(progress::stdin()),
-        Some(Ok(path)) => {
-            let file = tokio::fs::File::open(Path::new(path)).await.with_context(|| format!("cannot open {path}"))?;
-            let size = file.metadata().await.with_context(|| format!("cannot read {path}"))?.len();
-            Ok(progress::upload(file, size, &format!("sending {path}")))
-        }
-    }
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod invoke;
+pub(crate) mod kv;
 pub(crate) mod logs;
 pub(crate) mod new;
 pub(crate) mod node;
@@ -14,6 +15,7 @@ pub(crate) mod reference;
 pub(crate) mod rm;
 pub(crate) mod rollback;
 pub(crate) mod secret;
+pub(crate) mod stream;
 pub(crate) mod up;
 pub(crate) mod usage;
 
@@ -31,6 +33,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Apps(args) => apps::run(&args).await?,
         Command::Invoke(args) => return invoke::run(&args).await,
         Command::Logs(args) => logs::run(&args).await?,
+        Command::Stream(args) => stream::run(&args).await?,
+        Command::Kv(args) => kv::run(&args).await?,
         Command::Usage(args) => usage::run(&args).await?,
         Command::Rollback(args) => rollback::run(&args).await?,
         Command::Rm(args) => rm::run(&args).await?,

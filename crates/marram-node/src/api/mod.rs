@@ -3,9 +3,16 @@
 //! Server, command line and the OpenAPI document use these same types. Times are milliseconds since the Unix epoch.
 //! Log lines, usage and invocations are telemetry's own types.
 
+mod keys;
+mod streams;
+
 use std::collections::BTreeMap;
 
+pub use keys::{ChangesMissed, KeyBuckets, KeyChanged, KeyWritten, Keys, WatchLine};
 pub use marram_core::problem::Problem;
+pub use streams::{
+    ConsumerView, PauseRequest, PublishedEvent, PublishedEvents, Redriven, ReplayRequest, StreamView, Streams,
+};
 use marram_core::{Digest, Name};
 use marram_telemetry::{Cost, Invocation, LogEntry, Usage};
 use schemars::JsonSchema;
