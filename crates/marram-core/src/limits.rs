@@ -105,6 +105,8 @@ pub const EVENT_ATTRIBUTE_BYTES_MAX: usize = 4 << 10;
 pub const EVENT_EXTENSIONS_MAX: usize = 64;
 /// Events of one publish: what is stored together is held in memory together.
 pub const EVENTS_PER_PUBLISH_MAX: usize = 1_000;
+/// Bytes of the body of one publish: as many as one transaction should hold.
+pub const PUBLISH_BYTES_MAX: usize = 8 << 20;
 /// Bytes of a key of a bucket.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Bytes of a key's value: larger things are objects.

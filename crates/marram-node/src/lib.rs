@@ -9,6 +9,8 @@ pub mod api;
 mod collector;
 mod config;
 mod desired;
+mod events;
+mod ingest;
 mod node;
 mod observer;
 mod package;

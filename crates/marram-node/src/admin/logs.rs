@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -12,7 +11,7 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 use marram_core::record::Level;
 use marram_core::trace::{RequestId, TraceId};
-use marram_core::{Failure, Kind, Name};
+use marram_core::{Failure, Name};
 use marram_telemetry::{Follow, Followed, LogQuery};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -21,13 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::operation::Operation;
 use super::problem::Refusal;
+use super::follow::{self, KEEP_ALIVE};
 use super::{Admin, input};
 use crate::api::{Gap, LogsLine};
 
 /// Lines of one answer, if nothing else is asked for.
 const LINES_DEFAULT: usize = 1_000;
-/// A follower gets an empty line this often, so that either side learns when the other is gone.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -74,11 +72,9 @@ async fn logs(State(admin): State<Arc<Admin>>, uri: Uri) -> Result<Response, Ref
     let query = LogQuery { app, function, request, trace, level, since_unix_ns, limit };
     let telemetry = Arc::clone(&admin.parts.telemetry);
     let body = if follow {
-        let place = Arc::clone(&admin.followers).try_acquire_owned().map_err(|_| {
-            Refusal::new(Kind::Overloaded, "too many clients follow the log: end one, or try again later")
-        })?;
-        let follow = input::blocking(move || telemetry.follow(query)).await?.map_err(Failure::from)?;
-        Body::from_stream(following(follow, admin.stop.clone(), place))
+        let place = follow::place(&admin)?;
+        let lines = input::blocking(move || telemetry.follow(query)).await?.map_err(Failure::from)?;
+        Body::from_stream(following(lines, admin.stop.clone(), place))
     } else {
         let entries = input::blocking(move || telemetry.logs(&query)).await?.map_err(Failure::from)?;
         let lines = entries.into_iter().map(|entry| Ok::<_, Infallible>(line(&LogsLine::Entry(entry))));

@@ -6,15 +6,18 @@
 mod apps;
 mod auth;
 mod blobs;
+mod follow;
 mod health;
 mod input;
 mod invoke;
+mod keys;
 mod logs;
 mod openapi_document;
 mod operation;
 mod problem;
 mod secrets;
 mod server;
+mod streams;
 pub(crate) mod tls;
 mod usage;
 pub(crate) mod view;
@@ -30,7 +33,7 @@ use operation::Operation;
 use problem::Refusal;
 pub(crate) use server::AdminServer;
 
-/// Clients that follow the log at the same time: each costs a connection and a look at every line.
+/// Clients that follow the log, a stream or keys at the same time: each costs a connection and a look at every line.
 const FOLLOWERS_MAX: usize = 64;
 
 /// What the handlers work with.
@@ -51,6 +54,8 @@ fn operations() -> Vec<Operation> {
         invoke::operations(),
         logs::operations(),
         usage::operations(),
+        streams::operations(),
+        keys::operations(),
     ]
     .into_iter()
     .flatten()

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, stream};
 use marram_core::event::Attribute;
-use marram_core::event::{http as binding, json};
+use marram_core::event::json;
 use marram_core::limits::PUBLISH_BYTES_MAX;
 use marram_core::port::streams::{ConsumerState, Stored, StreamState};
 use marram_core::port::{Consumer, Streams as _};
@@ -26,8 +26,9 @@ use super::input::{self, Segments};
 use super::operation::{Content, Operation};
 use super::problem::Refusal;
 use super::{Admin, follow};
+use crate::events;
 use crate::api::{
-    ConsumerView, PauseRequest, PublishedEvent, PublishedEvents, Redriven, ReplayRequest, StreamView, Streams,
+    ConsumerView, PauseRequest, PublishedEvents, Redriven, ReplayRequest, StreamView, Streams,
 };
 
 /// Events read at once for a tail.
@@ -109,10 +110,9 @@ async fn publish(
 ) -> Result<Json<PublishedEvents>, Refusal> {
     let stream = name(&stream)?;
     let body = input::gather(body, PUBLISH_BYTES_MAX).await?;
-    let events = binding::read(&headers, body).map_err(Failure::from)?;
+    let events = events::read(&headers, body, events::trace_of(&headers).as_ref())?;
     let published = admin.parts.streams.publish(&stream, events).await?;
-    let published = published.iter().map(|event| PublishedEvent { position: event.position, duplicate: event.duplicate });
-    Ok(Json(PublishedEvents { published: published.collect() }))
+    Ok(Json(events::published(&published)))
 }
 
 async fn remove(State(admin): State<Arc<Admin>>, Segments(stream): Segments<String>) -> Result<StatusCode, Refusal> {
@@ -232,8 +232,7 @@ impl Tail {
 fn write(mut lines: BytesMut, stored: &Stored) -> BytesMut {
     let mut event = (*stored.event).clone();
     event.extensions.insert("marramposition".into(), Attribute::Text(stored.position.to_string()));
-    lines.extend_from_slice(&json::write(&event));
-    lines.extend_from_slice(b"\n");
+    lines.extend_from_slice(&json::encode_line(&event));
     lines
 }
 
