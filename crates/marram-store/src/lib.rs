@@ -57,6 +57,7 @@ mod lock;
 mod read;
 mod schema;
 mod secret;
+mod stream;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -68,7 +69,8 @@ pub use deployment::{App, Deployed, Deployment, Removed, Revision, RevisionSumma
 pub use error::StoreError;
 pub use schema::SCHEMA_VERSION;
 pub use secret::{SecretName, SecretValue};
-pub use writer::{Ticket, Writer};
+pub use stream::Captures;
+pub use writer::{Ticket, Tx, Writer};
 
 use read::Readers;
 use secret::Sealer;
@@ -93,9 +95,10 @@ impl StoreConfig {
 /// The store of one node. While it lives, no other process can open the same state directory.
 #[derive(Debug)]
 pub struct Store {
-    // Fields are dropped in this order: the writer ends before the directory is let go.
-    writer: Writer,
-    readers: Readers,
+    // The writer ends before the directory is let go: dropping the store stops it, whoever else refers to it.
+    writer: Arc<Writer>,
+    readers: Arc<Readers>,
+    hub: Arc<stream::Hub>,
     blobs: Arc<Blobs>,
     sealer: Arc<Sealer>,
     cache_key: key::Key,
@@ -116,13 +119,15 @@ impl Store {
         let connection = schema::open_writer(&database)?;
         let sealer = Arc::new(Sealer::new(&key::load_or_create(&dir.join("secret.key"))?));
         let cache_key = key::load_or_create(&dir.join("cache.key"))?;
-        let readers = Readers::new(database);
+        let readers = Arc::new(Readers::new(database));
         let blobs = Arc::new(Blobs::open(&dir.join("blobs"))?);
-        let writer = Writer::start(connection)?;
+        let hub = stream::Hub::new();
+        let ledger = stream::Ledger::load(&connection, Arc::clone(&hub))?;
+        let writer = Arc::new(Writer::start(Tx::new(connection, ledger))?);
         // The names of the database, its log and the keys are durable before anything is acknowledged.
         durable::sync_parent(&dir.join("lock")).map_err(|error| StoreError::io("sync", dir, error))?;
         let revisions_kept = config.revisions_kept.max(1);
-        Ok(Self { writer, readers, blobs, sealer, cache_key, dir: dir.into(), revisions_kept, _lock: lock })
+        Ok(Self { writer, readers, hub, blobs, sealer, cache_key, dir: dir.into(), revisions_kept, _lock: lock })
     }
 
     /// The state directory.
@@ -163,6 +168,12 @@ impl Store {
     /// Commits what has queued and takes no more. Blocks until that is done. Dropping the store does the same.
     pub fn close(&self) {
         self.writer.stop();
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
