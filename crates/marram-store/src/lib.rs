@@ -69,7 +69,7 @@ pub use deployment::{App, Deployed, Deployment, Removed, Revision, RevisionSumma
 pub use error::StoreError;
 pub use schema::SCHEMA_VERSION;
 pub use secret::{SecretName, SecretValue};
-pub use stream::Captures;
+pub use stream::{Captures, Maintained, StoreStreams};
 pub use writer::{Ticket, Tx, Writer};
 
 use read::Readers;
@@ -168,6 +168,7 @@ impl Store {
     /// Commits what has queued and takes no more. Blocks until that is done. Dropping the store does the same.
     pub fn close(&self) {
         self.writer.stop();
+        self.hub.close();
     }
 }
 

@@ -47,3 +47,34 @@ pub const TAIL_EVENTS_MAX: usize = 512;
 
 /// Their bytes.
 pub const TAIL_BYTES_MAX: u64 = 512 << 10;
+
+/// Events that a consumer has open past its cursor: in flight, waiting for another delivery, or behind one of their subject. At
+/// the limit it pulls nothing new until one of them is settled. 4,096 are about 500 KB in memory, and at most 80 KB in its row.
+pub const WINDOW_MAX: usize = 4_096;
+
+/// Events that a consumer reads ahead: what two or four batches take.
+pub const AHEAD_EVENTS_MAX: usize = 512;
+
+/// Their bytes.
+pub const AHEAD_BYTES_MAX: u64 = 1 << 20;
+
+/// Rows that one read looks at for a filter that takes few of them: some milliseconds.
+pub const AHEAD_ROWS_MAX: usize = 8_192;
+
+/// Reads for consumers at the same time. Each holds a connection and a thread; they are short.
+pub const CONSUMER_READS_MAX: usize = 4;
+
+/// Bytes of what [`marram_core::port::Streams::read`] returns at once.
+pub const READ_BYTES_MAX: u64 = 4 << 20;
+
+/// Bytes of a consumer's name: an app, a function, and a filter.
+pub const CONSUMER_NAME_BYTES_MAX: usize = 2_048;
+
+/// Bytes of the reason that a dead letter has.
+pub const REASON_BYTES_MAX: usize = 1_024;
+
+/// Rows that one operation of maintenance removes; others' writes wait for it, a few milliseconds.
+pub const MAINTAIN_ROWS_MAX: usize = 2_000;
+
+/// Operations of one call of maintenance for one stream.
+pub const MAINTAIN_STEPS_MAX: usize = 16;

@@ -9,7 +9,7 @@ use rusqlite::params;
 
 use super::encode::Encoded;
 use super::key::{POSITION_MAX, key};
-use super::ledger::{Head, Ledger};
+use super::ledger::Head;
 use super::room;
 use super::seen::{self, Seen};
 use crate::{StoreError, Tx};
@@ -30,9 +30,25 @@ pub(crate) fn append_all(
     events: &[Encoded],
     now_unix_ns: u64,
 ) -> Result<Vec<Published>, StoreError> {
+    append_as(tx, stream, events, now_unix_ns, true)
+}
+
+/// Appends one event, though the stream may have it already: a dead letter is one of a consumer.
+pub(super) fn append_again(tx: &Tx, stream: &StreamName, event: &Encoded, now: u64) -> Result<(), StoreError> {
+    append_as(tx, stream, std::slice::from_ref(event), now, false).map(|_| ())
+}
+
+fn append_as(
+    tx: &Tx,
+    stream: &StreamName,
+    events: &[Encoded],
+    now_unix_ns: u64,
+    dedupe: bool,
+) -> Result<Vec<Published>, StoreError> {
     let mut ledger = tx.ledger();
     let head = ledger.find_or_make(tx, stream, StreamPolicy::default())?;
-    let published = places(tx, head, events, now_unix_ns)?;
+    let window = if dedupe { window_ns(&head.policy) } else { 0 };
+    let published = places(tx, head, events, (window, now_unix_ns))?;
     let new = || events.iter().zip(&published).filter(|(_, published)| !published.duplicate);
     let (count, bytes) = new().fold((0, 0), |(count, bytes), (event, _)| (count + 1, bytes + event.size));
     if count < events.len() {
@@ -57,13 +73,22 @@ pub(crate) fn append_all(
     head.counters.last += count as u64;
     head.counters.events += count as u64;
     head.counters.bytes += bytes;
-    remember(&mut ledger, id, events, &published, now_unix_ns);
+    if let Some(seen) = head.seen.as_mut().filter(|_| window > 0) {
+        for (event, Published { position, .. }) in new() {
+            seen.insert(event.identity, *position, window, now_unix_ns);
+        }
+        ledger.remember(count);
+    }
     Ok(published)
 }
 
 /// Where each event goes, or is already.
-fn places(tx: &Tx, head: &mut Head, events: &[Encoded], now: u64) -> Result<Vec<Published>, StoreError> {
-    let window = window_ns(&head.policy);
+fn places(
+    tx: &Tx,
+    head: &mut Head,
+    events: &[Encoded],
+    (window, now): (u64, u64),
+) -> Result<Vec<Published>, StoreError> {
     let last = head.counters.last;
     if last + events.len() as u64 > POSITION_MAX {
         return Err(StoreError::Invalid(format!("stream \"{}\" has used up its positions", head.shared.name)));
@@ -102,18 +127,6 @@ fn places(tx: &Tx, head: &mut Head, events: &[Encoded], now: u64) -> Result<Vec<
         }
     }
     Ok(published)
-}
-
-fn remember(ledger: &mut Ledger, id: super::key::StreamId, events: &[Encoded], published: &[Published], now: u64) {
-    let head = ledger.touch(id);
-    let window = window_ns(&head.policy);
-    let Some(seen) = head.seen.as_mut().filter(|_| window > 0) else { return };
-    for (event, Published { position, duplicate }) in events.iter().zip(published) {
-        if !duplicate {
-            seen.insert(event.identity, *position, window, now);
-        }
-    }
-    ledger.remember(events.len());
 }
 
 pub(super) fn window_ns(policy: &StreamPolicy) -> u64 {

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use marram_core::port::streams::Stored;
-use marram_core::stream::{StreamName, StreamPolicy};
-use tokio::sync::watch;
+use marram_core::stream::{ConsumerId, StreamName, StreamPolicy};
+use tokio::sync::{Semaphore, watch};
 
 use super::capture::Captures;
+use super::consumer::Cell;
 use super::key::StreamId;
-use crate::limits::{TAIL_BYTES_MAX, TAIL_EVENTS_MAX};
+use crate::limits::{CONSUMER_READS_MAX, TAIL_BYTES_MAX, TAIL_EVENTS_MAX};
 
 /// What is counted of a stream. In the database it is the stream's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +37,11 @@ impl Default for Counters {
 pub(crate) struct Hub {
     streams: Mutex<BTreeMap<StreamName, Arc<Shared>>>,
     pub(super) captures: ArcSwap<Captures>,
-    /// Counts streams made and the end of the store: for those who wait for a stream that is not there.
+    /// Counts streams made and removed, and the end of the store: for those who wait for a stream that is not there.
     pub(super) changed: watch::Sender<u64>,
+    /// Reads for consumers.
+    pub(super) reads: Arc<Semaphore>,
+    pub(super) closed: AtomicBool,
 }
 
 /// One stream.
@@ -49,6 +53,7 @@ pub(super) struct Shared {
     pub(super) last: watch::Sender<u64>,
     committed: Mutex<(Counters, StreamPolicy)>,
     tail: Mutex<Tail>,
+    cells: Mutex<Vec<Arc<Cell>>>,
     /// Consumers that somebody in this process holds: for them the tail is kept.
     pub(super) held: AtomicUsize,
     pub(super) rejected: AtomicU64,
@@ -64,7 +69,13 @@ struct Tail {
 
 impl Hub {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { streams: Mutex::default(), captures: ArcSwap::default(), changed: watch::Sender::new(0) })
+        Arc::new(Self {
+            streams: Mutex::default(),
+            captures: ArcSwap::default(),
+            changed: watch::Sender::new(0),
+            reads: Arc::new(Semaphore::new(CONSUMER_READS_MAX)),
+            closed: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn stream(&self, name: &StreamName) -> Option<Arc<Shared>> {
@@ -80,9 +91,24 @@ impl Hub {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    pub(super) fn removed(&self, name: &StreamName) {
-        lock(&self.streams).remove(name);
-        self.captures.rcu(|captures| captures.without(name));
+    /// Ends every wait: nothing comes any more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.changed.send_modify(|count| *count += 1);
+        for stream in self.streams() {
+            stream.last.send_modify(|_| {});
+            stream.cells().iter().for_each(|cell| cell.wake());
+        }
+    }
+
+    pub(super) fn removed(&self, stream: &Arc<Shared>) {
+        let mut streams = lock(&self.streams);
+        // In the same commit another may have been made under this name.
+        if streams.get(&stream.name).is_some_and(|there| Arc::ptr_eq(there, stream)) {
+            streams.remove(&stream.name);
+        }
+        drop(streams);
+        self.captures.rcu(|captures| captures.without(&stream.name));
         self.changed.send_modify(|count| *count += 1);
     }
 }
@@ -95,6 +121,7 @@ impl Shared {
             last: watch::Sender::new(counters.last),
             committed: Mutex::new((counters, policy)),
             tail: Mutex::default(),
+            cells: Mutex::default(),
             held: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
@@ -118,7 +145,27 @@ impl Shared {
             tail.forget_before(counters.first);
         }
         drop(tail);
-        self.last.send_if_modified(|last| std::mem::replace(last, counters.last) != counters.last);
+        let grown = self.last.send_if_modified(|last| std::mem::replace(last, counters.last) != counters.last);
+        if grown {
+            lock(&self.cells).iter().for_each(|cell| cell.wake());
+        }
+    }
+
+    /// Its consumers, those of the current transaction included.
+    pub(super) fn cells(&self) -> Vec<Arc<Cell>> {
+        lock(&self.cells).clone()
+    }
+
+    pub(super) fn cell(&self, id: &ConsumerId) -> Option<Arc<Cell>> {
+        lock(&self.cells).iter().find(|cell| cell.id == *id).cloned()
+    }
+
+    pub(super) fn add_cell(&self, cell: Arc<Cell>) {
+        lock(&self.cells).push(cell);
+    }
+
+    pub(super) fn remove_cell(&self, cell: &Arc<Cell>) {
+        lock(&self.cells).retain(|other| !Arc::ptr_eq(other, cell));
     }
 
     /// The events after `position` that are in memory, if none is missing between; up to `max`.

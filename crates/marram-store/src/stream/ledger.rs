@@ -4,11 +4,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use marram_core::port::streams::Stored;
 use marram_core::stream::{StreamName, StreamPolicy};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::consumer::{Cell, Change};
 use super::hub::{Counters, Hub, Shared};
 use super::key::StreamId;
 use super::policy;
@@ -25,6 +27,8 @@ pub(crate) struct Ledger {
     effects: Vec<Effect>,
     operation: u64,
     dirty: Vec<StreamId>,
+    /// Consumers whose row is to be written.
+    cells: Vec<Arc<Cell>>,
     /// Identities remembered since their number was last looked at.
     remembered: usize,
 }
@@ -52,7 +56,10 @@ enum Effect {
         fresh: usize,
     },
     Made(StreamId),
-    Removed(StreamId, Box<Head>),
+    Removed(Box<Head>),
+    Changed(Arc<Cell>, Change),
+    CellMade(Arc<Shared>, Arc<Cell>),
+    CellRemoved(Arc<Shared>, Arc<Cell>),
     Then(Box<dyn FnOnce() + Send>),
 }
 
@@ -66,6 +73,7 @@ impl Ledger {
             effects: Vec::new(),
             operation: 0,
             dirty: Vec::new(),
+            cells: Vec::new(),
             remembered: 0,
         };
         let sql = "SELECT id, name, bytes_max, age_ns, overflow, dedupe_ns, first, last, events, bytes, dropped
@@ -86,6 +94,11 @@ impl Ledger {
             let shared = Shared::new(row.get(0)?, name, counters, policy);
             ledger.hub.made(Arc::clone(&shared));
             ledger.insert(Head::new(shared, counters, policy, None));
+        }
+        for (stream, cell) in Cell::load(db)? {
+            let head = ledger.heads.get(&stream);
+            let head = head.ok_or_else(|| StoreError::Damaged("a consumer has no stream".into()))?;
+            head.shared.add_cell(cell);
         }
         Ok(ledger)
     }
@@ -179,6 +192,38 @@ impl Ledger {
         }
     }
 
+    /// A consumer changes with the commit; its row is written before.
+    pub(super) fn change(&mut self, cell: &Arc<Cell>, change: Change) {
+        self.effects.push(Effect::Changed(Arc::clone(cell), change));
+        if !cell.dirty.swap(true, Ordering::AcqRel) {
+            self.cells.push(Arc::clone(cell));
+        }
+    }
+
+    pub(super) fn change_made(&mut self, stream: Arc<Shared>, cell: &Arc<Cell>) {
+        self.effects.push(Effect::CellMade(stream, Arc::clone(cell)));
+    }
+
+    pub(super) fn change_removed(&mut self, stream: Arc<Shared>, cell: &Arc<Cell>) {
+        self.effects.push(Effect::CellRemoved(stream, Arc::clone(cell)));
+    }
+
+    /// Takes a stream away; its name is free again.
+    pub(super) fn take_away(&mut self, name: &StreamName) -> Option<StreamId> {
+        let id = *self.names.get(name)?;
+        let head = self.remove(id)?;
+        self.effects.push(Effect::Removed(Box::new(head)));
+        Some(id)
+    }
+
+    pub(super) fn counters(&self, id: StreamId) -> Option<Counters> {
+        self.heads.get(&id).map(|head| head.counters)
+    }
+
+    pub(super) fn streams_mut(&mut self) -> impl Iterator<Item = &mut Head> {
+        self.heads.values_mut()
+    }
+
     pub(crate) fn then(&mut self, effect: Box<dyn FnOnce() + Send>) {
         self.effects.push(Effect::Then(effect));
     }
@@ -200,16 +245,39 @@ impl Ledger {
                     }
                 }
                 Effect::Made(id) => drop(self.remove(id)),
-                Effect::Removed(_, head) => self.insert(*head),
-                Effect::Then(_) => {}
+                Effect::Removed(head) => self.insert(*head),
+                Effect::Changed(cell, change) => cell.abort(change),
+                Effect::CellMade(stream, cell) => {
+                    stream.remove_cell(&cell);
+                    cell.abort(Change::Made);
+                }
+                Effect::CellRemoved(..) | Effect::Then(_) => {}
             }
         }
         // The next operation of this number would not note how it was before.
         self.operation += 1;
     }
 
+    /// Takes back everything that the group did.
+    pub(crate) fn rolled_back(&mut self) {
+        self.undo(0);
+        self.clean();
+    }
+
+    fn clean(&mut self) {
+        self.cells.drain(..).for_each(|cell| cell.dirty.store(false, Ordering::Release));
+        for id in self.dirty.drain(..) {
+            let Some(head) = self.heads.get_mut(&id) else { continue };
+            head.dirty = false;
+            head.fresh.clear();
+        }
+    }
+
     /// Before the commit: writes what was only counted.
     pub(crate) fn flush(&mut self, db: &Connection) -> Result<(), StoreError> {
+        for cell in &self.cells {
+            cell.flush(db)?;
+        }
         if self.dirty.is_empty() {
             return Ok(());
         }
@@ -225,6 +293,10 @@ impl Ledger {
 
     /// After the commit: tells everybody.
     pub(crate) fn committed(&mut self) {
+        for id in &self.dirty {
+            let Some(head) = self.heads.get_mut(id) else { continue };
+            head.shared.set_committed(head.counters, head.policy, &mut head.fresh);
+        }
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Touched { .. } => {}
@@ -233,22 +305,27 @@ impl Ledger {
                         self.hub.made(Arc::clone(&head.shared));
                     }
                 }
-                Effect::Removed(_, head) => self.hub.removed(&head.shared.name),
+                Effect::Removed(head) => {
+                    self.hub.removed(&head.shared);
+                    head.shared.cells().iter().for_each(|cell| cell.commit(Change::Removed));
+                }
+                Effect::Changed(cell, change) => cell.commit(change),
+                Effect::CellMade(_, cell) => cell.commit(Change::Made),
+                Effect::CellRemoved(stream, cell) => {
+                    stream.remove_cell(&cell);
+                    cell.commit(Change::Removed);
+                }
                 Effect::Then(effect) => effect(),
             }
         }
-        for id in self.dirty.drain(..) {
-            let Some(head) = self.heads.get_mut(&id) else { continue };
-            head.dirty = false;
-            head.shared.set_committed(head.counters, head.policy, &mut head.fresh);
-        }
+        self.clean();
     }
 }
 
 impl Head {
     /// The last position that every consumer has settled; `None` without a consumer.
     pub(super) fn settled(&self) -> Option<u64> {
-        None
+        self.shared.cells().iter().map(|cell| cell.cursor_within()).min()
     }
 
     fn new(shared: Arc<Shared>, counters: Counters, policy: StreamPolicy, seen: Option<Seen>) -> Self {

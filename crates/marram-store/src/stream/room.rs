@@ -1,11 +1,14 @@
 //! Making room: what goes when a stream would keep more than it may, or longer.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use marram_core::stream::Overflow;
 use rusqlite::{Connection, params};
 
 use super::append::window_ns;
+use super::consumer::Cell;
+use super::encode;
 use super::key::{StreamId, key, position};
 use super::ledger::{Head, Ledger};
 use crate::limits::ROOM_EVENTS_MAX;
@@ -29,7 +32,7 @@ pub(super) fn make(tx: &Tx, ledger: &mut Ledger, id: StreamId, bytes: u64, now: 
         return Ok(());
     }
     let fits = bytes <= head.policy.bytes_max;
-    let oldest = oldest(tx, head, removable(head), ROOM_EVENTS_MAX, |oldest, _| oldest.bytes < over)?;
+    let oldest = oldest(tx, head, removable(head), ROOM_EVENTS_MAX, |oldest, _, _| oldest.bytes < over)?;
     if !fits || oldest.bytes < over {
         head.shared.rejected.fetch_add(1, Ordering::Relaxed);
         return Err(StoreError::StreamFull(head.shared.name.clone()));
@@ -45,13 +48,14 @@ pub(super) fn removable(head: &Head) -> u64 {
     }
 }
 
-/// The oldest events up to `last`, at most `max`, for as long as `more` of those so far and the time of the next says so.
+/// The oldest events up to `last`, at most `max`, for as long as `more` of those so far and the position and time of the
+/// next says so.
 pub(super) fn oldest(
     db: &Connection,
     head: &Head,
     last: u64,
     max: usize,
-    more: impl Fn(&Oldest, u64) -> bool,
+    more: impl Fn(&Oldest, u64, u64) -> bool,
 ) -> Result<Oldest, StoreError> {
     let mut found = Oldest::default();
     let (id, first) = (head.shared.id, head.counters.first);
@@ -63,7 +67,7 @@ pub(super) fn oldest(
     let mut rows = query.query(params![key(id, first), key(id, last), max])?;
     while let Some(row) = rows.next()? {
         let stored: u64 = row.get(2)?;
-        if !more(&found, stored) {
+        if !more(&found, position(row.get(0)?), stored) {
             break;
         }
         found.through = position(row.get(0)?);
@@ -81,6 +85,7 @@ pub(super) fn remove(tx: &Tx, ledger: &mut Ledger, id: StreamId, oldest: Oldest,
     }
     let head = ledger.head(id);
     let (from, to) = (key(id, head.counters.first), key(id, oldest.through));
+    let owed = owed(tx, head, oldest.through, (from, to))?;
     let window = window_ns(&head.policy);
     if now.saturating_sub(oldest.newest_unix_ns) < window {
         let sql = "INSERT OR REPLACE INTO event_seen SELECT key, stored_unix_ns, identity FROM event
@@ -88,9 +93,43 @@ pub(super) fn remove(tx: &Tx, ledger: &mut Ledger, id: StreamId, oldest: Oldest,
         tx.prepare_cached(sql)?.execute(params![from, to, now.saturating_sub(window)])?;
     }
     tx.prepare_cached("DELETE FROM event WHERE key BETWEEN ? AND ?")?.execute([from, to])?;
+    for (cell, owed) in &owed.by_consumer {
+        let change = cell.window().mark_dropped(oldest.through, *owed);
+        ledger.change(cell, change);
+    }
     let head = ledger.touch(id);
+    head.counters.dropped += owed.events;
     head.counters.first = oldest.through + 1;
     head.counters.events -= oldest.events;
     head.counters.bytes -= oldest.bytes;
     Ok(())
+}
+
+/// What is dropped though somebody was still owed it.
+#[derive(Default)]
+struct Owed {
+    events: u64,
+    by_consumer: Vec<(Arc<Cell>, u64)>,
+}
+
+fn owed(db: &Connection, head: &Head, through: u64, (from, to): (i64, i64)) -> Result<Owed, StoreError> {
+    let behind = head.shared.cells().into_iter().filter(|cell| cell.cursor_within() < through);
+    let mut owed = Owed { events: 0, by_consumer: behind.map(|cell| (cell, 0)).collect() };
+    if owed.by_consumer.is_empty() {
+        return Ok(owed);
+    }
+    let mut query = db.prepare_cached("SELECT key, event FROM event WHERE key BETWEEN ? AND ?")?;
+    let mut rows = query.query([from, to])?;
+    while let Some(row) = rows.next()? {
+        let subject = encode::subject(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        let at = position(row.get(0)?);
+        let mut any = false;
+        for (cell, count) in &mut owed.by_consumer {
+            let owes = cell.window().owes(at, subject);
+            *count += u64::from(owes);
+            any |= owes;
+        }
+        owed.events += u64::from(any);
+    }
+    Ok(owed)
 }

@@ -76,7 +76,7 @@ impl Tx {
             // If even this fails the connection has no transaction, or the next BEGIN says what is wrong.
             let _ = self.execute_batch("ROLLBACK");
         }
-        self.ledger.get_mut().undo(0);
+        self.ledger.get_mut().rolled_back();
     }
 
     pub(super) fn close(&self) {
