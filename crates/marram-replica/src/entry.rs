@@ -113,7 +113,7 @@ impl Entry {
     /// When it goes away by itself; nanoseconds since the Unix epoch.
     #[must_use]
     pub fn expires_unix_ns(&self) -> Option<u64> {
-        self.register.expires_unix_ns.filter(|_| !self.lapsed)
+        self.register.expires_unix_ns
     }
 
     /// What is there at a time: `None` when nothing was written, the latest write was a removal, or it has expired.
@@ -122,7 +122,7 @@ impl Entry {
         if self.expires_unix_ns().is_some_and(|expires| expires <= now_unix_ns) {
             return None;
         }
-        let value = self.register.value.as_ref().filter(|_| !self.lapsed);
+        let value = self.register.value.as_ref();
         match &self.part {
             Part::None => value.map(Shape::Value),
             Part::Counter(counter) => Some(Shape::Counter(counter.value_over(value.and_then(number).unwrap_or(0)))),
@@ -134,7 +134,7 @@ impl Entry {
     /// Whether this is a plain value: what a `set` wrote, and nothing since. Its bytes, then.
     #[must_use]
     pub fn plain(&self) -> Option<&Bytes> {
-        self.register.value.as_ref().filter(|_| !self.lapsed && self.part == Part::None)
+        self.register.value.as_ref().filter(|_| self.part == Part::None && self.updated == self.register.stamp)
     }
 
     /// The entry that [`Entry::plain`] described.
@@ -156,14 +156,16 @@ impl Entry {
     pub fn lapse(&mut self, now_unix_ns: u64) -> bool {
         let over = self.expires_unix_ns().is_some_and(|expires| expires <= now_unix_ns);
         if over {
-            (self.lapsed, self.part, self.updated) = (true, Part::None, self.register.stamp);
+            let stamp = self.register.stamp;
+            let register = Register { stamp, value: None, expires_unix_ns: None };
+            *self = Self { register, lapsed: true, updated: stamp, part: Part::None };
         }
         over
     }
 
     /// Adds to the number. Returns the delta.
     pub fn increment(&mut self, stamp: Stamp, delta: i64) -> Result<Self, EntryError> {
-        let base = match self.register.value.as_ref().filter(|_| !self.lapsed) {
+        let base = match &self.register.value {
             Some(value) => number(value).ok_or(EntryError::NotANumber)?,
             None => 0,
         };
@@ -215,7 +217,8 @@ impl Entry {
 
     /// The join: the later age, and within one age what has grown on both sides.
     pub fn merge(&mut self, other: &Self) {
-        match (&other.register, other.lapsed).cmp(&(&self.register, self.lapsed)) {
+        let age = |entry: &'_ Self| (entry.register.stamp, entry.lapsed);
+        match age(other).cmp(&age(self)).then_with(|| other.register.cmp(&self.register)) {
             std::cmp::Ordering::Greater => self.clone_from(other),
             std::cmp::Ordering::Less => {}
             std::cmp::Ordering::Equal => {
@@ -228,7 +231,7 @@ impl Entry {
     /// Begins a part of the kind of `empty` where nothing is; refuses another kind.
     fn begin(&mut self, wanted: &'static str, empty: Part) -> Result<(), EntryError> {
         let found = match &self.part {
-            Part::None if self.register.value.is_some() && !self.lapsed => "a value",
+            Part::None if self.register.value.is_some() => "a value",
             Part::None => {
                 self.part = empty;
                 return Ok(());
