@@ -119,9 +119,12 @@ impl Entry {
     /// What is there at a time: `None` when nothing was written, the latest write was a removal, or it has expired.
     #[must_use]
     pub fn shape(&self, now_unix_ns: u64) -> Option<Shape<'_>> {
-        if self.expires_unix_ns().is_some_and(|expires| expires <= now_unix_ns) {
-            return None;
-        }
+        self.content().filter(|_| !self.register.expired(now_unix_ns))
+    }
+
+    /// What is there until it expires, whatever the time is.
+    #[must_use]
+    pub fn content(&self) -> Option<Shape<'_>> {
         let value = self.register.value.as_ref();
         match &self.part {
             Part::None => value.map(Shape::Value),
@@ -154,7 +157,7 @@ impl Entry {
 
     /// Ends an age whose time is over, and says whether that was so.
     pub fn lapse(&mut self, now_unix_ns: u64) -> bool {
-        let over = self.expires_unix_ns().is_some_and(|expires| expires <= now_unix_ns);
+        let over = self.register.expired(now_unix_ns);
         if over {
             let stamp = self.register.stamp;
             let register = Register { stamp, value: None, expires_unix_ns: None };

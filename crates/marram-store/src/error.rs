@@ -114,6 +114,15 @@ pub enum StoreError {
     /// An event's data is larger than it may be.
     #[error("the event has {0} bytes of data, more than {EVENT_DATA_BYTES_MAX}: store it as an object, and name that")]
     EventTooLarge(usize),
+    /// What is there is not what the caller expects; the text says what, of which key.
+    #[error("{0}")]
+    Conflict(String),
+    /// A value or a batch is larger than it may be; the text says which, and the limit.
+    #[error("{0}")]
+    TooLarge(String),
+    /// As many as may be are open; the text says of what.
+    #[error("{0}")]
+    TooMany(String),
     /// What the database holds does not make sense: it was damaged, or a later version wrote it.
     #[error("the node's database is damaged: {0}")]
     Damaged(String),
@@ -173,11 +182,11 @@ impl From<StoreError> for Failure {
             | StoreError::NoBlob(_)
             | StoreError::NoStream(_)
             | StoreError::NoConsumer { .. } => Kind::NotFound,
-            StoreError::NothingEarlier(_) | StoreError::OtherContent { .. } => Kind::Conflict,
+            StoreError::NothingEarlier(_) | StoreError::OtherContent { .. } | StoreError::Conflict(_) => Kind::Conflict,
             StoreError::MissingBlob { .. } | StoreError::WrongDigest { .. } | StoreError::Invalid(_) => Kind::Invalid,
-            StoreError::BlobTooLarge(_) | StoreError::EventTooLarge(_) => Kind::BodyTooLarge,
+            StoreError::BlobTooLarge(_) | StoreError::EventTooLarge(_) | StoreError::TooLarge(_) => Kind::BodyTooLarge,
             StoreError::StreamFull(_) => Kind::StreamFull,
-            StoreError::Busy => Kind::Overloaded,
+            StoreError::Busy | StoreError::TooMany(_) => Kind::Overloaded,
             StoreError::Closed => Kind::Draining,
             StoreError::Full => Kind::StorageFull,
             // Paths and causes go to the log; callers are told what they can do.

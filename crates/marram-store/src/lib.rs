@@ -52,6 +52,7 @@ mod deployment;
 mod durable;
 mod error;
 mod key;
+mod kv;
 pub mod limits;
 mod lock;
 mod read;
@@ -63,10 +64,13 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use marram_core::port::Clock;
+
 pub use blob::{BlobPin, BlobUpload, Blobs, Collected};
 pub use check::{Finding, check_state_dir};
 pub use deployment::{App, Deployed, Deployment, Removed, Revision, RevisionSummary};
 pub use error::StoreError;
+pub use kv::{Keys, KvMaintained};
 pub use schema::SCHEMA_VERSION;
 pub use secret::{SecretName, SecretValue};
 pub use stream::{Captures, Maintained, StoreStreams};
@@ -82,13 +86,15 @@ pub struct StoreConfig {
     pub dir: PathBuf,
     /// Revisions of an app that are kept, the current one included; at least 1.
     pub revisions_kept: usize,
+    /// Bytes of keys and values that are kept in memory; 0 keeps none.
+    pub kv_cache_bytes: u64,
 }
 
 impl StoreConfig {
     /// The store in `dir`, with every default.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), revisions_kept: limits::REVISIONS_KEPT }
+        Self { dir: dir.into(), revisions_kept: limits::REVISIONS_KEPT, kv_cache_bytes: limits::KV_CACHE_BYTES }
     }
 }
 
@@ -99,6 +105,7 @@ pub struct Store {
     writer: Arc<Writer>,
     readers: Arc<Readers>,
     hub: Arc<stream::Hub>,
+    kv: Arc<kv::Shared>,
     blobs: Arc<Blobs>,
     sealer: Arc<Sealer>,
     cache_key: key::Key,
@@ -123,11 +130,12 @@ impl Store {
         let blobs = Arc::new(Blobs::open(&dir.join("blobs"))?);
         let hub = stream::Hub::new();
         let ledger = stream::Ledger::load(&connection, Arc::clone(&hub))?;
+        let kv = kv::Shared::open(&connection, Arc::clone(&hub), config.kv_cache_bytes)?;
         let writer = Arc::new(Writer::start(Tx::new(connection, ledger))?);
         // The names of the database, its log and the keys are durable before anything is acknowledged.
         durable::sync_parent(&dir.join("lock")).map_err(|error| StoreError::io("sync", dir, error))?;
         let revisions_kept = config.revisions_kept.max(1);
-        Ok(Self { writer, readers, hub, blobs, sealer, cache_key, dir: dir.into(), revisions_kept, _lock: lock })
+        Ok(Self { writer, readers, hub, kv, blobs, sealer, cache_key, dir: dir.into(), revisions_kept, _lock: lock })
     }
 
     /// The state directory.
@@ -146,6 +154,12 @@ impl Store {
     #[must_use]
     pub fn writer(&self) -> &Writer {
         &self.writer
+    }
+
+    /// The keys. `clock` is the time of day by which they expire and are stamped; every handle shares one cache.
+    #[must_use]
+    pub fn kv(&self, clock: Arc<dyn Clock>) -> Keys {
+        Keys::new(Arc::clone(&self.kv), clock, Arc::clone(&self.writer), Arc::clone(&self.readers))
     }
 
     /// The key with which this node authenticates the code that it compiled. It differs on every node and never leaves it.

@@ -19,6 +19,34 @@ pub const BLOB_GRACE: Duration = Duration::from_secs(3_600);
 /// Connections that read at the same time before one more opens a connection of its own. Each holds a cache.
 pub const READERS_KEPT: usize = 2;
 
+/// Memory of the cache of keys, unless the configuration says otherwise: tens of thousands of small values, and a quarter of
+/// what an idle node may have in memory only once it is used.
+pub const KV_CACHE_BYTES: u64 = 8 << 20;
+
+/// Larger values are read from the disk each time: a few of them would push everything else out of the cache.
+pub const KV_CACHED_BYTES_MAX: usize = 64 << 10;
+
+/// Groups of keys in which a write keeps readers of the disk from caching what they found. Few enough to be small, and more
+/// than there are threads.
+pub const KV_CACHE_STRIPES: usize = 64;
+
+/// Bytes of keys and values in writes that have not been applied yet; who comes then waits.
+pub const KV_QUEUED_BYTES_MAX: usize = 32 << 20;
+
+/// Watches of keys. Each wakes for every change of any key.
+pub const KV_WATCHES_MAX: usize = 1_024;
+
+/// Changes that wait for the slowest watch before it misses some: with keys and values of the largest size that a watch
+/// brings along, 5 MiB.
+pub const KV_WATCHED_CHANGES_MAX: usize = 1_024;
+
+/// Entries that one step of maintenance removes, and tombstones that it lets go: everybody's writes wait for it.
+pub const KV_MAINTAINED_MAX: usize = 256;
+
+/// How long what is left of a removed key is kept. Buckets of this node alone would not need it at all: it is there for the
+/// short while in which somebody may still compare, and must not grow with a bucket that is used as a queue.
+pub const KV_TOMBSTONE_KEPT: Duration = Duration::from_secs(60);
+
 /// Page cache of one connection. The operating system caches the file as well.
 pub const PAGE_CACHE_KIB: u32 = 2_048;
 

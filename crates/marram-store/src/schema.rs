@@ -113,6 +113,7 @@ const MIGRATIONS: &[&str] = &[
         UNIQUE (stream, name)
     ) STRICT;
 ",
+    crate::kv::schema::TABLES,
 ];
 
 /// The schema version that this code writes.

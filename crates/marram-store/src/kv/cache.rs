@@ -14,7 +14,7 @@ use marram_replica::Stamp;
 use quick_cache::sync::Cache as QuickCache;
 use quick_cache::{Equivalent, Weighter};
 
-use crate::limits::{KV_CACHED_BYTES_MAX, KV_CACHE_STRIPES};
+use crate::limits::{KV_CACHE_STRIPES, KV_CACHED_BYTES_MAX};
 
 /// What a key holds for those who read it.
 #[derive(Clone, Debug)]

@@ -13,13 +13,24 @@ pub(super) fn shown(key: &str) -> String {
 }
 
 pub(super) fn key(bucket: &Name, key: &str) -> Result<(), StoreError> {
+    named("key", bucket, key)
+}
+
+/// The name of a field of a map.
+pub(super) fn field(bucket: &Name, field: &str) -> Result<(), StoreError> {
+    named("field", bucket, field)
+}
+
+fn named(what: &str, bucket: &Name, key: &str) -> Result<(), StoreError> {
     let why = match key.len() {
         0 => "is empty".to_owned(),
         length if length > KEY_BYTES_MAX => format!("has {length} bytes, more than {KEY_BYTES_MAX}"),
-        _ if key.chars().any(char::is_control) => "has a control character, which the events of a key cannot carry".into(),
+        _ if key.chars().any(char::is_control) => {
+            "has a control character, which the events of a key cannot carry".into()
+        }
         _ => return Ok(()),
     };
-    Err(StoreError::Invalid(format!("the key {} of bucket \"{bucket}\" {why}", shown(key))))
+    Err(StoreError::Invalid(format!("the {what} {} of bucket \"{bucket}\" {why}", shown(key))))
 }
 
 pub(super) fn value(bucket: &Name, key: &str, length: usize) -> Result<(), StoreError> {
@@ -72,6 +83,8 @@ mod tests {
         let error = value(&bucket, "k", KV_VALUE_BYTES_MAX + 1).unwrap_err().to_string();
         assert!(error.contains("\"k\" of bucket \"state\" has 1048577 bytes, more than 1048576"), "{error}");
         assert!(batch(&bucket, KV_BATCH_CHANGES_MAX, KV_BATCH_BYTES_MAX).is_ok());
-        assert!(batch(&bucket, KV_BATCH_CHANGES_MAX + 1, 0).is_err() && batch(&bucket, 1, KV_BATCH_BYTES_MAX + 1).is_err());
+        assert!(
+            batch(&bucket, KV_BATCH_CHANGES_MAX + 1, 0).is_err() && batch(&bucket, 1, KV_BATCH_BYTES_MAX + 1).is_err()
+        );
     }
 }

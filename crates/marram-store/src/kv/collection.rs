@@ -1,27 +1,23 @@
 //! Changes of sets and maps.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use marram_core::Name;
 use marram_core::port::crdt::CrdtChange;
 use marram_core::port::kv::{Expect, Version};
 use marram_replica::{Entry, EntryError, Register, Stamp};
 
-use super::write::{Outcome, Writing, conflict};
-use super::{Shared, check, view};
+use super::write::{At, Outcome, Writing, conflict};
+use super::{check, view};
 use crate::StoreError;
-use crate::writer::Tx;
 
 /// All of the changes, as one write of the entry.
 pub(super) fn update(
-    tx: &Tx,
-    shared: &Arc<Shared>,
+    at: &At<'_>,
     bucket: &Name,
     key: &str,
     changes: Vec<CrdtChange>,
 ) -> Result<Option<Version>, StoreError> {
-    let mut writing = Writing::new(tx, shared, bucket);
+    let mut writing = Writing::new(at, bucket);
     let written = writing.change(key, Expect::Any, |entry, stamp, was| {
         // Taking something away from nothing makes nothing.
         if !was && changes.iter().all(takes_away) {

@@ -77,11 +77,9 @@ mod tests {
         check(&set, b"\x02\x00\x00\x00\x00\x00\x03\x09\x02\x01\x09\x01\x00\x01\x09\x01\x01m");
         let mut map = Entry::default();
         let register = Register { stamp: stamp(4), value: Some(Bytes::from_static(b"v")), expires_unix_ns: None };
-        map.change_map(stamp(4), |map, node| Ok::<_, marram_replica::EntryError>(map.put(node, "f", register))).unwrap();
-        check(
-            &map,
-            b"\x02\x00\x00\x00\x00\x00\x04\x09\x03\x01\x09\x01\x00\x01\x09\x01\x01f\x00\x04\x09\x01\x01v\x00",
-        );
+        map.change_map(stamp(4), |map, node| Ok::<_, marram_replica::EntryError>(map.put(node, "f", register)))
+            .unwrap();
+        check(&map, b"\x02\x00\x00\x00\x00\x00\x04\x09\x03\x01\x09\x01\x00\x01\x09\x01\x01f\x00\x04\x09\x01\x01v\x00");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! A change of a key as an event, for the streams that ask for it (docs/adr/0013).
 
 use bytes::Bytes;
+use marram_core::Name;
 use marram_core::event::{Attribute, Event};
 use marram_core::port::kv::KeyEvent;
 use marram_core::time::Timestamp;
-use marram_core::Name;
 use marram_replica::Stamp;
 
 /// What filters of captures and consumers see.

@@ -1,15 +1,12 @@
 //! What time does to keys: entries expire, and what is left of removed ones is let go.
 
-use std::sync::Arc;
-
 use marram_core::Name;
 use rusqlite::{Connection, params};
 
-use super::write::Writing;
-use super::{Keys, Shared};
+use super::Keys;
+use super::write::{At, Writing};
 use crate::StoreError;
 use crate::limits::{KV_MAINTAINED_MAX, KV_TOMBSTONE_KEPT};
-use crate::writer::Tx;
 
 /// What one step of maintenance did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,8 +25,8 @@ impl Keys {
     ///
     /// Fails with [`StoreError::StreamFull`] where a stream does not take an event: the entries wait for the next time.
     pub async fn maintain(&self) -> Result<KvMaintained, StoreError> {
-        let shared = Arc::clone(&self.shared);
-        self.writer.write(move |tx| step(tx, &shared)).await
+        let keys = self.clone();
+        self.writer.write(move |tx| step(&keys.at(tx))).await
     }
 
     /// When [`Keys::maintain`] next has something to do, in nanoseconds since the Unix epoch; a write with a time to live
@@ -45,20 +42,20 @@ impl Keys {
     }
 }
 
-fn step(tx: &Tx, shared: &Arc<Shared>) -> Result<KvMaintained, StoreError> {
-    let now = i64::try_from(shared.clock.unix_ns()).unwrap_or(i64::MAX);
-    let due = due(tx, now)?;
+fn step(at: &At<'_>) -> Result<KvMaintained, StoreError> {
+    let now = i64::try_from(at.now_unix_ns).unwrap_or(i64::MAX);
+    let due = due(at.tx, now)?;
     let mut done = KvMaintained { more: due.len() == KV_MAINTAINED_MAX, ..KvMaintained::default() };
     for (bucket, key) in due {
         let bucket = Name::new(&bucket).map_err(|error| StoreError::Damaged(error.to_string()))?;
-        let mut writing = Writing::new(tx, shared, &bucket);
+        let mut writing = Writing::new(at, &bucket);
         done.expired += usize::from(writing.expire(&key)?);
         writing.finish()?;
     }
     let old = now.saturating_sub(KV_TOMBSTONE_KEPT.as_nanos() as i64);
     let sql = "DELETE FROM kv_tombstone WHERE (bucket, key) IN
         (SELECT bucket, key FROM kv_tombstone WHERE since_unix_ns <= ?1 ORDER BY since_unix_ns LIMIT ?2)";
-    done.collected = tx.prepare_cached(sql)?.execute(params![old, KV_MAINTAINED_MAX])?;
+    done.collected = at.tx.prepare_cached(sql)?.execute(params![old, KV_MAINTAINED_MAX])?;
     done.more |= done.collected == KV_MAINTAINED_MAX;
     Ok(done)
 }

@@ -20,8 +20,11 @@ mod view;
 mod watch;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -34,38 +37,61 @@ use marram_replica::{Hlc, NodeId, Stamp, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Semaphore;
 
+use crate::StoreError;
 use crate::limits::KV_QUEUED_BYTES_MAX;
 use crate::read::Readers;
+use crate::stream::Hub;
 use crate::writer::{Tx, Writer};
-use crate::StoreError;
+
+use write::At;
 
 pub use maintain::KvMaintained;
 
 /// The keys of a node: the ports [`Kv`] and [`Crdt`].
+#[derive(Clone)]
 pub struct Keys {
     shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
     writer: Arc<Writer>,
     readers: Arc<Readers>,
-    /// Bytes of writes that are under way, in KiB.
-    room: Arc<Semaphore>,
 }
 
-/// What the writer's thread and readers both use.
-struct Shared {
-    clock: Arc<dyn Clock>,
+/// What every handle shares, and the writer's thread with them.
+pub(crate) struct Shared {
     hlc: Mutex<Hlc>,
     cache: cache::Cache,
     watches: watch::Watches,
+    hub: Arc<Hub>,
+    /// Room for writes that are under way, in KiB.
+    room: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("cache_bytes", &self.shared.cache.bytes()).finish_non_exhaustive()
+        fmt::Debug::fmt(&self.shared, f)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("cache_bytes", &self.cache.bytes()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn open(db: &Connection, hub: Arc<Hub>, cache_bytes: u64) -> Result<Arc<Self>, StoreError> {
+        let (cache, watches) = (cache::Cache::new(cache_bytes), watch::Watches::new());
+        let room = Arc::new(Semaphore::new(KV_QUEUED_BYTES_MAX >> 10));
+        Ok(Arc::new(Self { hlc: Mutex::new(open_clock(db)?), cache, watches, hub, room }))
+    }
+
+    fn hlc(&self) -> MutexGuard<'_, Hlc> {
+        self.hlc.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reads the node's clock and id, making both the first time.
-pub(crate) fn open_clock(db: &Connection) -> Result<Hlc, StoreError> {
+fn open_clock(db: &Connection) -> Result<Hlc, StoreError> {
     let kept: Option<[u8; 16]> = db.query_row("SELECT last FROM kv_clock", [], |row| row.get(0)).optional()?;
     let last = match kept {
         Some(kept) => Stamp::from_bytes(kept),
@@ -82,22 +108,14 @@ pub(crate) fn open_clock(db: &Connection) -> Result<Hlc, StoreError> {
 }
 
 impl Keys {
-    pub(crate) fn new(
-        hlc: Hlc,
-        clock: Arc<dyn Clock>,
-        cache_bytes: u64,
-        writer: Arc<Writer>,
-        readers: Arc<Readers>,
-    ) -> Self {
-        let (cache, watches) = (cache::Cache::new(cache_bytes), watch::Watches::new());
-        let shared = Arc::new(Shared { clock, hlc: Mutex::new(hlc), cache, watches });
-        Self { shared, writer, readers, room: Arc::new(Semaphore::new(KV_QUEUED_BYTES_MAX >> 10)) }
+    pub(crate) fn new(shared: Arc<Shared>, clock: Arc<dyn Clock>, writer: Arc<Writer>, readers: Arc<Readers>) -> Self {
+        Self { shared, clock, writer, readers }
     }
 
     /// Which copy of the data this is: drawn when the store was made.
     #[must_use]
     pub fn node(&self) -> NodeId {
-        self.shared.hlc.lock().unwrap_or_else(PoisonError::into_inner).node()
+        self.shared.hlc().node()
     }
 
     /// How far the stamps of writes run ahead of the node's clock: milliseconds under load, more after the clock was set
@@ -105,8 +123,7 @@ impl Keys {
     /// [`marram_replica::REMOTE_DRIFT_MAX_MS`] ahead of their own.
     #[must_use]
     pub fn clock_ahead_ms(&self) -> u64 {
-        let wall_ms = self.shared.clock.unix_ns() / 1_000_000;
-        self.shared.hlc.lock().unwrap_or_else(PoisonError::into_inner).ahead_ms(wall_ms)
+        self.shared.hlc().ahead_ms(self.clock.unix_ns() / 1_000_000)
     }
 
     /// About how many bytes the cache holds.
@@ -115,18 +132,23 @@ impl Keys {
         self.shared.cache.bytes()
     }
 
+    /// An operation of the writer begins.
+    fn at<'a>(&'a self, tx: &'a Tx) -> At<'a> {
+        At { tx, shared: &self.shared, now_unix_ns: self.clock.unix_ns() }
+    }
+
     /// Waits for room for `bytes`, then writes.
     async fn write<T, F>(&self, bytes: usize, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Tx, &Arc<Shared>) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&At<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| StoreError::Closed)?;
-        let shared = Arc::clone(&self.shared);
+        let room = Arc::clone(&self.shared.room).acquire_many_owned(kib).await.map_err(|_| StoreError::Closed)?;
+        let keys = self.clone();
         self.writer
             .write(move |tx| {
-                let done = operation(tx, &shared);
+                let done = operation(&keys.at(tx));
                 drop(room);
                 done
             })
@@ -149,12 +171,12 @@ impl Keys {
             }
         }
         check::batch(&bucket, changes.len(), bytes)?;
-        self.write(bytes, move |tx, shared| write::apply(tx, shared, &bucket, changes)).await
+        self.write(bytes, move |at| write::apply(at, &bucket, changes)).await
     }
 
     async fn add(&self, bucket: Name, key: String, delta: i64) -> Result<i64, StoreError> {
         check::key(&bucket, &key)?;
-        self.write(key.len(), move |tx, shared| write::increment(tx, shared, &bucket, &key, delta)).await
+        self.write(key.len(), move |at| write::increment(at, &bucket, &key, delta)).await
     }
 
     async fn update_collection(
@@ -167,7 +189,7 @@ impl Keys {
         collection::check_fields(&bucket, &changes)?;
         let bytes = key.len() + collection::bytes(&changes);
         check::batch(&bucket, changes.len(), bytes)?;
-        self.write(bytes, move |tx, shared| collection::update(tx, shared, &bucket, &key, changes)).await
+        self.write(bytes, move |at| collection::update(at, &bucket, &key, changes)).await
     }
 }
 
@@ -215,8 +237,10 @@ impl Crdt for Keys {
             cache::Content::Collection(collection) => Ok(Some(collection)),
             cache::Content::Value(_) => {
                 let key = check::shown(key);
-                Err(StoreError::Conflict(format!("the key {key} of bucket \"{bucket}\" holds a value, not a set or a map"))
-                    .into())
+                Err(StoreError::Conflict(format!(
+                    "the key {key} of bucket \"{bucket}\" holds a value, not a set or a map"
+                ))
+                .into())
             }
         }
     }

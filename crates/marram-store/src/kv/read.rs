@@ -17,7 +17,7 @@ impl Keys {
             None => self.look_up(bucket, key)?,
         };
         // The clock is read only where it matters.
-        if found.expires_unix_ns.is_some_and(|expires| expires <= self.shared.clock.unix_ns()) {
+        if found.expires_unix_ns.is_some_and(|expires| expires <= self.clock.unix_ns()) {
             found.content = Content::Absent;
         }
         Ok(found)
@@ -48,15 +48,21 @@ impl Keys {
         }
     }
 
-    pub(super) fn page(&self, bucket: &Name, prefix: &str, after: Option<&str>, max: usize) -> Result<KeyPage, StoreError> {
-        let now = self.shared.clock.unix_ns();
+    pub(super) fn page(
+        &self,
+        bucket: &Name,
+        prefix: &str,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<KeyPage, StoreError> {
+        let now = self.clock.unix_ns();
         let max = max.clamp(1, KV_LIST_KEYS_MAX);
         self.readers.read_one(|db| page(db, bucket, prefix, after, max, now))
     }
 
     /// Jumps from bucket to bucket by the index.
     pub(super) fn every_bucket(&self) -> Result<Vec<Name>, StoreError> {
-        let now = i64::try_from(self.shared.clock.unix_ns()).unwrap_or(i64::MAX);
+        let now = i64::try_from(self.clock.unix_ns()).unwrap_or(i64::MAX);
         self.readers.read(|db| {
             let mut next = db.prepare_cached("SELECT min(bucket) FROM kv_entry WHERE bucket > ?")?;
             let mut alive = db.prepare_cached(

@@ -16,18 +16,17 @@ pub(super) enum Place {
     Tombstones,
 }
 
-/// The entry that is there, its time over or not.
-pub(super) fn entry(db: &Connection, bucket: &str, key: &str) -> Result<Option<Entry>, StoreError> {
-    let mut query = db.prepare_cached(
-        "SELECT version, expires_unix_ns, state FROM kv_entry WHERE bucket = ? AND key = ?",
-    )?;
+/// The entry that is there, its time over or not, and how many bytes its state has.
+pub(super) fn entry(db: &Connection, bucket: &str, key: &str) -> Result<Option<(Entry, usize)>, StoreError> {
+    let mut query =
+        db.prepare_cached("SELECT version, expires_unix_ns, state FROM kv_entry WHERE bucket = ? AND key = ?")?;
     let mut rows = query.query([bucket, key])?;
     rows.next()?.map(read).transpose()
 }
 
 /// The same, or what is left of one that was removed.
 pub(super) fn any(db: &Connection, bucket: &Name, key: &str) -> Result<(Entry, Place), StoreError> {
-    if let Some(entry) = entry(db, bucket.as_str(), key)? {
+    if let Some((entry, _)) = entry(db, bucket.as_str(), key)? {
         return Ok((entry, Place::Entries));
     }
     let mut query = db.prepare_cached("SELECT state FROM kv_tombstone WHERE bucket = ? AND key = ?")?;
@@ -80,11 +79,11 @@ pub(super) fn bury(
 }
 
 /// Reads `version`, `expires_unix_ns` and `state`.
-fn read(row: &Row<'_>) -> Result<Entry, StoreError> {
+fn read(row: &Row<'_>) -> Result<(Entry, usize), StoreError> {
     let version = Stamp::from_bytes(row.get(0)?);
     let expires = row.get(1)?;
     match row.get_ref(2)? {
-        ValueRef::Blob(state) => encoding::decode(version, expires, state),
+        ValueRef::Blob(state) => Ok((encoding::decode(version, expires, state)?, state.len())),
         _ => Err(StoreError::Damaged("an entry of a bucket has no state".into())),
     }
 }

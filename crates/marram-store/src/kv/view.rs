@@ -1,6 +1,6 @@
 //! From an entry to what readers, events and watches see of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ pub(super) fn version(stamp: Stamp) -> Version {
 pub(super) fn cached(entry: Option<&Entry>, state_bytes: usize) -> Cached {
     let Some(entry) = entry else { return absent(Stamp::default()) };
     // Whether its time is over is decided when it is read: a cached entry expires without anybody touching it.
-    let content = match entry.shape(0) {
+    let content = match entry.content() {
         None => return absent(entry.version()),
         Some(Shape::Value(value)) => Content::Value(value.clone()),
         Some(Shape::Counter(sum)) => Content::Value(sum.to_string().into()),
@@ -55,8 +55,8 @@ fn fields(map: &OrMap) -> BTreeMap<String, Field> {
 }
 
 /// The bytes of a value or counter, as an event brings them.
-pub(super) fn value(entry: &Entry, now_unix_ns: u64) -> Option<Bytes> {
-    match entry.shape(now_unix_ns)? {
+pub(super) fn value(entry: &Entry) -> Option<Bytes> {
+    match entry.content()? {
         Shape::Value(value) => Some(value.clone()),
         Shape::Counter(sum) => Some(sum.to_string().into()),
         Shape::Set(_) | Shape::Map(_) => None,
@@ -65,6 +65,8 @@ pub(super) fn value(entry: &Entry, now_unix_ns: u64) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use marram_replica::{NodeId, Register, Time};
 
     use super::*;

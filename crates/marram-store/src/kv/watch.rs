@@ -46,7 +46,9 @@ impl Watches {
         let watch = futures::stream::unfold(state, |(mut changes, bucket, prefix)| async {
             loop {
                 let watched = match changes.recv().await {
-                    Ok(announced) if announced.bucket != bucket || !announced.change.key.starts_with(&prefix) => continue,
+                    Ok(announced) if announced.bucket != bucket || !announced.change.key.starts_with(&prefix) => {
+                        continue;
+                    }
                     Ok(announced) => Watched::Changed(announced.change.clone()),
                     Err(RecvError::Lagged(missed)) => Watched::Missed(missed),
                     Err(RecvError::Closed) => return None,

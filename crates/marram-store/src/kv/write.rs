@@ -3,10 +3,11 @@
 //! The entry, the clock and the events of a change are one transaction. The cache and the watches hear of it after the
 //! commit, in the order of commits, before the caller does.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use marram_core::Name;
+use marram_core::capture::Source;
 use marram_core::limits::KV_WATCH_VALUE_BYTES_MAX;
 use marram_core::port::kv::{Change, Expect, KeyChange, KeyEvent, Versions};
 use marram_replica::{Entry, Shape, Stamp};
@@ -15,8 +16,9 @@ use rusqlite::params;
 use super::cache::Cached;
 use super::row::{self, Place};
 use super::{Shared, check, encoding, event, view};
-use crate::writer::Tx;
 use crate::StoreError;
+use crate::stream::{Encoded, append};
+use crate::writer::Tx;
 
 /// Whether a change left the entry as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +27,17 @@ pub(super) enum Outcome {
     Unchanged,
 }
 
+/// An operation of the writer, and when it happens.
+pub(super) struct At<'a> {
+    pub(super) tx: &'a Tx,
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) now_unix_ns: u64,
+}
+
 /// Changes of one bucket in one operation.
 pub(super) struct Writing<'a> {
-    tx: &'a Tx,
-    shared: &'a Arc<Shared>,
+    at: &'a At<'a>,
     bucket: &'a Name,
-    now_unix_ns: u64,
     last: Option<Stamp>,
     effects: Vec<Effect>,
 }
@@ -43,9 +50,8 @@ struct Effect {
 }
 
 impl<'a> Writing<'a> {
-    pub(super) fn new(tx: &'a Tx, shared: &'a Arc<Shared>, bucket: &'a Name) -> Self {
-        let now_unix_ns = shared.clock.unix_ns();
-        Self { tx, shared, bucket, now_unix_ns, last: None, effects: Vec::new() }
+    pub(super) const fn new(at: &'a At<'a>, bucket: &'a Name) -> Self {
+        Self { at, bucket, last: None, effects: Vec::new() }
     }
 
     /// Changes one entry, and returns the version that was written. `change` may fail; the operation fails with it then.
@@ -55,28 +61,26 @@ impl<'a> Writing<'a> {
         expect: Expect,
         change: impl FnOnce(&mut Entry, Stamp, bool) -> Result<Outcome, StoreError>,
     ) -> Result<Option<Stamp>, StoreError> {
-        let (mut entry, place) = row::any(self.tx, self.bucket, key)?;
+        let (mut entry, place) = row::any(self.at.tx, self.bucket, key)?;
         let gone = entry.version();
         let mut changes = Vec::new();
-        if entry.lapse(self.now_unix_ns) {
+        if entry.lapse(self.at.now_unix_ns) {
             changes.push(self.happened(key, KeyEvent::Expired, gone, None)?);
         }
-        let was = entry.shape(self.now_unix_ns).is_some();
+        // What is there now has not expired, and what is written counts as there, however short its time.
+        let was = entry.content().is_some();
         self.expected(key, expect, was.then(|| entry.version()))?;
         let stamp = self.tick()?;
         let outcome = change(&mut entry, stamp, was)?;
         if outcome == Outcome::Changed {
-            let what = match (was, entry.shape(self.now_unix_ns).is_some()) {
+            let what = match (was, entry.content().is_some()) {
                 (true, true) => Some(KeyEvent::Updated),
                 (true, false) => Some(KeyEvent::Deleted),
-                // A time to live of nothing: it is there and gone, and is swept like any other.
-                (false, _) if entry.expires_unix_ns().is_some() || entry.shape(self.now_unix_ns).is_some() => {
-                    Some(KeyEvent::Created)
-                }
-                (false, _) => None,
+                (false, true) => Some(KeyEvent::Created),
+                (false, false) => None,
             };
             if let Some(what) = what {
-                changes.push(self.happened(key, what, stamp, view::value(&entry, self.now_unix_ns))?);
+                changes.push(self.happened(key, what, stamp, view::value(&entry))?);
             }
         }
         if outcome == Outcome::Changed || !changes.is_empty() {
@@ -87,9 +91,9 @@ impl<'a> Writing<'a> {
 
     /// Ends the age of an entry whose time is over, and says whether there was one.
     pub(super) fn expire(&mut self, key: &str) -> Result<bool, StoreError> {
-        let (mut entry, place) = row::any(self.tx, self.bucket, key)?;
+        let (mut entry, place) = row::any(self.at.tx, self.bucket, key)?;
         let gone = entry.version();
-        let lapsed = entry.lapse(self.now_unix_ns);
+        let lapsed = entry.lapse(self.at.now_unix_ns);
         if lapsed {
             let change = self.happened(key, KeyEvent::Expired, gone, None)?;
             self.store(key, &entry, place, vec![change])?;
@@ -100,11 +104,11 @@ impl<'a> Writing<'a> {
     /// Keeps the clock with what it was used for, and hands over what is to happen after the commit.
     pub(super) fn finish(self) -> Result<(), StoreError> {
         if let Some(last) = self.last {
-            self.tx.prepare_cached("UPDATE kv_clock SET last = ?")?.execute(params![last.to_bytes()])?;
+            self.at.tx.prepare_cached("UPDATE kv_clock SET last = ?")?.execute(params![last.to_bytes()])?;
         }
-        let (shared, bucket, effects) = (Arc::clone(self.shared), self.bucket.clone(), self.effects);
+        let (shared, bucket, effects) = (Arc::clone(self.at.shared), self.bucket.clone(), self.effects);
         if !effects.is_empty() {
-            self.tx.after_commit(move || {
+            self.at.tx.after_commit(move || {
                 for effect in effects {
                     shared.cache.written(&bucket, &effect.key, effect.cached);
                     for change in effect.changes {
@@ -117,9 +121,8 @@ impl<'a> Writing<'a> {
     }
 
     fn tick(&mut self) -> Result<Stamp, StoreError> {
-        let wall_ms = self.now_unix_ns / 1_000_000;
-        let mut clock = self.shared.hlc.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = clock.tick(wall_ms).map_err(|error| StoreError::Invalid(error.to_string()))?;
+        let wall_ms = self.at.now_unix_ns / 1_000_000;
+        let stamp = self.at.shared.hlc().tick(wall_ms).map_err(|error| StoreError::Invalid(error.to_string()))?;
         self.last = Some(stamp);
         Ok(stamp)
     }
@@ -143,41 +146,53 @@ impl<'a> Writing<'a> {
         version: Stamp,
         value: Option<Bytes>,
     ) -> Result<KeyChange, StoreError> {
-        let subject = event::subject(self.bucket, key);
-        super::capture(self.tx, &subject, || {
-            event::event(self.bucket, subject.clone(), what, version, value.clone(), self.now_unix_ns)
-        })?;
+        self.capture(key, what, version, value.as_ref())?;
         let value = value.filter(|value| value.len() <= KV_WATCH_VALUE_BYTES_MAX);
         Ok(KeyChange { key: key.to_owned(), event: what, version: view::version(version), value })
     }
 
+    fn capture(&self, key: &str, what: KeyEvent, version: Stamp, value: Option<&Bytes>) -> Result<(), StoreError> {
+        let captures = self.at.shared.hub.captures();
+        if !captures.any(Source::Key) {
+            return Ok(());
+        }
+        let subject = event::subject(self.bucket, key);
+        let mut event = None;
+        for stream in captures.streams(Source::Key, &subject) {
+            let now = self.at.now_unix_ns;
+            if event.is_none() {
+                let captured = event::event(self.bucket, subject.clone(), what, version, value.cloned(), now);
+                event = Some(Encoded::new(captured)?);
+            }
+            if let Some(event) = &event {
+                append(self.at.tx, stream, event, now)?;
+            }
+        }
+        Ok(())
+    }
+
     fn store(&mut self, key: &str, entry: &Entry, from: Place, changes: Vec<KeyChange>) -> Result<(), StoreError> {
         let mut bytes = 0;
-        if entry.shape(0).is_some() {
+        if entry.content().is_some() {
             let state = encoding::encode(entry)?;
-            if matches!(entry.shape(0), Some(Shape::Set(_) | Shape::Map(_))) {
+            if matches!(entry.content(), Some(Shape::Set(_) | Shape::Map(_))) {
                 check::value(self.bucket, key, state.len())?;
             }
-            row::put(self.tx, self.bucket, key, entry, &state, from)?;
+            row::put(self.at.tx, self.bucket, key, entry, &state, from)?;
             bytes = state.len();
         } else {
-            row::bury(self.tx, self.bucket, key, entry, from, self.now_unix_ns)?;
+            row::bury(self.at.tx, self.bucket, key, entry, from, self.at.now_unix_ns)?;
         }
-        let changes = if self.shared.watches.any() { changes } else { Vec::new() };
+        let changes = if self.at.shared.watches.any() { changes } else { Vec::new() };
         self.effects.push(Effect { key: key.to_owned(), cached: view::cached(Some(entry), bytes), changes });
         Ok(())
     }
 }
 
 /// A batch of puts and deletes.
-pub(super) fn apply(
-    tx: &Tx,
-    shared: &Arc<Shared>,
-    bucket: &Name,
-    changes: Vec<Change>,
-) -> Result<Versions, StoreError> {
-    let mut writing = Writing::new(tx, shared, bucket);
-    let now = writing.now_unix_ns;
+pub(super) fn apply(at: &At<'_>, bucket: &Name, changes: Vec<Change>) -> Result<Versions, StoreError> {
+    let mut writing = Writing::new(at, bucket);
+    let now = at.now_unix_ns;
     let mut versions = Vec::with_capacity(changes.len());
     for change in changes {
         let written = match change {
@@ -204,18 +219,12 @@ pub(super) fn apply(
 }
 
 /// An increment; returns the sum.
-pub(super) fn increment(
-    tx: &Tx,
-    shared: &Arc<Shared>,
-    bucket: &Name,
-    key: &str,
-    delta: i64,
-) -> Result<i64, StoreError> {
-    let mut writing = Writing::new(tx, shared, bucket);
+pub(super) fn increment(at: &At<'_>, bucket: &Name, key: &str, delta: i64) -> Result<i64, StoreError> {
+    let mut writing = Writing::new(at, bucket);
     let mut sum = 0;
     writing.change(key, Expect::Any, |entry, stamp, _| {
         entry.increment(stamp, delta).map_err(|error| conflict(bucket, key, &error))?;
-        if let Some(Shape::Counter(now)) = entry.shape(0) {
+        if let Some(Shape::Counter(now)) = entry.content() {
             sum = now;
         }
         Ok(Outcome::Changed)

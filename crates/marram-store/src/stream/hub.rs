@@ -78,6 +78,11 @@ impl Hub {
         })
     }
 
+    /// What is captured now.
+    pub(crate) fn captures(&self) -> arc_swap::Guard<Arc<Captures>> {
+        self.captures.load()
+    }
+
     pub(super) fn stream(&self, name: &StreamName) -> Option<Arc<Shared>> {
         lock(&self.streams).get(name).cloned()
     }

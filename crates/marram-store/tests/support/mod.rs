@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use marram_core::event::Event;
+use marram_core::port::kv::{Change, Expect};
 use marram_core::port::{Clock, Entropy};
 use marram_core::stream::{ConsumerId, StreamName};
 use marram_core::{Digest, Name};
@@ -56,6 +57,12 @@ impl TestClock {
 
     pub fn pass(&self, time: Duration) {
         self.passed_ns.fetch_add(u64::try_from(time.as_nanos()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock.
+    pub fn set(&self, unix_ns: u64) {
+        let now = i64::try_from(NOW + self.passed_ns.load(Ordering::SeqCst)).unwrap();
+        self.skew_ns.store(i64::try_from(unix_ns).unwrap() - now, Ordering::SeqCst);
     }
 
     /// Sets the wall clock forward, or back.
@@ -116,4 +123,20 @@ pub fn stream(text: &str) -> StreamName {
 
 pub fn consumer_id(text: &str) -> ConsumerId {
     ConsumerId(text.into())
+}
+
+pub fn set(key: &str, value: &str) -> Change {
+    Change::Put { key: key.into(), value: value.to_owned().into(), ttl: None, expect: Expect::Any }
+}
+
+pub fn set_for(key: &str, value: &str, ttl: Duration) -> Change {
+    Change::Put { key: key.into(), value: value.to_owned().into(), ttl: Some(ttl), expect: Expect::Any }
+}
+
+pub fn set_if(key: &str, value: &str, expect: Expect) -> Change {
+    Change::Put { key: key.into(), value: value.to_owned().into(), ttl: None, expect }
+}
+
+pub fn delete(key: &str) -> Change {
+    Change::Delete { key: key.into(), expect: Expect::Any }
 }
