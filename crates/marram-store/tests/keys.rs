@@ -63,7 +63,12 @@ async fn a_value_is_there_until_it_is_replaced_or_removed() {
     assert_eq!(f.keys.get(&name("other"), "k").unwrap(), None);
     let written = f.keys.apply(&f.bucket, vec![delete("k"), delete("k"), delete("never")]).await.unwrap();
     assert!(written[0] > Some(second) && written[1].is_none() && written[2].is_none());
-    assert_eq!((f.get("k"), f.reopen().get("k")), (None, None));
+    let f = f.reopen();
+    assert_eq!(f.get("k"), None);
+    // What was left of it goes at once when it is there again.
+    assert!(f.keys.next_due_unix_ns().unwrap().is_some());
+    assert!(f.put("k", "three").await > written[0].unwrap());
+    assert_eq!((f.get("k").as_deref(), f.keys.next_due_unix_ns().unwrap()), (Some("three"), None));
 }
 
 #[tokio::test]
