@@ -1,7 +1,7 @@
 //! The node's embedded store: one SQLite database, one writer, blobs as files named by their digest.
 //!
 //! Whatever is acknowledged here is on the disk: it survives `kill -9` and a power cut at any moment. The state directory
-//! holds `node.db` (deployments, sealed secrets), `blobs/sha256/…` (components), `secret.key` and `cache.key`
+//! holds `node.db` (deployments, sealed secrets, keys), `blobs/sha256/…` (components), `secret.key` and `cache.key`
 //! (32 random bytes each, readable by the owner only) and `lock`.
 //!
 //! Reads take microseconds to a few milliseconds and block the calling thread; writes are asynchronous, and what belongs to

@@ -147,6 +147,6 @@ pub trait Kv: Send + Sync + 'static {
     fn buckets(&self) -> Result<Vec<Name>, Failure>;
 
     /// Every change from now on of keys that begin with `prefix`, each after it is durable, in the order of their commits.
-    /// Ends when the store closes. Fails with [`crate::Kind::Overloaded`] when too many are watching.
+    /// Ends when the node has let go of its keys. Fails with [`crate::Kind::Overloaded`] when too many are watching.
     fn watch(&self, bucket: &Name, prefix: &str) -> Result<BoxStream<'static, Watched>, Failure>;
 }
