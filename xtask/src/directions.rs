@@ -8,7 +8,8 @@ use anyhow::{Context as _, bail};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("marram-core", &[]),
     ("marram-js-abi", &[]),
-    ("marram-store", &["marram-core"]),
+    ("marram-replica", &["marram-core"]),
+    ("marram-store", &["marram-core", "marram-replica"]),
     ("marram-telemetry", &["marram-core"]),
     ("marram-gateway", &["marram-core"]),
     ("marram-runtime", &["marram-core", "marram-js-abi"]),

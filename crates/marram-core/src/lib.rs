@@ -21,6 +21,7 @@ pub mod quantity;
 pub mod record;
 pub mod route;
 pub mod stream;
+pub mod time;
 pub mod trace;
 
 pub use digest::Digest;

@@ -111,3 +111,11 @@ pub const PUBLISH_BYTES_MAX: usize = 8 << 20;
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Bytes of a key's value: larger things are objects.
 pub const KV_VALUE_BYTES_MAX: usize = 1 << 20;
+/// Changes of one batch of keys: they are one transaction, and everybody else's writes wait for it.
+pub const KV_BATCH_CHANGES_MAX: usize = 1_000;
+/// Bytes of the keys and values of one batch: they are in memory together.
+pub const KV_BATCH_BYTES_MAX: usize = 8 << 20;
+/// Keys of one page of a list.
+pub const KV_LIST_KEYS_MAX: usize = 1_000;
+/// Bytes of a value that a watch brings along: a thousand changes wait for slow readers, and these bytes with each.
+pub const KV_WATCH_VALUE_BYTES_MAX: usize = 4 << 10;

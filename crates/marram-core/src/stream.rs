@@ -99,6 +99,12 @@ impl Default for StreamPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConsumerId(pub Arc<str>);
 
+impl fmt::Display for ConsumerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 /// Where a consumer begins that was not there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {

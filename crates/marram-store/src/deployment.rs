@@ -6,7 +6,7 @@ use std::sync::Arc;
 use marram_core::{Digest, Name};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::{BlobPin, Blobs, Store, StoreError};
+use crate::{BlobPin, Blobs, Store, StoreError, Tx};
 
 /// What [`Store::deploy`] makes current.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ impl Store {
             pins.push(self.blobs().pin(*digest)?.ok_or_else(missing)?);
         }
         let (kept, blobs) = (self.revisions_kept, Arc::clone(self.blobs()));
-        let write = move |db: &Connection| {
+        let write = move |db: &Tx| {
             let (deployed, let_go) = deploy(db, &deployment, kept)?;
             pins.extend(renewed(&blobs, &let_go));
             Ok((deployed, pins))
@@ -127,7 +127,7 @@ impl Store {
     /// time of grace.
     pub async fn remove(&self, app: &Name) -> Result<Removed, StoreError> {
         let (app, blobs) = (app.clone(), Arc::clone(self.blobs()));
-        let write = move |db: &Connection| {
+        let write = move |db: &Tx| {
             current(db, &app)?.ok_or_else(|| StoreError::NoApp(app.clone()))?;
             db.prepare_cached("DELETE FROM app WHERE name = ?")?.execute([app.as_str()])?;
             let (revisions, let_go) = drop_old(db, &app, 0)?;

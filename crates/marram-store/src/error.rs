@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use marram_core::limits::EVENT_DATA_BYTES_MAX;
+use marram_core::stream::{ConsumerId, StreamName};
 use marram_core::{Digest, Failure, Kind, Name};
 
 /// Why the store did not do what it was asked to. Cheap to clone: everybody in a group that failed gets one.
@@ -95,6 +97,35 @@ pub enum StoreError {
         /// The secret.
         name: String,
     },
+    /// No such stream.
+    #[error("there is no stream \"{0}\" on this node")]
+    NoStream(StreamName),
+    /// No such consumer, or it was removed.
+    #[error("stream \"{stream}\" has no consumer \"{consumer}\"")]
+    NoConsumer {
+        /// The stream.
+        stream: StreamName,
+        /// What was asked for.
+        consumer: ConsumerId,
+    },
+    /// The stream keeps as much as it may.
+    #[error("stream \"{0}\" is full, and what it keeps is still owed: let its consumers catch up, or let it keep more")]
+    StreamFull(StreamName),
+    /// An event's data is larger than it may be.
+    #[error("the event has {0} bytes of data, more than {EVENT_DATA_BYTES_MAX}: store it as an object, and name that")]
+    EventTooLarge(usize),
+    /// What is there is not what the caller expects; the text says what, of which key.
+    #[error("{0}")]
+    Conflict(String),
+    /// A value or a batch is larger than it may be; the text says which, and the limit.
+    #[error("{0}")]
+    TooLarge(String),
+    /// As many as may be are open; the text says of what.
+    #[error("{0}")]
+    TooMany(String),
+    /// What the database holds does not make sense: it was damaged, or a later version wrote it.
+    #[error("the node's database is damaged: {0}")]
+    Damaged(String),
     /// What was asked for is not valid; the text says why.
     #[error("{0}")]
     Invalid(String),
@@ -130,7 +161,7 @@ impl StoreError {
     /// Whether the same thing may succeed later without anybody changing it.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Full | Self::Busy | Self::Io { .. } | Self::Database(_))
+        matches!(self, Self::Full | Self::StreamFull(_) | Self::Busy | Self::Io { .. } | Self::Database(_))
     }
 }
 
@@ -146,15 +177,20 @@ impl From<rusqlite::Error> for StoreError {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let kind = match &error {
-            StoreError::NoApp(_) | StoreError::NoRevision { .. } | StoreError::NoBlob(_) => Kind::NotFound,
-            StoreError::NothingEarlier(_) | StoreError::OtherContent { .. } => Kind::Conflict,
+            StoreError::NoApp(_)
+            | StoreError::NoRevision { .. }
+            | StoreError::NoBlob(_)
+            | StoreError::NoStream(_)
+            | StoreError::NoConsumer { .. } => Kind::NotFound,
+            StoreError::NothingEarlier(_) | StoreError::OtherContent { .. } | StoreError::Conflict(_) => Kind::Conflict,
             StoreError::MissingBlob { .. } | StoreError::WrongDigest { .. } | StoreError::Invalid(_) => Kind::Invalid,
-            StoreError::BlobTooLarge(_) => Kind::BodyTooLarge,
-            StoreError::Busy => Kind::Overloaded,
+            StoreError::BlobTooLarge(_) | StoreError::EventTooLarge(_) | StoreError::TooLarge(_) => Kind::BodyTooLarge,
+            StoreError::StreamFull(_) => Kind::StreamFull,
+            StoreError::Busy | StoreError::TooMany(_) => Kind::Overloaded,
             StoreError::Closed => Kind::Draining,
             StoreError::Full => Kind::StorageFull,
             // Paths and causes go to the log; callers are told what they can do.
-            StoreError::Io { .. } | StoreError::Database(_) | StoreError::Panicked(_) => {
+            StoreError::Io { .. } | StoreError::Database(_) | StoreError::Damaged(_) | StoreError::Panicked(_) => {
                 return Self::new(Kind::Internal, "the node's store failed: its log says more").because(error);
             }
             StoreError::InUse { .. }

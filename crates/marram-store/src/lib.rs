@@ -1,7 +1,7 @@
 //! The node's embedded store: one SQLite database, one writer, blobs as files named by their digest.
 //!
 //! Whatever is acknowledged here is on the disk: it survives `kill -9` and a power cut at any moment. The state directory
-//! holds `node.db` (deployments, sealed secrets), `blobs/sha256/…` (components), `secret.key` and `cache.key`
+//! holds `node.db` (deployments, sealed secrets, keys), `blobs/sha256/…` (components), `secret.key` and `cache.key`
 //! (32 random bytes each, readable by the owner only) and `lock`.
 //!
 //! Reads take microseconds to a few milliseconds and block the calling thread; writes are asynchronous, and what belongs to
@@ -52,23 +52,29 @@ mod deployment;
 mod durable;
 mod error;
 mod key;
+mod kv;
 pub mod limits;
 mod lock;
 mod read;
 mod schema;
 mod secret;
+mod stream;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use marram_core::port::Clock;
+
 pub use blob::{BlobPin, BlobUpload, Blobs, Collected};
 pub use check::{Finding, check_state_dir};
 pub use deployment::{App, Deployed, Deployment, Removed, Revision, RevisionSummary};
 pub use error::StoreError;
+pub use kv::{Keys, KvMaintained};
 pub use schema::SCHEMA_VERSION;
 pub use secret::{SecretName, SecretValue};
-pub use writer::{Ticket, Writer};
+pub use stream::{Captures, Maintained, StoreStreams};
+pub use writer::{Ticket, Tx, Writer};
 
 use read::Readers;
 use secret::Sealer;
@@ -80,22 +86,26 @@ pub struct StoreConfig {
     pub dir: PathBuf,
     /// Revisions of an app that are kept, the current one included; at least 1.
     pub revisions_kept: usize,
+    /// Bytes of keys and values that are kept in memory; 0 keeps none.
+    pub kv_cache_bytes: u64,
 }
 
 impl StoreConfig {
     /// The store in `dir`, with every default.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), revisions_kept: limits::REVISIONS_KEPT }
+        Self { dir: dir.into(), revisions_kept: limits::REVISIONS_KEPT, kv_cache_bytes: limits::KV_CACHE_BYTES }
     }
 }
 
 /// The store of one node. While it lives, no other process can open the same state directory.
 #[derive(Debug)]
 pub struct Store {
-    // Fields are dropped in this order: the writer ends before the directory is let go.
-    writer: Writer,
-    readers: Readers,
+    // The writer ends before the directory is let go: dropping the store stops it, whoever else refers to it.
+    writer: Arc<Writer>,
+    readers: Arc<Readers>,
+    hub: Arc<stream::Hub>,
+    kv: Arc<kv::Shared>,
     blobs: Arc<Blobs>,
     sealer: Arc<Sealer>,
     cache_key: key::Key,
@@ -116,13 +126,16 @@ impl Store {
         let connection = schema::open_writer(&database)?;
         let sealer = Arc::new(Sealer::new(&key::load_or_create(&dir.join("secret.key"))?));
         let cache_key = key::load_or_create(&dir.join("cache.key"))?;
-        let readers = Readers::new(database);
+        let readers = Arc::new(Readers::new(database));
         let blobs = Arc::new(Blobs::open(&dir.join("blobs"))?);
-        let writer = Writer::start(connection)?;
+        let hub = stream::Hub::new();
+        let ledger = stream::Ledger::load(&connection, Arc::clone(&hub))?;
+        let kv = kv::Shared::open(&connection, Arc::clone(&hub), config.kv_cache_bytes)?;
+        let writer = Arc::new(Writer::start(Tx::new(connection, ledger))?);
         // The names of the database, its log and the keys are durable before anything is acknowledged.
         durable::sync_parent(&dir.join("lock")).map_err(|error| StoreError::io("sync", dir, error))?;
         let revisions_kept = config.revisions_kept.max(1);
-        Ok(Self { writer, readers, blobs, sealer, cache_key, dir: dir.into(), revisions_kept, _lock: lock })
+        Ok(Self { writer, readers, hub, kv, blobs, sealer, cache_key, dir: dir.into(), revisions_kept, _lock: lock })
     }
 
     /// The state directory.
@@ -141,6 +154,12 @@ impl Store {
     #[must_use]
     pub fn writer(&self) -> &Writer {
         &self.writer
+    }
+
+    /// The keys. `clock` is the time of day by which they expire and are stamped; every handle shares one cache.
+    #[must_use]
+    pub fn kv(&self, clock: Arc<dyn Clock>) -> Keys {
+        Keys::new(Arc::clone(&self.kv), clock, Arc::clone(&self.writer), Arc::clone(&self.readers))
     }
 
     /// The key with which this node authenticates the code that it compiled. It differs on every node and never leaves it.
@@ -163,6 +182,13 @@ impl Store {
     /// Commits what has queued and takes no more. Blocks until that is done. Dropping the store does the same.
     pub fn close(&self) {
         self.writer.stop();
+        self.hub.close();
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -19,6 +19,34 @@ pub const BLOB_GRACE: Duration = Duration::from_secs(3_600);
 /// Connections that read at the same time before one more opens a connection of its own. Each holds a cache.
 pub const READERS_KEPT: usize = 2;
 
+/// Memory of the cache of keys, unless the configuration says otherwise: tens of thousands of small values, and a quarter of
+/// what an idle node may have in memory only once it is used.
+pub const KV_CACHE_BYTES: u64 = 8 << 20;
+
+/// Larger values are read from the disk each time: a few of them would push everything else out of the cache.
+pub const KV_CACHED_BYTES_MAX: usize = 64 << 10;
+
+/// Groups of keys in which a write keeps readers of the disk from caching what they found. Few enough to be small, and more
+/// than there are threads.
+pub const KV_CACHE_STRIPES: usize = 64;
+
+/// Bytes of keys and values in writes that have not been applied yet; who comes then waits.
+pub const KV_QUEUED_BYTES_MAX: usize = 32 << 20;
+
+/// Watches of keys. Each wakes for every change of any key.
+pub const KV_WATCHES_MAX: usize = 1_024;
+
+/// Changes that wait for the slowest watch before it misses some: with keys and values of the largest size that a watch
+/// brings along, 5 MiB.
+pub const KV_WATCHED_CHANGES_MAX: usize = 1_024;
+
+/// Entries that one step of maintenance removes, and tombstones that it lets go: everybody's writes wait for it.
+pub const KV_MAINTAINED_MAX: usize = 256;
+
+/// How long what is left of a removed key is kept. Buckets of this node alone would not need it at all: it is there for the
+/// short while in which somebody may still compare, and must not grow with a bucket that is used as a queue.
+pub const KV_TOMBSTONE_KEPT: Duration = Duration::from_secs(60);
+
 /// Page cache of one connection. The operating system caches the file as well.
 pub const PAGE_CACHE_KIB: u32 = 2_048;
 
@@ -27,3 +55,54 @@ pub const WAL_KEPT_BYTES: u64 = 16 << 20;
 
 /// How long a statement waits for another process (`marram doctor` reads a live node's database).
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Streams of a node. Each has a few hundred bytes in memory, and all of them are looked at by maintenance.
+pub const STREAMS_MAX: usize = 1_024;
+
+/// Consumers of one stream. Each is looked at when a full stream makes room.
+pub const CONSUMERS_PER_STREAM_MAX: usize = 256;
+
+/// Events that one publish removes to make room. Rows of a few hundred bytes go at about a million a second, and
+/// everybody's writes wait for that long; what is left is removed by maintenance.
+pub const ROOM_EVENTS_MAX: usize = 10_000;
+
+/// Ids of events that all streams together remember to recognise the same event again; about 20 MB when all are used. At a
+/// steady 20,000 events a second that is 13 to 26 seconds: past that the window of de-duplication is shorter than asked for.
+pub const IDENTITIES_MAX: usize = 1 << 19;
+
+/// Events that a stream with a consumer in this process keeps in memory, so that a consumer that has caught up reads no disk.
+pub const TAIL_EVENTS_MAX: usize = 512;
+
+/// Their bytes.
+pub const TAIL_BYTES_MAX: u64 = 512 << 10;
+
+/// Events that a consumer has open past its cursor: in flight, waiting for another delivery, or behind one of their subject. At
+/// the limit it pulls nothing new until one of them is settled. 4,096 are about 500 KB in memory, and at most 80 KB in its row.
+pub const WINDOW_MAX: usize = 4_096;
+
+/// Events that a consumer reads ahead: what two or four batches take.
+pub const AHEAD_EVENTS_MAX: usize = 512;
+
+/// Their bytes.
+pub const AHEAD_BYTES_MAX: u64 = 1 << 20;
+
+/// Rows that one read looks at for a filter that takes few of them: some milliseconds.
+pub const AHEAD_ROWS_MAX: usize = 8_192;
+
+/// Reads for consumers at the same time. Each holds a connection and a thread; they are short.
+pub const CONSUMER_READS_MAX: usize = 4;
+
+/// Bytes of what [`marram_core::port::Streams::read`] returns at once.
+pub const READ_BYTES_MAX: u64 = 4 << 20;
+
+/// Bytes of a consumer's name: an app, a function, and a filter.
+pub const CONSUMER_NAME_BYTES_MAX: usize = 2_048;
+
+/// Bytes of the reason that a dead letter has.
+pub const REASON_BYTES_MAX: usize = 1_024;
+
+/// Rows that one operation of maintenance removes; others' writes wait for it, a few milliseconds.
+pub const MAINTAIN_ROWS_MAX: usize = 2_000;
+
+/// Operations of one call of maintenance for one stream.
+pub const MAINTAIN_STEPS_MAX: usize = 16;

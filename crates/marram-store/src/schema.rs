@@ -63,6 +63,57 @@ const MIGRATIONS: &[&str] = &[
     -- What the component was found to be when it was deployed, so that nobody opens it to know; NULL where nobody said.
     ALTER TABLE component ADD COLUMN kind TEXT;
 ",
+    "
+    -- A stream and what it keeps. `name` is NULL for one that was removed and whose events are still to go.
+    CREATE TABLE stream (
+        id        INTEGER PRIMARY KEY CHECK (id BETWEEN 1 AND 32767),
+        name      TEXT UNIQUE,
+        bytes_max INTEGER NOT NULL,
+        age_ns    INTEGER NOT NULL,
+        overflow  INTEGER NOT NULL CHECK (overflow IN (0, 1)),
+        dedupe_ns INTEGER NOT NULL,
+        first     INTEGER NOT NULL,
+        last      INTEGER NOT NULL,
+        events    INTEGER NOT NULL,
+        bytes     INTEGER NOT NULL,
+        dropped   INTEGER NOT NULL
+    ) STRICT;
+
+    -- `key` is the stream's id in the upper 16 bits and the position in the lower 48, so that a stream's events lie one after
+    -- the other and an event is one insertion. `identity` is a hash of source and id. The event comes last: what is before
+    -- it is read without it.
+    CREATE TABLE event (
+        key            INTEGER PRIMARY KEY,
+        stored_unix_ns INTEGER NOT NULL,
+        identity       INTEGER NOT NULL,
+        size           INTEGER NOT NULL,
+        event          BLOB NOT NULL
+    ) STRICT;
+
+    -- Events that are gone while their identity still has to be remembered.
+    CREATE TABLE event_seen (
+        key            INTEGER PRIMARY KEY,
+        stored_unix_ns INTEGER NOT NULL,
+        identity       INTEGER NOT NULL
+    ) STRICT;
+
+    -- Every event up to `cursor` is settled, and so is every event up to `handed` but those in `open`.
+    CREATE TABLE consumer (
+        id            INTEGER PRIMARY KEY,
+        stream        INTEGER NOT NULL REFERENCES stream (id),
+        name          TEXT NOT NULL,
+        policy        BLOB NOT NULL,
+        paused        INTEGER NOT NULL CHECK (paused IN (0, 1)),
+        cursor        INTEGER NOT NULL,
+        handed        INTEGER NOT NULL,
+        acked         INTEGER NOT NULL,
+        dead_lettered INTEGER NOT NULL,
+        dropped       INTEGER NOT NULL,
+        open          BLOB NOT NULL,
+        UNIQUE (stream, name)
+    ) STRICT;
+",
+    crate::kv::schema::TABLES,
 ];
 
 /// The schema version that this code writes.

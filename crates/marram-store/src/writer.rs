@@ -1,8 +1,11 @@
 //! The one writer: what has queued up goes into one transaction, then everybody is answered.
 //!
 //! Nobody is answered before the commit has reached the disk. An operation that fails undoes itself and nothing else: each runs
-//! within a savepoint. When the commit fails, everybody in the group gets its error, and nothing of the group was kept.
+//! within a savepoint, or ([`Writer::write_bare`]) has written nothing when it fails. When the commit fails, everybody in the
+//! group gets its error, and nothing of the group was kept. What is in memory changes after the commit ([`Tx::after_commit`]).
 //! Operations run on the writer's thread, one after the other: they must not wait for anything.
+
+mod tx;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -10,11 +13,12 @@ use std::sync::Mutex;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
-use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::StoreError;
 use crate::limits::{WRITE_GROUP_MAX, WRITE_QUEUE_MAX};
+
+pub use tx::Tx;
 
 /// Takes writes and commits them in groups.
 #[derive(Debug)]
@@ -36,12 +40,12 @@ enum Message {
 }
 
 impl Writer {
-    /// Starts the writer's thread on `connection`, which is in write-ahead mode with `synchronous=FULL`.
-    pub(crate) fn start(connection: Connection) -> Result<Self, StoreError> {
+    /// Starts the writer's thread.
+    pub(crate) fn start(tx: Tx) -> Result<Self, StoreError> {
         let (queue, receiver) = mpsc::channel(WRITE_QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&connection, receiver))
+            .spawn(move || run(tx, receiver))
             .map_err(|error| StoreError::io("start", "the writer's thread".as_ref(), error))?;
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
@@ -52,14 +56,19 @@ impl Writer {
     pub fn submit<T, F>(&self, operation: F) -> Result<Ticket<T>, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
     {
-        let (job, ticket) = job(operation);
-        match self.queue.try_send(job) {
-            Ok(()) => Ok(ticket),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(StoreError::Closed),
-        }
+        self.try_send(job(Undo::Savepoint, operation))
+    }
+
+    /// [`Writer::submit`] for an operation that first checks everything and then only writes: it needs no savepoint, which is
+    /// a third of the cost of a small write. If it fails after it has written something, the whole group fails with it.
+    pub(crate) fn submit_bare<T, F>(&self, operation: F) -> Result<Ticket<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.try_send(job(Undo::Nothing, operation))
     }
 
     /// Waits for a place in the queue, then until the write is durable.
@@ -68,11 +77,30 @@ impl Writer {
     pub async fn write<T, F>(&self, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
     {
-        let (job, ticket) = job(operation);
+        let (job, ticket) = job(Undo::Savepoint, operation);
         self.queue.send(job).await.map_err(|_| StoreError::Closed)?;
         ticket.await
+    }
+
+    /// [`Writer::write`] without a savepoint, as [`Writer::submit_bare`].
+    pub(crate) async fn write_bare<T, F>(&self, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (job, ticket) = job(Undo::Nothing, operation);
+        self.queue.send(job).await.map_err(|_| StoreError::Closed)?;
+        ticket.await
+    }
+
+    fn try_send<T>(&self, (job, ticket): (Message, Ticket<T>)) -> Result<Ticket<T>, StoreError> {
+        match self.queue.try_send(job) {
+            Ok(()) => Ok(ticket),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(StoreError::Closed),
+        }
     }
 
     /// Takes no more, commits what has queued, and ends the thread. Blocks until that is done.
@@ -115,37 +143,53 @@ impl<T> Future for Ticket<T> {
     }
 }
 
+/// What has to be done when an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Undo {
+    /// Go back to where it began.
+    Savepoint,
+    /// Nothing: it has written nothing.
+    Nothing,
+}
+
 /// A queued write whose type of result is forgotten.
 trait Write: Send {
+    /// How it is undone.
+    fn undo(&self) -> Undo;
     /// Runs the operation; its result waits for the commit.
-    fn apply(&mut self, connection: &Connection) -> Result<(), StoreError>;
+    fn apply(&mut self, tx: &Tx) -> Result<(), StoreError>;
     /// Tells the caller: the result, or why the group was not kept.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 struct Job<T, F> {
+    undo: Undo,
     operation: Option<F>,
     result: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-fn job<T, F>(operation: F) -> (Message, Ticket<T>)
+fn job<T, F>(undo: Undo, operation: F) -> (Message, Ticket<T>)
 where
     T: Send + 'static,
-    F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
 {
     let (reply, receiver) = oneshot::channel();
-    (Message::Write(Box::new(Job { operation: Some(operation), result: None, reply })), Ticket(receiver))
+    (Message::Write(Box::new(Job { undo, operation: Some(operation), result: None, reply })), Ticket(receiver))
 }
 
 impl<T, F> Write for Job<T, F>
 where
     T: Send,
-    F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+    F: FnOnce(&Tx) -> Result<T, StoreError> + Send,
 {
-    fn apply(&mut self, connection: &Connection) -> Result<(), StoreError> {
+    fn undo(&self) -> Undo {
+        self.undo
+    }
+
+    fn apply(&mut self, tx: &Tx) -> Result<(), StoreError> {
         let operation = self.operation.take().expect("a write is applied once");
-        let result = catch_unwind(AssertUnwindSafe(|| operation(connection))).unwrap_or_else(|panic| {
+        let result = catch_unwind(AssertUnwindSafe(|| operation(tx))).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
             Err(StoreError::Panicked(text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_default()))
         });
@@ -166,7 +210,7 @@ where
     }
 }
 
-fn run(connection: &Connection, mut queue: mpsc::Receiver<Message>) {
+fn run(mut tx: Tx, mut queue: mpsc::Receiver<Message>) {
     let mut group: Vec<Box<dyn Write>> = Vec::new();
     while let Some(first) = queue.blocking_recv() {
         let mut next = Some(first);
@@ -183,41 +227,54 @@ fn run(connection: &Connection, mut queue: mpsc::Receiver<Message>) {
         if group.is_empty() {
             continue;
         }
-        let committed = commit(connection, &mut group);
+        let committed = commit(&mut tx, &mut group);
         for write in group.drain(..) {
             write.answer(committed.clone());
         }
     }
-    // A tidy end: the next start finds no log to replay. Its failure costs only that.
-    let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    tx.close();
 }
 
 /// One transaction for the group. On an error nothing of it was kept.
-fn commit(connection: &Connection, group: &mut [Box<dyn Write>]) -> Result<(), StoreError> {
-    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let applied = group.iter_mut().try_for_each(|write| apply(connection, write.as_mut()));
-    let committed = applied.and_then(|()| Ok(connection.prepare_cached("COMMIT")?.execute([]).map(|_| ())?));
-    if committed.is_err() && !connection.is_autocommit() {
-        // If even this fails the connection has no transaction, or the next BEGIN says what is wrong.
-        let _ = connection.execute_batch("ROLLBACK");
+fn commit(tx: &mut Tx, group: &mut [Box<dyn Write>]) -> Result<(), StoreError> {
+    tx.begin()?;
+    let applied = group.iter_mut().try_for_each(|write| apply(tx, write.as_mut()));
+    match applied.and_then(|()| tx.commit()) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            tx.abort(&error);
+            Err(error)
+        }
     }
-    committed
 }
 
-/// One operation within its savepoint. An error here is the whole group's: the transaction is gone or cannot be trusted.
-fn apply(connection: &Connection, write: &mut dyn Write) -> Result<(), StoreError> {
-    connection.prepare_cached("SAVEPOINT one")?.execute([])?;
-    let Err(error) = write.apply(connection) else {
-        connection.prepare_cached("RELEASE one")?.execute([])?;
+/// One operation. An error here is the whole group's: the transaction is gone or cannot be trusted.
+fn apply(tx: &Tx, write: &mut dyn Write) -> Result<(), StoreError> {
+    let guarded = write.undo() == Undo::Savepoint;
+    if guarded {
+        tx.prepare_cached("SAVEPOINT one")?.execute([])?;
+    }
+    let before = tx.total_changes();
+    let mark = tx.mark();
+    let applied = write.apply(tx);
+    let Err(error) = applied else {
+        if guarded {
+            tx.prepare_cached("RELEASE one")?.execute([])?;
+        }
         return Ok(());
     };
+    tx.undo(mark);
     // On a full disk or an I/O error SQLite may roll the whole transaction back by itself
     // (sqlite.org/lang_transaction.html §3.1): then what went before in this group is gone as well.
-    if connection.is_autocommit() {
+    if tx.is_autocommit() {
         return Err(error);
     }
-    connection.prepare_cached("ROLLBACK TO one")?.execute([])?;
-    connection.prepare_cached("RELEASE one")?.execute([])?;
+    if guarded {
+        tx.prepare_cached("ROLLBACK TO one")?.execute([])?;
+        tx.prepare_cached("RELEASE one")?.execute([])?;
+    } else if tx.total_changes() != before {
+        return Err(error);
+    }
     Ok(())
 }
 

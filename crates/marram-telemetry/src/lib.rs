@@ -64,7 +64,6 @@ mod metrics;
 mod node_metrics;
 mod query;
 mod signal;
-mod time;
 mod totals;
 mod usage;
 
@@ -82,9 +81,9 @@ pub use background::TelemetryTask;
 pub use entry::{Invocation, InvocationQuery, LogEntry, LogQuery};
 pub use error::TelemetryError;
 pub use follow::{Follow, Followed};
+pub use marram_core::time::{Timestamp, TimestampError};
 pub use metrics::METRICS_CONTENT_TYPE;
 pub use node_metrics::HttpMetrics;
-pub use time::{Timestamp, TimestampError};
 pub use usage::{Cost, PriceList, Usage, UsageQuery, Used};
 
 use books::{Books, Minute};

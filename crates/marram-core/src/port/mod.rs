@@ -1,5 +1,6 @@
 //! Ports: where crates that do not know each other meet. `marram-node` joins them.
 
+pub mod crdt;
 pub mod kv;
 pub mod streams;
 
@@ -16,6 +17,7 @@ use crate::record::{LogLine, MeterRecord};
 use crate::trace::{RequestId, SpanId, TraceContext};
 use crate::{Failure, FunctionId, Kind};
 
+pub use crdt::Crdt;
 pub use kv::Kv;
 pub use streams::{Consumer, Streams};
 

@@ -88,7 +88,7 @@ pub struct StreamState {
     pub events: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Events removed while a consumer was still owed them, since the stream was made.
+    /// Events removed while a consumer was still owed them, since the stream was made; each counts once.
     pub dropped: u64,
     /// Publishes refused for want of room, since this process started.
     pub rejected: u64,
@@ -98,21 +98,28 @@ pub struct StreamState {
     pub consumers: Vec<ConsumerState>,
 }
 
-/// Where a consumer stands. Every event that it takes is acked, dead-lettered, dropped, in flight or waiting.
+/// Where a consumer stands. Every event that it takes is acked, dead-lettered, dropped, in flight, retrying, held, or after
+/// `handed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerState {
     /// Who.
     pub id: ConsumerId,
     /// Every event up to here is settled.
     pub cursor: u64,
+    /// What is after this has not been handed out yet. What the filter does not take may be counted as handed out.
+    pub handed: u64,
     /// Delivered and not settled.
     pub in_flight: u64,
-    /// To be delivered again later.
+    /// To be delivered again, now or later.
     pub retrying: u64,
+    /// Waiting for an earlier event of their subject.
+    pub held: u64,
     /// Acknowledged, since it was made.
     pub acked: u64,
     /// Sent to the dead-letter stream, since it was made.
     pub dead_lettered: u64,
+    /// Removed by their stream before they were settled, since it was made.
+    pub dropped: u64,
     /// Deliveries after the first of an event, since this process started.
     pub redelivered: u64,
     /// Nothing is delivered until it is resumed.

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rusqlite::Connection;
+
 use super::*;
 use crate::schema;
 
@@ -9,7 +11,8 @@ fn writer() -> (tempfile::TempDir, Writer, Connection) {
     let path = dir.path().join("node.db");
     let connection = schema::open_writer(&path).unwrap();
     connection.execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY, pad BLOB)").unwrap();
-    let writer = Writer::start(connection).unwrap();
+    let ledger = crate::stream::Ledger::load(&connection, crate::stream::Hub::new()).unwrap();
+    let writer = Writer::start(Tx::new(connection, ledger)).unwrap();
     let reader = schema::open_reader(&path).unwrap();
     (dir, writer, reader)
 }
@@ -125,7 +128,7 @@ fn a_full_disk_is_told_to_the_whole_group_and_is_recovered_from() {
     };
     set_pages(64);
     let fill = |x: i64| {
-        move |db: &Connection| {
+        move |db: &Tx| {
             db.execute("INSERT INTO t (x, pad) VALUES (?, zeroblob(3000))", [x])?;
             Ok::<_, StoreError>(())
         }
@@ -161,7 +164,7 @@ fn writes_per_second() {
                 next += 1;
                 let x = next;
                 let pad = [7u8; 256];
-                let write = move |db: &Connection| {
+                let write = move |db: &Tx| {
                     db.prepare_cached("INSERT INTO t (x, pad) VALUES (?, ?)")?.execute(rusqlite::params![x, pad])?;
                     Ok::<_, StoreError>(())
                 };

@@ -1,0 +1,68 @@
+//! What time does to keys: entries expire, and what is left of removed ones is let go.
+
+use marram_core::Name;
+use rusqlite::{Connection, params};
+
+use super::Keys;
+use super::write::{At, Writing};
+use crate::StoreError;
+use crate::limits::{KV_MAINTAINED_MAX, KV_TOMBSTONE_KEPT};
+
+/// What one step of maintenance did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KvMaintained {
+    /// Entries whose time was over, each with its event.
+    pub expired: usize,
+    /// Tombstones that were let go.
+    pub collected: usize,
+    /// There is more to do: another step may follow at once.
+    pub more: bool,
+}
+
+impl Keys {
+    /// One step of maintenance, of a bounded size: removes entries whose time is over, with their `expired` events, and
+    /// tombstones older than [`KV_TOMBSTONE_KEPT`]. Expired entries already read as absent before.
+    ///
+    /// Fails with [`StoreError::StreamFull`] where a stream does not take an event: the entries wait for the next time.
+    pub async fn maintain(&self) -> Result<KvMaintained, StoreError> {
+        let keys = self.clone();
+        self.writer.write(move |tx| step(&keys.at(tx))).await
+    }
+
+    /// When [`Keys::maintain`] next has something to do, in nanoseconds since the Unix epoch; a write with a time to live
+    /// may bring that forward.
+    pub fn next_due_unix_ns(&self) -> Result<Option<u64>, StoreError> {
+        self.readers.read(|db| {
+            let next = |sql| Ok::<Option<u64>, StoreError>(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?);
+            let expiry = next("SELECT min(expires_unix_ns) FROM kv_entry WHERE expires_unix_ns IS NOT NULL")?;
+            let tombstone = next("SELECT min(since_unix_ns) FROM kv_tombstone")?;
+            let tombstone = tombstone.map(|since| since.saturating_add(KV_TOMBSTONE_KEPT.as_nanos() as u64));
+            Ok(expiry.into_iter().chain(tombstone).min())
+        })
+    }
+}
+
+fn step(at: &At<'_>) -> Result<KvMaintained, StoreError> {
+    let now = i64::try_from(at.now_unix_ns).unwrap_or(i64::MAX);
+    let due = due(at.tx, now)?;
+    let mut done = KvMaintained { more: due.len() == KV_MAINTAINED_MAX, ..KvMaintained::default() };
+    for (bucket, key) in due {
+        let bucket = Name::new(&bucket).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let mut writing = Writing::new(at, &bucket);
+        done.expired += usize::from(writing.expire(&key)?);
+        writing.finish()?;
+    }
+    let old = now.saturating_sub(KV_TOMBSTONE_KEPT.as_nanos() as i64);
+    let sql = "DELETE FROM kv_tombstone WHERE (bucket, key) IN
+        (SELECT bucket, key FROM kv_tombstone WHERE since_unix_ns <= ?1 ORDER BY since_unix_ns LIMIT ?2)";
+    done.collected = at.tx.prepare_cached(sql)?.execute(params![old, KV_MAINTAINED_MAX])?;
+    done.more |= done.collected == KV_MAINTAINED_MAX;
+    Ok(done)
+}
+
+fn due(db: &Connection, now: i64) -> Result<Vec<(String, String)>, StoreError> {
+    let sql = "SELECT bucket, key FROM kv_entry WHERE expires_unix_ns <= ?1 ORDER BY expires_unix_ns LIMIT ?2";
+    let mut query = db.prepare_cached(sql)?;
+    let rows = query.query_map(params![now, KV_MAINTAINED_MAX], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

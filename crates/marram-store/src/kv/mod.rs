@@ -1,0 +1,247 @@
+//! Keys: buckets of entries that are CRDTs from the first day.
+//!
+//! `set` and `delete` write a last-writer-wins register, `increment` a PN-counter on top of it, `marram:crdt` sets and maps
+//! (`marram_replica::Entry`). Stamps come from the node's hybrid clock, which is kept with every write: it never goes
+//! back, not over restarts either. A node whose clock was set back writes stamps that run ahead of it until it has caught
+//! up; [`Keys::clock_ahead_ms`] says by how much, and past a minute somebody should be told.
+//!
+//! Buckets are of this node only. What is left of a removed key is kept for [`crate::limits::KV_TOMBSTONE_KEPT`].
+
+mod cache;
+mod check;
+mod collection;
+mod encoding;
+mod event;
+mod maintain;
+mod read;
+mod row;
+pub(crate) mod schema;
+mod view;
+mod watch;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use marram_core::port::crdt::{Collection, CrdtChange};
+use marram_core::port::kv::{Change, Entry, KeyPage, Version, Versions, Watched};
+use marram_core::port::{Clock, Crdt, Kv};
+use marram_core::{Failure, Name};
+use marram_replica::{Hlc, NodeId, Stamp, Time};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::sync::Semaphore;
+
+use crate::StoreError;
+use crate::limits::KV_QUEUED_BYTES_MAX;
+use crate::read::Readers;
+use crate::stream::Hub;
+use crate::writer::{Tx, Writer};
+
+use write::At;
+
+pub use maintain::KvMaintained;
+
+/// The keys of a node: the ports [`Kv`] and [`Crdt`].
+#[derive(Clone)]
+pub struct Keys {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    writer: Arc<Writer>,
+    readers: Arc<Readers>,
+}
+
+/// What every handle shares, and the writer's thread with them.
+pub(crate) struct Shared {
+    hlc: Mutex<Hlc>,
+    cache: cache::Cache,
+    watches: watch::Watches,
+    hub: Arc<Hub>,
+    /// Room for writes that are under way, in KiB.
+    room: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.shared, f)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("cache_bytes", &self.cache.bytes()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn open(db: &Connection, hub: Arc<Hub>, cache_bytes: u64) -> Result<Arc<Self>, StoreError> {
+        let (cache, watches) = (cache::Cache::new(cache_bytes), watch::Watches::new());
+        let room = Arc::new(Semaphore::new(KV_QUEUED_BYTES_MAX >> 10));
+        Ok(Arc::new(Self { hlc: Mutex::new(open_clock(db)?), cache, watches, hub, room }))
+    }
+
+    fn hlc(&self) -> MutexGuard<'_, Hlc> {
+        self.hlc.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the node's clock and id, making both the first time.
+fn open_clock(db: &Connection) -> Result<Hlc, StoreError> {
+    let kept: Option<[u8; 16]> = db.query_row("SELECT last FROM kv_clock", [], |row| row.get(0)).optional()?;
+    let last = match kept {
+        Some(kept) => Stamp::from_bytes(kept),
+        None => {
+            let mut id = [0; 8];
+            getrandom::fill(&mut id)
+                .map_err(|error| StoreError::Invalid(format!("the system gives no randomness: {error}")))?;
+            let first = Stamp { time: Time::default(), node: NodeId(u64::from_le_bytes(id)) };
+            db.execute("INSERT INTO kv_clock VALUES (1, ?)", params![first.to_bytes()])?;
+            first
+        }
+    };
+    Ok(Hlc::new(last.node, last.time))
+}
+
+impl Keys {
+    pub(crate) fn new(shared: Arc<Shared>, clock: Arc<dyn Clock>, writer: Arc<Writer>, readers: Arc<Readers>) -> Self {
+        Self { shared, clock, writer, readers }
+    }
+
+    /// Which copy of the data this is: drawn when the store was made.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.shared.hlc().node()
+    }
+
+    /// How far the stamps of writes run ahead of the node's clock: milliseconds under load, more after the clock was set
+    /// back. Order is kept either way, and nodes refuse stamps of others that are more than
+    /// [`marram_replica::REMOTE_DRIFT_MAX_MS`] ahead of their own.
+    #[must_use]
+    pub fn clock_ahead_ms(&self) -> u64 {
+        self.shared.hlc().ahead_ms(self.clock.unix_ns() / 1_000_000)
+    }
+
+    /// About how many bytes the cache holds.
+    #[must_use]
+    pub fn cache_bytes(&self) -> u64 {
+        self.shared.cache.bytes()
+    }
+
+    /// An operation of the writer begins.
+    fn at<'a>(&'a self, tx: &'a Tx) -> At<'a> {
+        At { tx, shared: &self.shared, now_unix_ns: self.clock.unix_ns() }
+    }
+
+    /// Waits for room for `bytes`, then writes.
+    async fn write<T, F>(&self, bytes: usize, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&At<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.shared.room).acquire_many_owned(kib).await.map_err(|_| StoreError::Closed)?;
+        let keys = self.clone();
+        self.writer
+            .write(move |tx| {
+                let done = operation(&keys.at(tx));
+                drop(room);
+                done
+            })
+            .await
+    }
+
+    async fn apply_changes(&self, bucket: Name, changes: Vec<Change>) -> Result<Versions, StoreError> {
+        let mut bytes = 0;
+        for change in &changes {
+            match change {
+                Change::Put { key, value, .. } => {
+                    check::key(&bucket, key)?;
+                    check::value(&bucket, key, value.len())?;
+                    bytes += key.len() + value.len();
+                }
+                Change::Delete { key, .. } => {
+                    check::key(&bucket, key)?;
+                    bytes += key.len();
+                }
+            }
+        }
+        check::batch(&bucket, changes.len(), bytes)?;
+        self.write(bytes, move |at| write::apply(at, &bucket, changes)).await
+    }
+
+    async fn add(&self, bucket: Name, key: String, delta: i64) -> Result<i64, StoreError> {
+        check::key(&bucket, &key)?;
+        self.write(key.len(), move |at| write::increment(at, &bucket, &key, delta)).await
+    }
+
+    async fn update_collection(
+        &self,
+        bucket: Name,
+        key: String,
+        changes: Vec<CrdtChange>,
+    ) -> Result<Option<Version>, StoreError> {
+        check::key(&bucket, &key)?;
+        collection::check_fields(&bucket, &changes)?;
+        let bytes = key.len() + collection::bytes(&changes);
+        check::batch(&bucket, changes.len(), bytes)?;
+        self.write(bytes, move |at| collection::update(at, &bucket, &key, changes)).await
+    }
+}
+
+impl Kv for Keys {
+    fn get(&self, bucket: &Name, key: &str) -> Result<Option<Entry>, Failure> {
+        Ok(self.read_entry(bucket, key)?)
+    }
+
+    fn apply(&self, bucket: &Name, changes: Vec<Change>) -> BoxFuture<'_, Result<Versions, Failure>> {
+        let bucket = bucket.clone();
+        self.apply_changes(bucket, changes).map(|done| Ok(done?)).boxed()
+    }
+
+    fn increment(&self, bucket: &Name, key: &str, delta: i64) -> BoxFuture<'_, Result<i64, Failure>> {
+        self.add(bucket.clone(), key.to_owned(), delta).map(|done| Ok(done?)).boxed()
+    }
+
+    fn list(&self, bucket: &Name, prefix: &str, after: Option<&str>, max: usize) -> Result<KeyPage, Failure> {
+        Ok(self.page(bucket, prefix, after, max)?)
+    }
+
+    fn buckets(&self) -> Result<Vec<Name>, Failure> {
+        Ok(self.every_bucket()?)
+    }
+
+    fn watch(&self, bucket: &Name, prefix: &str) -> Result<BoxStream<'static, Watched>, Failure> {
+        Ok(self.shared.watches.watch(bucket, prefix)?)
+    }
+}
+
+impl Crdt for Keys {
+    fn crdt_update(
+        &self,
+        bucket: &Name,
+        key: &str,
+        changes: Vec<CrdtChange>,
+    ) -> BoxFuture<'_, Result<Option<Version>, Failure>> {
+        self.update_collection(bucket.clone(), key.to_owned(), changes).map(|done| Ok(done?)).boxed()
+    }
+
+    fn crdt_read(&self, bucket: &Name, key: &str) -> Result<Option<Arc<Collection>>, Failure> {
+        let content = self.find(bucket, key)?.content;
+        match content {
+            cache::Content::Absent => Ok(None),
+            cache::Content::Collection(collection) => Ok(Some(collection)),
+            cache::Content::Value(_) => {
+                let key = check::shown(key);
+                Err(StoreError::Conflict(format!(
+                    "the key {key} of bucket \"{bucket}\" holds a value, not a set or a map"
+                ))
+                .into())
+            }
+        }
+    }
+}

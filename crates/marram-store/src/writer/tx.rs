@@ -1,0 +1,86 @@
+//! What an operation of the writer works on: the connection within its transaction, and what is in memory beside it.
+//!
+//! Memory must never run ahead of the disk: what changes there is either undone with the operation that did it, or comes
+//! about after the commit only.
+
+use std::cell::{RefCell, RefMut};
+use std::ops::Deref;
+
+use rusqlite::Connection;
+
+use crate::StoreError;
+use crate::stream::Ledger;
+
+/// The connection of the writer, within the transaction of a group.
+pub struct Tx {
+    connection: Connection,
+    ledger: RefCell<Ledger>,
+}
+
+/// A point of a transaction to which what is in memory can be taken back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark(usize);
+
+impl Deref for Tx {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl std::fmt::Debug for Tx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tx").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}
+
+impl Tx {
+    pub(crate) fn new(connection: Connection, ledger: Ledger) -> Self {
+        Self { connection, ledger: RefCell::new(ledger) }
+    }
+
+    /// What is known of the streams within this transaction. Not to be held across a call of another operation's code.
+    pub(crate) fn ledger(&self) -> RefMut<'_, Ledger> {
+        self.ledger.borrow_mut()
+    }
+
+    /// Runs `effect` on the writer's thread once the group is durable, before anybody is answered; never if this operation or
+    /// the group fails. It must be quick, must not fail, and must not write.
+    pub fn after_commit(&self, effect: impl FnOnce() + Send + 'static) {
+        self.ledger().then(Box::new(effect));
+    }
+
+    pub(super) fn begin(&self) -> Result<(), StoreError> {
+        self.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(())
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.ledger().begin_operation())
+    }
+
+    pub(super) fn undo(&self, mark: Mark) {
+        self.ledger().undo(mark.0);
+    }
+
+    pub(super) fn commit(&mut self) -> Result<(), StoreError> {
+        self.ledger.get_mut().flush(&self.connection)?;
+        self.prepare_cached("COMMIT")?.execute([])?;
+        self.ledger.get_mut().committed();
+        Ok(())
+    }
+
+    pub(super) fn abort(&mut self, _error: &StoreError) {
+        if !self.is_autocommit() {
+            // If even this fails the connection has no transaction, or the next BEGIN says what is wrong.
+            let _ = self.execute_batch("ROLLBACK");
+        }
+        self.ledger.get_mut().rolled_back();
+    }
+
+    pub(super) fn close(&self) {
+        // A tidy end: the next start finds no log to replay. Its failure costs only that.
+        let _ = self.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+}
