@@ -68,7 +68,11 @@ impl Invoke for Ingest {
         &self.id
     }
 
-    fn request(&self, request: http::Request<Body>, call: Call) -> BoxFuture<'_, Result<http::Response<Body>, Failure>> {
+    fn request(
+        &self,
+        request: http::Request<Body>,
+        call: Call,
+    ) -> BoxFuture<'_, Result<http::Response<Body>, Failure>> {
         Box::pin(self.take(request, call))
     }
 }

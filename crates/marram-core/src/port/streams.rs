@@ -152,6 +152,13 @@ pub trait Streams: Send + Sync + 'static {
         policy: ConsumerPolicy,
     ) -> BoxFuture<'_, Result<Arc<dyn Consumer>, Failure>>;
 
+    /// The consumer of this id, as it is.
+    fn find_consumer(&self, stream: &StreamName, id: &ConsumerId) -> Option<Arc<dyn Consumer>>;
+
+    /// Puts the dead letters of a stream back into it, as they were published, and resolves with their number once that is
+    /// durable. Every consumer is delivered them again.
+    fn redrive(&self, stream: &StreamName) -> BoxFuture<'_, Result<u64, Failure>>;
+
     /// Forgets a consumer, and what it was owed.
     fn remove_consumer(&self, stream: &StreamName, id: &ConsumerId) -> BoxFuture<'_, Result<(), Failure>>;
 

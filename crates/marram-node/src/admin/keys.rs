@@ -195,13 +195,7 @@ fn line(line: &WatchLine) -> Bytes {
 fn changed(change: KeyChange) -> KeyChanged {
     let text = change.value.as_ref().and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned);
     let base64 = change.value.filter(|_| text.is_none()).map(|value| BASE64_STANDARD.encode(value));
-    KeyChanged {
-        key: change.key,
-        event: change.event.as_str().into(),
-        version: text_of(&change.version),
-        text,
-        base64,
-    }
+    KeyChanged { key: change.key, event: change.event.as_str().into(), version: text_of(&change.version), text, base64 }
 }
 
 fn headers(entry: &Entry) -> HeaderMap {
@@ -243,7 +237,10 @@ fn version_of(tag: &str) -> Option<Version> {
 
 fn no_key(bucket: &Name, key: &str) -> Failure {
     let shown: String = key.chars().take(80).collect();
-    Failure::new(Kind::NotFound, format!("bucket \"{bucket}\" has no key {shown:?}: `marram kv ls {bucket}` lists them"))
+    Failure::new(
+        Kind::NotFound,
+        format!("bucket \"{bucket}\" has no key {shown:?}: `marram kv ls {bucket}` lists them"),
+    )
 }
 
 #[cfg(test)]
@@ -262,9 +259,9 @@ mod tests {
     #[test]
     fn one_condition_at_a_time() {
         let of = |pairs: &[(&'static str, &str)]| {
-            let pairs = pairs.iter().map(|(name, value)| {
-                (header::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
-            });
+            let pairs = pairs
+                .iter()
+                .map(|(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
             expect(&pairs.collect())
         };
         let tag = format!("\"{}\"", text_of(&Version([7; 16])));

@@ -18,9 +18,9 @@ use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use super::follow::{self, KEEP_ALIVE};
 use super::operation::Operation;
 use super::problem::Refusal;
-use super::follow::{self, KEEP_ALIVE};
 use super::{Admin, input};
 use crate::api::{Gap, LogsLine};
 

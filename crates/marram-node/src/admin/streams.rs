@@ -26,10 +26,8 @@ use super::input::{self, Segments};
 use super::operation::{Content, Operation};
 use super::problem::Refusal;
 use super::{Admin, follow};
+use crate::api::{ConsumerView, PauseRequest, PublishedEvents, Redriven, ReplayRequest, StreamView, Streams};
 use crate::events;
-use crate::api::{
-    ConsumerView, PauseRequest, PublishedEvents, Redriven, ReplayRequest, StreamView, Streams,
-};
 
 /// Events read at once for a tail.
 const CHUNK_EVENTS: usize = 256;

@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 
 pub use keys::{ChangesMissed, KeyBuckets, KeyChanged, KeyWritten, Keys, WatchLine};
 pub use marram_core::problem::Problem;
-pub use streams::{
-    ConsumerView, PauseRequest, PublishedEvent, PublishedEvents, Redriven, ReplayRequest, StreamView, Streams,
-};
 use marram_core::{Digest, Name};
 use marram_telemetry::{Cost, Invocation, LogEntry, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+pub use streams::{
+    ConsumerView, PauseRequest, PublishedEvent, PublishedEvents, Redriven, ReplayRequest, StreamView, Streams,
+};
 
 /// Whether the node takes requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

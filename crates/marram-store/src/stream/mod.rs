@@ -15,6 +15,7 @@ mod maintain;
 mod policy;
 mod port;
 mod read;
+mod redrive;
 mod room;
 mod seen;
 

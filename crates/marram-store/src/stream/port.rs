@@ -133,6 +133,16 @@ impl Streams for StoreStreams {
         })
     }
 
+    fn find_consumer(&self, stream: &StreamName, id: &ConsumerId) -> Option<Arc<dyn Consumer>> {
+        let shared = self.parts.hub.stream(stream)?;
+        let cell = shared.cell(id)?;
+        Some(Arc::new(Held::new(shared, cell, Arc::clone(&self.parts))))
+    }
+
+    fn redrive(&self, stream: &StreamName) -> BoxFuture<'_, Result<u64, Failure>> {
+        Box::pin(self.redrive_all(stream.clone()))
+    }
+
     fn remove_consumer(&self, stream: &StreamName, id: &ConsumerId) -> BoxFuture<'_, Result<(), Failure>> {
         let (stream, id) = (stream.clone(), id.clone());
         Box::pin(self.write(move |tx| consumer::remove(tx, &stream, &id)))

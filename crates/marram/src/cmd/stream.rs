@@ -210,14 +210,10 @@ fn rows(stream: &StreamView) -> Vec<Vec<String>> {
     rows[0].resize(8, String::new());
     for consumer in &stream.consumers {
         let waiting = stream.last.saturating_sub(consumer.handed) + consumer.held;
-        let id = if consumer.paused { format!("{} {}", consumer.id, paint(YELLOW, "paused")) } else { consumer.id.clone() };
+        let id =
+            if consumer.paused { format!("{} {}", consumer.id, paint(YELLOW, "paused")) } else { consumer.id.clone() };
         let mut row = vec![String::new(); 4];
-        row.extend([
-            units::count(waiting),
-            units::count(consumer.retrying),
-            units::count(consumer.dead_lettered),
-            id,
-        ]);
+        row.extend([units::count(waiting), units::count(consumer.retrying), units::count(consumer.dead_lettered), id]);
         rows.push(row);
     }
     rows
@@ -357,7 +353,9 @@ async fn dead(stream: &str, json: bool, client: &Client) -> anyhow::Result<()> {
         }
         let event: Value = serde_json::from_slice(&line).context("the node sent a line that is no event")?;
         let names = ["marramposition", "id", "marramattempts", "marramconsumer", "marramreason"];
-        rows.push(names.map(|name| event[name].as_str().map_or_else(|| event[name].to_string(), str::to_owned)).to_vec());
+        rows.push(
+            names.map(|name| event[name].as_str().map_or_else(|| event[name].to_string(), str::to_owned)).to_vec(),
+        );
     }
     if !rows.is_empty() {
         let columns = [

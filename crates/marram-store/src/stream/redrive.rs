@@ -1,0 +1,60 @@
+//! Dead letters go back: each becomes an event of its stream again, as it was published, and leaves the dead-letter stream, in
+//! one transaction.
+
+use marram_core::Failure;
+use marram_core::event::{Event, SubjectFilter};
+use marram_core::stream::StreamName;
+
+use super::append::append_again;
+use super::encode::Encoded;
+use super::port::StoreStreams;
+use super::read::{self, Most};
+use super::room;
+use crate::{StoreError, Tx};
+
+/// Dead letters that one transaction puts back.
+const REDRIVEN_MAX: usize = 256;
+/// What a dead letter has besides what was published (`bury`).
+const OF_THE_DEAD: [&str; 5] = ["marramconsumer", "marramreason", "marramattempts", "marramposition", "marramstream"];
+
+impl StoreStreams {
+    /// Those that are there now, the oldest first; what dies meanwhile stays. Returns how many.
+    pub(super) async fn redrive_all(&self, stream: StreamName) -> Result<u64, Failure> {
+        if stream.is_dead_letter() {
+            let message = format!("\"{stream}\" has no dead letters of its own: name the stream that they came from");
+            return Err(StoreError::Invalid(message).into());
+        }
+        let Some(dead) = self.parts.hub.stream(&stream.dead_letter()) else { return Ok(0) };
+        let last = dead.committed().0.last;
+        let mut redriven = 0;
+        loop {
+            let (stream, name, now) = (stream.clone(), dead.name.clone(), self.parts.clock.unix_ns());
+            let step = self.parts.writer.write(move |tx| step(tx, &name, &stream, last, now)).await?;
+            redriven += step;
+            if step == 0 {
+                return Ok(redriven);
+            }
+        }
+    }
+}
+
+fn step(tx: &Tx, dead: &StreamName, stream: &StreamName, last: u64, now: u64) -> Result<u64, StoreError> {
+    let (id, first, oldest) = {
+        let mut ledger = tx.ledger();
+        let Some(head) = ledger.find(dead) else { return Ok(0) };
+        (head.shared.id, head.counters.first, room::oldest(tx, head, last, REDRIVEN_MAX, |_, _, _| true)?)
+    };
+    if oldest.events == 0 {
+        return Ok(0);
+    }
+    let most = Most { events: REDRIVEN_MAX, bytes: u64::MAX, rows: REDRIVEN_MAX };
+    let letters = read::after(tx, id, first - 1, &SubjectFilter::All, most)?.events;
+    for stored in letters.into_iter().take_while(|stored| stored.position <= oldest.through) {
+        let mut event = Event::clone(&stored.event);
+        event.extensions.retain(|name, _| !OF_THE_DEAD.contains(&name.as_str()));
+        append_again(tx, stream, &Encoded::unchecked(event), now)?;
+    }
+    let mut ledger = tx.ledger();
+    room::remove(tx, &mut ledger, id, oldest, now)?;
+    Ok(oldest.events)
+}
