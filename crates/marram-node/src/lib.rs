@@ -18,6 +18,7 @@ mod pem;
 mod reconcile;
 mod system;
 mod unavailable;
+mod upkeep;
 
 pub use admin::openapi;
 pub use config::{ConfigError, NodeConfig, TlsFiles, Token};

@@ -12,7 +12,7 @@ use marram_core::port::{Clock, Entropy};
 use marram_core::{Digest, Failure, Kind, Name};
 use marram_gateway::{Gateway, GatewayConfig};
 use marram_runtime::{Runtime, RuntimeConfig};
-use marram_store::{BlobPin, Store, StoreConfig};
+use marram_store::{BlobPin, Keys, Store, StoreConfig, StoreStreams};
 use marram_telemetry::{Telemetry, TelemetryConfig, TelemetryTask};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
@@ -29,6 +29,7 @@ use crate::package::{ComponentSource, Package};
 use crate::pem;
 use crate::reconcile::Reconciler;
 use crate::system::{SystemClock, SystemEntropy};
+use crate::upkeep;
 
 /// How long the admin API may take to finish its answers after the front has drained.
 const ADMIN_DRAIN: Duration = Duration::from_secs(2);
@@ -49,6 +50,8 @@ pub(crate) struct Parts {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) reconciler: Arc<Reconciler>,
+    pub(crate) streams: Arc<StoreStreams>,
+    pub(crate) kv: Keys,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) http: SocketAddr,
@@ -62,6 +65,7 @@ struct Tasks {
     front: JoinHandle<marram_gateway::Drained>,
     admin: AdminServer,
     collector: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
     telemetry: TelemetryTask,
 }
 
@@ -78,6 +82,8 @@ impl Node {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new()?);
         let store = Arc::new(Store::open(&StoreConfig::new(&config.state))?);
         let (telemetry, telemetry_task) = Telemetry::open(telemetry_config(&config), Arc::clone(&clock))?;
+        let streams = store.streams(Arc::clone(&clock), Arc::clone(&entropy));
+        let kv = store.kv(Arc::clone(&clock));
         let runtime_config = RuntimeConfig {
             instances_max: config.instances,
             code_idle: config.code_idle,
@@ -109,6 +115,8 @@ impl Node {
             telemetry,
             runtime,
             reconciler,
+            streams,
+            kv,
             clock,
             entropy,
         });
@@ -119,6 +127,12 @@ impl Node {
             collector: tokio::spawn(collector::run(
                 Arc::clone(&parts.store),
                 Arc::clone(&parts.runtime),
+                stop.child_token(),
+            )),
+            upkeep: tokio::spawn(upkeep::run(
+                Arc::clone(&parts.streams),
+                parts.kv.clone(),
+                Arc::clone(&parts.clock),
                 stop.child_token(),
             )),
             telemetry: telemetry_task,
@@ -189,7 +203,7 @@ impl Node {
     /// second call waits for the first.
     pub async fn drain(&self) {
         let mut tasks = self.tasks.lock().await;
-        let Some(Tasks { front, admin, collector, telemetry }) = tasks.take() else { return };
+        let Some(Tasks { front, admin, collector, upkeep, telemetry }) = tasks.take() else { return };
         self.parts.draining.store(true, Ordering::Release);
         self.stop.cancel();
         match front.await {
@@ -205,8 +219,10 @@ impl Node {
         // Last of the listeners, so that what goes on can be watched to the end.
         admin.stop(ADMIN_DRAIN).await;
         self.parts.runtime.drain(ADMIN_DRAIN).await;
-        if let Err(error) = collector.await {
-            tracing::error!(%error, "the collector of what is no longer used failed");
+        for (what, task) in [("collector of what is no longer used", collector), ("upkeep of state", upkeep)] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "the {what} failed");
+            }
         }
         let store = Arc::clone(&self.parts.store);
         let closed = tokio::task::spawn_blocking(move || {
