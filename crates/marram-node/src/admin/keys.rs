@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -101,7 +100,7 @@ struct PutParameters {
 }
 
 async fn buckets(State(admin): State<Arc<Admin>>) -> Result<Json<KeyBuckets>, Refusal> {
-    let kv = Arc::clone(&admin.parts.kv);
+    let kv = admin.parts.kv.clone();
     let buckets = input::blocking(move || kv.buckets()).await??;
     Ok(Json(KeyBuckets { buckets: buckets.iter().map(ToString::to_string).collect() }))
 }
@@ -112,7 +111,7 @@ async fn list(
     uri: Uri,
 ) -> Result<Json<Keys>, Refusal> {
     let ListParameters { prefix, after, limit } = input::query(&uri)?;
-    let (bucket, kv) = (input::name(&bucket)?, Arc::clone(&admin.parts.kv));
+    let (bucket, kv) = (input::name(&bucket)?, admin.parts.kv.clone());
     let most = limit.unwrap_or(KEYS_DEFAULT);
     let page = input::blocking(move || kv.list(&bucket, &prefix, after.as_deref(), most)).await??;
     Ok(Json(Keys { keys: page.keys, more: page.more }))
@@ -122,7 +121,7 @@ async fn get(
     State(admin): State<Arc<Admin>>,
     Segments((bucket, key)): Segments<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let (bucket, kv) = (input::name(&bucket)?, Arc::clone(&admin.parts.kv));
+    let (bucket, kv) = (input::name(&bucket)?, admin.parts.kv.clone());
     let (of, asked) = (bucket.clone(), key.clone());
     let entry = input::blocking(move || kv.get(&of, &asked)).await??.ok_or_else(|| no_key(&bucket, &key))?;
     let headers = headers(&entry);
