@@ -26,9 +26,9 @@ pub const KV_CACHE_BYTES: u64 = 8 << 20;
 /// Larger values are read from the disk each time: a few of them would push everything else out of the cache.
 pub const KV_CACHED_BYTES_MAX: usize = 64 << 10;
 
-/// Groups of keys in which a write keeps readers of the disk from caching what they found. Few enough to be small, and more
-/// than there are threads.
-pub const KV_CACHE_STRIPES: usize = 64;
+/// Groups of keys in which a write keeps readers of the disk from caching what they found: 24 KiB, and as many as there are
+/// writes in a transaction.
+pub const KV_CACHE_STRIPES: usize = 1_024;
 
 /// Bytes of keys and values in writes that have not been applied yet; who comes then waits.
 pub const KV_QUEUED_BYTES_MAX: usize = 32 << 20;

@@ -131,16 +131,16 @@ fn what_was_acknowledged_survives_kill_9() {
             let entry = keys.get(&bucket, key).unwrap();
             entry.map_or(0, |entry| std::str::from_utf8(&entry.value).unwrap().parse::<i64>().unwrap())
         };
-        for thread in 0..THREADS {
+        for (thread, own) in own.iter_mut().enumerate() {
             let (left, right) = (number(&format!("left{thread}")), number(&format!("right{thread}")));
             assert_eq!(left, right, "round {round}: a batch is whole");
             let last = said.set[thread].map_or(0, |last| last as i64);
             assert!(left >= last, "round {round}: {last} was acknowledged, and {left} is there");
             // One more may be there that was not acknowledged any more.
             let new = number(&format!("own{thread}"));
-            let counted = new - own[thread] - said.own[thread];
+            let counted = new - *own - said.own[thread];
             assert!((0..=1).contains(&counted), "round {round}: {counted} more than acknowledged");
-            own[thread] = new;
+            *own = new;
         }
         let new = number("all");
         let counted = new - all - said.all;

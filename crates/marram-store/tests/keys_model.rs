@@ -181,7 +181,7 @@ impl World {
         }
         let before = self.model.clone();
         let done = self.keys().apply(&self.buckets[bucket], batch.clone()).await;
-        let written = done.as_ref().map(Clone::clone).unwrap_or_else(|_| vec![None; batch.len()]);
+        let written = done.clone().unwrap_or_else(|_| vec![None; batch.len()]);
         let fine =
             batch.iter().zip(written).all(|(change, written)| self.expected(bucket, change, written, done.is_ok()));
         if !fine {

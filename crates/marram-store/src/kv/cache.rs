@@ -1,11 +1,13 @@
 //! What was read or written lately, in memory.
 //!
 //! The database is the truth, and this is never ahead of it: the writer's thread puts new values here after their commit
-//! and before it answers. It is not behind either: a reader that looked into the database notes before what its stripe
-//! had seen, and leaves its find alone if a write came by since; of two finds the later version stays.
+//! and before it answers. It is not behind either. A reader that looked into the database notes before what the stripe of
+//! its key had seen, and leaves its find alone if a write came by since, or is under way: while a commit becomes visible,
+//! one reader may have seen the new value already and another still bring the old one, and nobody must see a value go
+//! back. So a find is kept only where nothing was written from before it was read until after.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use marram_core::Name;
@@ -64,14 +66,36 @@ impl Weighter<Key, Cached> for ByBytes {
     }
 }
 
+/// The writes of a group of keys.
+#[derive(Debug, Default)]
+struct Stripe {
+    /// Those that are done.
+    done: u64,
+    /// Those whose commit is still to come.
+    under_way: u32,
+}
+
+/// Writes that are under way, until it is dropped: after their commit, or when they are not to be.
+pub(super) struct UnderWay {
+    stripes: Arc<[Mutex<Stripe>]>,
+    which: Vec<usize>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        for which in &self.which {
+            lock(&self.stripes[*which]).under_way -= 1;
+        }
+    }
+}
+
 /// What a stripe had seen before a reader looked into the database.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Before(u64);
 
 pub(super) struct Cache {
     entries: QuickCache<Key, Cached, ByBytes>,
-    /// Writes that came by, for each stripe of keys.
-    stripes: Box<[Mutex<u64>]>,
+    stripes: Arc<[Mutex<Stripe>]>,
     hasher: RandomState,
 }
 
@@ -80,7 +104,7 @@ impl Cache {
     pub(super) fn new(bytes: u64) -> Self {
         // An estimate only: room for it is taken at once, and more as it fills.
         const FIRST_ENTRIES: usize = 1_024;
-        let stripes = (0..KV_CACHE_STRIPES).map(|_| Mutex::new(0)).collect();
+        let stripes = (0..KV_CACHE_STRIPES).map(|_| Mutex::default()).collect();
         Self { entries: QuickCache::with_weighter(FIRST_ENTRIES, bytes, ByBytes), stripes, hasher: RandomState::new() }
     }
 
@@ -90,23 +114,30 @@ impl Cache {
 
     /// To be called before the database is read.
     pub(super) fn before(&self, bucket: &Name, key: &str) -> Before {
-        Before(*self.stripe(bucket, key))
+        Before(lock(&self.stripes[self.stripe(bucket, key)]).done)
     }
 
     /// Keeps what a reader found, unless something newer may be known.
     pub(super) fn found(&self, bucket: &Name, key: &str, before: Before, cached: &Cached) {
-        let seen = self.stripe(bucket, key);
-        let sought = Sought { bucket: bucket.as_str(), key };
-        let newer = self.entries.peek(&sought).is_some_and(|there| there.version >= cached.version);
-        if *seen == before.0 && !newer && cached.bytes <= KV_CACHED_BYTES_MAX {
+        let stripe = lock(&self.stripes[self.stripe(bucket, key)]);
+        if stripe.under_way == 0 && stripe.done == before.0 && cached.bytes <= KV_CACHED_BYTES_MAX {
             self.entries.insert(Key { bucket: bucket.clone(), key: key.into() }, cached.clone());
         }
     }
 
+    /// The writer is about to write these keys. To be kept until they are [`Cache::written`].
+    pub(super) fn under_way<'k>(&self, bucket: &Name, keys: impl Iterator<Item = &'k String>) -> UnderWay {
+        let which: Vec<usize> = keys.map(|key| self.stripe(bucket, key)).collect();
+        for which in &which {
+            lock(&self.stripes[*which]).under_way += 1;
+        }
+        UnderWay { stripes: Arc::clone(&self.stripes), which }
+    }
+
     /// Keeps what has been committed. Called in the order of commits.
     pub(super) fn written(&self, bucket: &Name, key: &str, cached: Cached) {
-        let mut seen = self.stripe(bucket, key);
-        *seen += 1;
+        let mut stripe = lock(&self.stripes[self.stripe(bucket, key)]);
+        stripe.done += 1;
         if cached.bytes <= KV_CACHED_BYTES_MAX {
             self.entries.insert(Key { bucket: bucket.clone(), key: key.into() }, cached);
         } else {
@@ -119,10 +150,13 @@ impl Cache {
         self.entries.weight()
     }
 
-    fn stripe(&self, bucket: &Name, key: &str) -> std::sync::MutexGuard<'_, u64> {
-        let hash = self.hasher.hash_one(Sought { bucket: bucket.as_str(), key }) as usize;
-        self.stripes[hash % self.stripes.len()].lock().unwrap_or_else(PoisonError::into_inner)
+    fn stripe(&self, bucket: &Name, key: &str) -> usize {
+        self.hasher.hash_one(Sought { bucket: bucket.as_str(), key }) as usize % self.stripes.len()
     }
+}
+
+fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
+    stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -157,9 +191,29 @@ mod tests {
         let before = cache.before(&bucket, "k");
         cache.found(&bucket, "k", before, &cached(2, "new"));
         assert_eq!(shown(&cache, &bucket), Some("new".into()));
-        // Two readers of two snapshots, the older one last.
+    }
+
+    #[test]
+    fn nothing_that_was_read_is_kept_while_a_write_is_under_way() {
+        let (cache, bucket) = (Cache::new(1 << 20), Name::new("b").unwrap());
+        let key = "k".to_owned();
+        // The write is not to be in the end: from then on finds are kept again.
+        let under_way = cache.under_way(&bucket, [&key].into_iter());
+        let before = cache.before(&bucket, "k");
         cache.found(&bucket, "k", before, &cached(1, "old"));
-        assert_eq!(shown(&cache, &bucket), Some("new".into()));
+        assert_eq!(shown(&cache, &bucket), None);
+        drop(under_way);
+        cache.found(&bucket, "k", before, &cached(1, "old"));
+        assert_eq!(shown(&cache, &bucket), Some("old".into()));
+        cache.entries.remove(&Sought { bucket: "b", key: "k" });
+        // This one is: who looked while it was under way may have seen either.
+        let under_way = cache.under_way(&bucket, [&key].into_iter());
+        let before = cache.before(&bucket, "k");
+        cache.written(&bucket, "k", cached(2, "new"));
+        drop(under_way);
+        cache.entries.remove(&Sought { bucket: "b", key: "k" });
+        cache.found(&bucket, "k", before, &cached(1, "old"));
+        assert_eq!(shown(&cache, &bucket), None);
     }
 
     #[test]

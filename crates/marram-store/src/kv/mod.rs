@@ -20,9 +20,6 @@ mod view;
 mod watch;
 mod write;
 
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -3,6 +3,7 @@
 //! The entry, the clock and the events of a change are one transaction. The cache and the watches hear of it after the
 //! commit, in the order of commits, before the caller does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,19 +40,15 @@ pub(super) struct Writing<'a> {
     at: &'a At<'a>,
     bucket: &'a Name,
     last: Option<Stamp>,
-    effects: Vec<Effect>,
-}
-
-/// What happens in memory after the commit.
-struct Effect {
-    key: String,
-    cached: Cached,
+    /// For the cache: only the last state of each key, since those in between are never committed.
+    cached: BTreeMap<String, Cached>,
+    /// For watches: all of them.
     changes: Vec<KeyChange>,
 }
 
 impl<'a> Writing<'a> {
     pub(super) const fn new(at: &'a At<'a>, bucket: &'a Name) -> Self {
-        Self { at, bucket, last: None, effects: Vec::new() }
+        Self { at, bucket, last: None, cached: BTreeMap::new(), changes: Vec::new() }
     }
 
     /// Changes one entry, and returns the version that was written. `change` may fail; the operation fails with it then.
@@ -103,20 +100,24 @@ impl<'a> Writing<'a> {
 
     /// Keeps the clock with what it was used for, and hands over what is to happen after the commit.
     pub(super) fn finish(self) -> Result<(), StoreError> {
+        if self.cached.is_empty() {
+            return Ok(());
+        }
         if let Some(last) = self.last {
             self.at.tx.prepare_cached("UPDATE kv_clock SET last = ?")?.execute(params![last.to_bytes()])?;
         }
-        let (shared, bucket, effects) = (Arc::clone(self.at.shared), self.bucket.clone(), self.effects);
-        if !effects.is_empty() {
-            self.at.tx.after_commit(move || {
-                for effect in effects {
-                    shared.cache.written(&bucket, &effect.key, effect.cached);
-                    for change in effect.changes {
-                        shared.watches.announce(bucket.clone(), change);
-                    }
-                }
-            });
-        }
+        let (shared, bucket) = (Arc::clone(self.at.shared), self.bucket.clone());
+        let (cached, changes) = (self.cached, self.changes);
+        let under_way = shared.cache.under_way(&bucket, cached.keys());
+        self.at.tx.after_commit(move || {
+            for (key, cached) in cached {
+                shared.cache.written(&bucket, &key, cached);
+            }
+            drop(under_way);
+            for change in changes {
+                shared.watches.announce(bucket.clone(), change);
+            }
+        });
         Ok(())
     }
 
@@ -183,8 +184,10 @@ impl<'a> Writing<'a> {
         } else {
             row::bury(self.at.tx, self.bucket, key, entry, from, self.at.now_unix_ns)?;
         }
-        let changes = if self.at.shared.watches.any() { changes } else { Vec::new() };
-        self.effects.push(Effect { key: key.to_owned(), cached: view::cached(Some(entry), bytes), changes });
+        self.cached.insert(key.to_owned(), view::cached(Some(entry), bytes));
+        if self.at.shared.watches.any() {
+            self.changes.extend(changes);
+        }
         Ok(())
     }
 }

@@ -100,7 +100,7 @@ fn encode(event: &Event) -> Vec<u8> {
 }
 
 /// The event of a row.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Event, StoreError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Event, StoreError> {
     let (head, data): (Head<'_>, _) = postcard::take_from_bytes(body(bytes)?).map_err(damaged)?;
     Ok(Event {
         id: head.id.into(),

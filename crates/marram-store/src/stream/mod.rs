@@ -32,8 +32,6 @@ pub(crate) use append::{append, append_all};
 pub use capture::Captures;
 #[allow(unused_imports, reason = "for keys, MQTT and objects, which capture")]
 pub(crate) use encode::Encoded;
-#[cfg(test)]
-pub(crate) use encode::decode;
 pub(crate) use hub::Hub;
 pub(crate) use ledger::Ledger;
 pub use maintain::Maintained;
