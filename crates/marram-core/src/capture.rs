@@ -17,6 +17,18 @@ pub enum Source {
     Object,
 }
 
+impl Source {
+    /// The stream that this source's captures go to where no other is named.
+    #[must_use]
+    pub fn stream(self) -> StreamName {
+        StreamName::of_source(match self {
+            Self::Mqtt => "mqtt",
+            Self::Key => "keys",
+            Self::Object => "objects",
+        })
+    }
+}
+
 /// One capture. A thing that several captures of one stream take is one event there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Capture {

@@ -107,6 +107,28 @@ pub const EVENT_EXTENSIONS_MAX: usize = 64;
 pub const EVENTS_PER_PUBLISH_MAX: usize = 1_000;
 /// Bytes of the body of one publish: as many as one transaction should hold.
 pub const PUBLISH_BYTES_MAX: usize = 8 << 20;
+/// Events of one batch to a function: as many as may be published at once.
+pub const BATCH_EVENTS_MAX: u32 = 1_000;
+/// The longest wait for a batch to fill: a reading that waits longer is better served alone.
+pub const BATCH_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Deliveries of one consumer that are not settled: all of them are in memory.
+pub const IN_FLIGHT_MAX: u32 = 2_048;
+/// Deliveries of one event before it is given up on.
+pub const DELIVERIES_MAX: u32 = 1_000;
+/// The shortest and the longest time for a settlement; it is extended for as long as the function runs.
+pub const ACK_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+/// The longest wait between two deliveries of an event.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(86_400);
+/// Streams of an app, and buckets of one.
+pub const DECLARED_MAX: usize = 256;
+/// What a stream may be asked to keep: less than the largest event is no stream, and more than this no disk.
+pub const STREAM_BYTES: (ByteSize, ByteSize) = (ByteSize(2 << 20), ByteSize(64 << 40));
+/// How long a stream may be asked to keep it.
+pub const STREAM_AGE: (Span, Span) = (Span(Duration::from_secs(1)), Span(Duration::from_secs(3650 * 86_400)));
+/// How long identities of events may be remembered: each is an entry on the disk.
+pub const DEDUPE_MAX: Span = Span(Duration::from_secs(7 * 86_400));
+/// Bytes of a schedule, which is a line.
+pub const SCHEDULE_BYTES_MAX: usize = 128;
 /// Bytes of a key of a bucket.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Bytes of a key's value: larger things are objects.

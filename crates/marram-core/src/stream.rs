@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::SubjectFilter;
 use crate::name::{Name, NameError};
 
@@ -22,10 +24,26 @@ impl StreamName {
         Ok(Self(text.into()))
     }
 
+    /// The stream that timers which fired are published to (docs/adr/0013).
+    #[must_use]
+    pub fn schedule() -> Self {
+        Self::of_source("schedule")
+    }
+
+    pub(crate) fn of_source(name: &'static str) -> Self {
+        Self(name.into())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether a source of the node publishes here, and nobody else may.
+    #[must_use]
+    pub fn is_source(&self) -> bool {
+        matches!(&*self.0, "schedule" | "mqtt" | "keys" | "objects")
     }
 
     /// Whether this is a dead-letter stream.
@@ -59,8 +77,32 @@ impl fmt::Debug for StreamName {
     }
 }
 
+impl Serialize for StreamName {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for StreamName {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+        Self::new(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for StreamName {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "StreamName".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[a-z]([a-z0-9-]*[a-z0-9])?([.]dead)?$" })
+    }
+}
+
 /// What happens to a publish that would go over what the stream keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Overflow {
     /// Events that every consumer has settled make room, the oldest first. When all that is left is still owed to a
     /// consumer, or the stream has none, the publish is refused ([`crate::Kind::StreamFull`]).

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use marram_core::manifest::{App, MANIFEST_VERSION, Manifest, On};
+use marram_core::manifest::{App, HttpTrigger, MANIFEST_VERSION, Manifest};
 use marram_core::{Digest, Failure, Kind, Name};
 
 /// One revision of one app.
@@ -41,7 +41,13 @@ impl Desired {
     /// An app of which only the name is known, because its stored manifest does not read.
     pub(crate) fn unreadable(name: Name, revision: Digest) -> Self {
         let app = App { name, version: None, description: None };
-        let manifest = Manifest { manifest_version: MANIFEST_VERSION, app, functions: Vec::new() };
+        let manifest = Manifest {
+            manifest_version: MANIFEST_VERSION,
+            app,
+            functions: Vec::new(),
+            streams: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+        };
         Self { manifest: Arc::new(manifest), revision, components: BTreeMap::new(), kinds: BTreeMap::new() }
     }
 
@@ -50,8 +56,8 @@ impl Desired {
     }
 
     /// Every HTTP trigger with its function.
-    pub(crate) fn triggers(&self) -> impl Iterator<Item = (&Name, &On)> {
-        self.manifest.functions.iter().flat_map(|function| function.on.iter().map(move |on| (&function.name, on)))
+    pub(crate) fn triggers(&self) -> impl Iterator<Item = (&Name, &HttpTrigger)> {
+        self.manifest.functions.iter().flat_map(|function| function.http().map(move |on| (&function.name, on)))
     }
 
     /// The routes as text.
@@ -104,7 +110,7 @@ impl Desired {
 }
 
 /// `/api/:id`, or `GET,POST /api/:id` where only these methods are taken.
-pub(crate) fn route_text(on: &On) -> String {
+pub(crate) fn route_text(on: &HttpTrigger) -> String {
     if on.methods.is_empty() {
         return on.http.to_string();
     }

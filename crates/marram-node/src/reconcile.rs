@@ -341,7 +341,7 @@ fn routes(app: &Observed) -> Vec<Route> {
                     }),
                 };
             let target = Target::new(invoke, function.limits.resolve().body.0);
-            function.on.iter().map(move |on| Route {
+            function.http().map(move |on| Route {
                 pattern: on.http.clone(),
                 // The manifest admits tokens in upper case only, and those are methods.
                 methods: on.methods.iter().filter_map(|method| method.as_str().parse().ok()).collect(),

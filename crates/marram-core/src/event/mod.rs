@@ -1,11 +1,18 @@
 //! Events: CloudEvents 1.0, as everything that is not a web request reaches a function.
 
+mod check;
 mod filter;
+pub mod http;
+pub mod json;
+#[cfg(test)]
+mod tests;
+mod trace;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+pub use check::{ATTRIBUTE_NAME_BYTES_MAX, EventError};
 pub use filter::{FilterError, SubjectFilter};
 
 /// One event (CloudEvents 1.0.2 §3). Attributes are checked where an event comes in and are valid from then on.

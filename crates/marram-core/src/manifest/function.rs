@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Instances, LimitsTable};
+use super::{HttpTrigger, Instances, LimitsTable, On, TopicFilter};
 use crate::Name;
 use crate::limits::{ENTRIES_MAX, TRIGGERS_MAX, VALUE_BYTES_MAX};
 use crate::outbound::OutboundRule;
-use crate::route::RoutePattern;
+use crate::stream::StreamName;
 
 /// One function.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -26,6 +26,9 @@ pub struct Function {
     /// What starts the function. A function without triggers can still be called by others of its app.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<On>,
+    /// The stream that an answer goes to which is itself a CloudEvent, or a batch of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<StreamName>,
     /// How much it may use.
     #[serde(default, skip_serializing_if = "LimitsTable::is_default")]
     pub limits: LimitsTable,
@@ -54,17 +57,6 @@ pub struct Build {
     pub watch: Vec<String>,
 }
 
-/// An HTTP trigger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct On {
-    /// Host and path: `"/price/..."`, `"shop.example/api/:id"`.
-    pub http: RoutePattern,
-    /// Only these methods; all of them if left out. `HEAD` comes with `GET`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub methods: Vec<Method>,
-}
-
 /// What a function may reach.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -76,59 +68,23 @@ pub struct Allow {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub addresses: Vec<IpNet>,
-}
-
-/// An HTTP method in a manifest: a token in upper case (RFC 9110 §9.1).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Method(String);
-
-impl Method {
-    /// The method as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Method {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-        let token = !text.is_empty() && text.len() <= 24 && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
-        if !token {
-            let message = format!(
-                "{:?} is not a method: write it in upper case, such as \"GET\"",
-                text.chars().take(40).collect::<String>()
-            );
-            return Err(serde::de::Error::custom(message));
-        }
-        Ok(Self(text.into_owned()))
-    }
-}
-
-impl schemars::JsonSchema for Method {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Method".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "pattern": "^[A-Z-]{1,24}$" })
-    }
-}
-
-impl On {
-    /// Whether both take some request and neither is more specific.
-    #[must_use]
-    pub fn claims_the_same_as(&self, other: &Self) -> bool {
-        let methods_meet = self.methods.is_empty() == other.methods.is_empty()
-            && (self.methods.is_empty() || self.methods.iter().any(|m| other.methods.contains(m)));
-        methods_meet && self.http.claims_the_same_as(&other.http)
-    }
+    /// Buckets of keys that are read and written through `wasi:keyvalue`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kv: Vec<Name>,
+    /// Buckets of objects that are read and written through `wasi:blobstore`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blob: Vec<Name>,
+    /// Streams that are published to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<StreamName>,
+    /// MQTT topics that are published to, as filters: `"commands/#"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mqtt: Vec<TopicFilter>,
 }
 
 impl Allow {
     fn is_empty(&self) -> bool {
-        self.http.is_empty() && self.addresses.is_empty()
+        *self == Self::default()
     }
 
     /// The functions of the app that may be called.
@@ -153,6 +109,10 @@ impl Function {
             ("secrets", self.secrets.len()),
             ("allow.http", self.allow.http.len()),
             ("allow.addresses", self.allow.addresses.len()),
+            ("allow.kv", self.allow.kv.len()),
+            ("allow.blob", self.allow.blob.len()),
+            ("allow.publish", self.allow.publish.len()),
+            ("allow.mqtt", self.allow.mqtt.len()),
         ];
         if let Some((list, length)) = lists.into_iter().find(|(_, length)| *length > ENTRIES_MAX) {
             return Err(format!("`{list}` has {length} entries, more than {ENTRIES_MAX}"));
@@ -167,7 +127,42 @@ impl Function {
         if let Some(key) = self.secrets.iter().find(|key| self.config.contains_key(*key)) {
             return Err(format!("`{key}` is in `config` and in `secrets`: keep one"));
         }
+        self.check_streams()
+    }
+
+    fn check_streams(&self) -> Result<(), String> {
+        let published = self.output.iter().chain(&self.allow.publish);
+        if let Some(stream) = published.clone().find(|stream| stream.is_source()) {
+            return Err(format!("only the node publishes to the stream \"{stream}\": name another"));
+        }
+        if let Some(stream) = published.clone().find(|stream| stream.is_dead_letter()) {
+            return Err(format!(
+                "\"{stream}\" is a dead-letter stream, which only the node publishes to: name another"
+            ));
+        }
+        for (n, on) in self.on.iter().enumerate() {
+            if let On::Stream(trigger) = on
+                && self.output.as_ref() == Some(&trigger.stream)
+            {
+                let stream = &trigger.stream;
+                return Err(format!("its output is \"{stream}\", which starts it: it would never end"));
+            }
+            let again = |other: &On| on.http().is_none() && other.source() == on.source();
+            if self.on[..n].iter().any(again) {
+                return Err(format!("it has the trigger `{}` twice: keep one", on.source()));
+            }
+        }
         Ok(())
+    }
+
+    /// Its HTTP triggers.
+    pub fn http(&self) -> impl Iterator<Item = &HttpTrigger> {
+        self.on.iter().filter_map(On::http)
+    }
+
+    /// Its triggers that are events.
+    pub fn events(&self) -> impl Iterator<Item = &On> {
+        self.on.iter().filter(|on| on.http().is_none())
     }
 }
 

@@ -3,27 +3,37 @@
 //! The types here are the file's shape. They parse once; after that everything is typed and within its limits. The
 //! JSON schema, the reference page and the error messages derive from them.
 
+mod delivery;
 mod error;
 mod function;
 mod instances;
 mod limits;
+mod stream;
+mod text;
+mod trigger;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use delivery::{Backoff, Batch, Delivery, From, Order, Retry};
 pub use error::ManifestError;
-pub use function::{Allow, Build, Function, On};
+pub use function::{Allow, Build, Function, is_key};
 pub use instances::{InstancePolicy, Instances, Reuse};
 pub use limits::LimitsTable;
+pub use stream::{BucketTable, Retain, StreamTable};
+pub use text::{BucketPattern, Method, TopicFilter};
+pub use trigger::{
+    HttpTrigger, KeyTrigger, Missed, MqttTrigger, ObjectTrigger, On, OnTable, ScheduleTrigger, StreamTrigger,
+};
 
 use crate::Name;
-use crate::limits::{FUNCTIONS_MAX, MANIFEST_BYTES_MAX};
+use crate::limits::{DECLARED_MAX, FUNCTIONS_MAX, MANIFEST_BYTES_MAX};
 
 /// The version of the format that this code reads and writes.
 pub const MANIFEST_VERSION: u32 = 1;
 
-/// An app: its functions and what starts them.
+/// An app: its functions, what starts them, and what it declares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -34,6 +44,12 @@ pub struct Manifest {
     /// The app's functions.
     #[serde(default, rename = "function", skip_serializing_if = "Vec::is_empty")]
     pub functions: Vec<Function>,
+    /// Streams and what they keep. A stream that is used and not declared has the defaults.
+    #[serde(default, rename = "stream", skip_serializing_if = "BTreeMap::is_empty")]
+    pub streams: BTreeMap<Name, StreamTable>,
+    /// Buckets of objects that are there from the beginning, for clients of the S3 API. Others are made when they are used.
+    #[serde(default, rename = "bucket", skip_serializing_if = "BTreeMap::is_empty")]
+    pub buckets: BTreeMap<Name, BucketTable>,
 }
 
 /// What the app is called.
@@ -79,12 +95,14 @@ impl Manifest {
             );
             return Err(("manifest_version".into(), message));
         }
-        if self.functions.is_empty() {
+        if self.functions.is_empty() && self.streams.is_empty() && self.buckets.is_empty() {
             return Err((
                 "[app]".into(),
-                "the app has no function: add a `[[function]]` with a name and a component".into(),
+                "the app has no function, no stream and no bucket: add a `[[function]]` with a name and a component"
+                    .into(),
             ));
         }
+        self.check_declared()?;
         if self.functions.len() > FUNCTIONS_MAX {
             return Err((
                 "[[function]]".into(),
@@ -118,9 +136,26 @@ impl Manifest {
         self.check_routes()
     }
 
+    fn check_declared(&self) -> Result<(), (String, String)> {
+        for (what, declared) in [("stream", self.streams.len()), ("bucket", self.buckets.len())] {
+            if declared > DECLARED_MAX {
+                return Err((
+                    format!("[{what}."),
+                    format!("the app declares {declared} {what}s, more than {DECLARED_MAX}"),
+                ));
+            }
+        }
+        for (name, stream) in &self.streams {
+            stream
+                .check(name)
+                .map_err(|message| (format!("[stream.{name}]"), format!("stream \"{name}\": {message}")))?;
+        }
+        Ok(())
+    }
+
     /// Two functions that claim the same requests.
     fn check_routes(&self) -> Result<(), (String, String)> {
-        let routes: Vec<_> = self.functions.iter().flat_map(|f| f.on.iter().map(move |on| (f, on))).collect();
+        let routes: Vec<_> = self.functions.iter().flat_map(|f| f.http().map(move |on| (f, on))).collect();
         for (n, (function, on)) in routes.iter().enumerate() {
             for (other, other_on) in &routes[..n] {
                 if on.claims_the_same_as(other_on) {

@@ -25,17 +25,47 @@ fn the_example_of_the_book() {
         name = "price"
         component = "target/wasm32-wasip2/release/price.wasm"
         build = { command = "cargo build --release --target wasm32-wasip2", watch = ["src/**/*.rs"] }
-        on = [{ http = "/price/..." }, { http = "shop.example/api/:id", methods = ["GET"] }]
+        on = [
+          { http = "/price/..." },
+          { http = "shop.example/api/:id", methods = ["GET"] },
+          { mqtt = "plant/+/vibration", qos = 1, batch = { max = 256, wait = "20ms" } },
+          { schedule = "0 */5 * * * *", timezone = "Europe/Berlin", missed = "all", in_flight = 1 },
+          { stream = "readings", order = "subject", from = "new", retry = { max = 8, backoff = "100ms..1m" }, ack_wait = "5m" },
+          { key = "thresholds/*" },
+          { object = "uploads/*.png" },
+        ]
+        output = "alarms"
         limits = { memory = "64MiB", deadline = "2s", cpu = "200ms", concurrency = 128, queue = 256, body = "8MiB" }
         instances = { reuse = 128, concurrent = 16, idle = "1s", warm = 2 }
         config = { currency = "EUR" }
         secrets = ["api_key"]
-        allow = { http = ["https://api.example.com", "internal:price"], addresses = ["10.0.0.0/8"] }
+        allow = { http = ["https://api.example.com", "internal:price"], addresses = ["10.0.0.0/8"], kv = ["thresholds", "state"], blob = ["uploads"], publish = ["trends"], mqtt = ["commands/#"] }
+
+        [stream.readings]
+        retain = { bytes = "1GiB", age = "7d" }
+        overflow = "drop-oldest"
+        dedupe = "5m"
+        ingest = true
+        mqtt = ["plant/#"]
+
+        [bucket.uploads]
     "#;
     let manifest = Manifest::parse(text).expect("valid");
     let price = manifest.function("price").expect("there");
     assert_eq!(price.limits.resolve().memory, ByteSize(64 << 20));
     assert_eq!(InstancePolicy::of(price.instances.as_ref(), InstancePolicy::FRESH).warm, 2);
+    assert_eq!(price.http().map(|on| on.http.to_string()).collect::<Vec<_>>(), ["/price/...", "shop.example/api/:id"]);
+    let sources: Vec<_> = price.events().map(On::source).collect();
+    let wanted = [
+        "mqtt:plant/+/vibration",
+        "schedule:0 */5 * * * * Europe/Berlin",
+        "stream:readings",
+        "key:thresholds/*",
+        "object:uploads/*.png",
+    ];
+    assert_eq!(sources, wanted);
+    let policy = manifest.streams["readings"].policy();
+    assert_eq!((policy.bytes_max, policy.dedupe.as_secs()), (1 << 30, 300));
     let again = toml::to_string(&manifest).expect("writes");
     assert_eq!(Manifest::parse(&again).expect("what was written reads back"), manifest);
 }
@@ -45,7 +75,7 @@ fn an_unknown_key_shows_its_line_and_the_nearest_name() {
     check_error("limts = { memory = \"64MiB\" }", &["unknown field `limts`", "line 7", "did you mean `limits`?"]);
     check_error("limits = { memroy = \"64MiB\" }", &["`memroy`", "line 7", "did you mean `memory`?"]);
     check_error("instances = { resue = 2 }", &["`resue`", "did you mean `reuse`?"]);
-    check_error("on = [{ htp = \"/\" }]", &["`htp`", "did you mean `http`?"]);
+    check_error("on = [{ htp = \"/\" }]", &["`htp`", "did you mean `http`?", "line 7"]);
     check_error("zebra = 1", &["unknown field `zebra`", "expected one of"]);
 }
 
@@ -70,6 +100,71 @@ fn bad_triggers_and_grants() {
     check_error("allow = { addresses = [\"10.0.0.0/99\"] }", &["line 7"]);
     check_error("config = { \"a b\" = \"x\" }", &["is not a key"]);
     check_error("config = { a = \"x\" }\nsecrets = [\"a\"]", &["in `config` and in `secrets`"]);
+}
+
+#[test]
+fn a_trigger_has_one_source_and_what_belongs_to_it() {
+    check_error("on = [{ }]", &["no source", "`schedule`", "line 7"]);
+    check_error("on = [{ batch = { max = 2 } }]", &["no source"]);
+    check_error("on = [{ mqtt = \"a\", stream = \"b\" }]", &["one source", "`mqtt` and `stream`", "line 7"]);
+    check_error(
+        "on = [{ http = \"/\", retry = { max = 2 } }]",
+        &["`retry`", "`http`", "it goes with `mqtt`, `schedule`"],
+    );
+    check_error("on = [{ stream = \"a\", qos = 1 }]", &["`qos`", "it goes with `mqtt`"]);
+    check_error("on = [{ schedule = \"* * * * *\", order = \"subject\" }]", &["`order`"]);
+    check_error("on = [{ stream = \"a\", btach = { max = 1 } }]", &["`btach`", "did you mean `batch`?", "line 7"]);
+    check_error("on = [{ stream = \"a\", batch = { mx = 1 } }]", &["`mx`", "line 7"]);
+    check_error("on = [{ stream = \"a\" }, { stream = \"a\", batch = { max = 2 } }]", &["`stream:a` twice"]);
+}
+
+#[test]
+fn bad_event_triggers() {
+    check_error("on = [{ mqtt = \"plant/#/x\" }]", &["topic filter", "stands alone and last", "line 7"]);
+    check_error("on = [{ mqtt = \"$share/g/plant\" }]", &["shared subscription"]);
+    check_error("on = [{ mqtt = \"a\", qos = 3 }]", &["0, 1 or 2"]);
+    check_error("on = [{ schedule = \"* * *\" }]", &["five fields", "line 7"]);
+    check_error("on = [{ schedule = \"* * * * * $\" }]", &["character"]);
+    check_error("on = [{ schedule = \"* * * * *\", missed = \"never\" }]", &["`never`", "`once`"]);
+    check_error("on = [{ stream = \"Readings\" }]", &["is not a name"]);
+    check_error("on = [{ stream = \"a\", batch = { max = 0 } }]", &["`max` is 0", "1 to 1000"]);
+    check_error("on = [{ stream = \"a\", batch = { max = 2, wait = \"2m\" } }]", &["`wait` is 2m"]);
+    check_error("on = [{ stream = \"a\", retry = { max = 0 } }]", &["`max` is 0"]);
+    check_error("on = [{ stream = \"a\", retry = { backoff = \"1m..1s\" } }]", &["not a back-off", "100ms..1m"]);
+    check_error("on = [{ stream = \"a\", retry = { backoff = \"soon\" } }]", &["not a duration"]);
+    check_error("on = [{ stream = \"a\", in_flight = 0 }]", &["`in_flight` is 0"]);
+    check_error("on = [{ stream = \"a\", ack_wait = \"1ms\" }]", &["`ack_wait` is 1ms"]);
+    check_error("on = [{ stream = \"a\", from = \"last\" }]", &["`first`"]);
+    check_error("on = [{ key = \"thresholds\" }]", &["bucket and a pattern"]);
+    check_error("on = [{ key = \"*/x\" }]", &["does not begin with a bucket"]);
+    check_error("on = [{ object = \"uploads/***\" }]", &["is not a pattern"]);
+    check_error("on = [{ stream = \"a\" }]\noutput = \"a\"", &["its output is \"a\"", "never end"]);
+    check_error("output = \"mqtt\"", &["only the node publishes"]);
+    check_error("output = \"a.dead\"", &["dead-letter stream"]);
+    check_error("allow = { publish = [\"keys\"] }", &["only the node publishes"]);
+    check_error("allow = { mqtt = [\"a#\"] }", &["topic filter"]);
+    check_error("allow = { kv = [\"A\"] }", &["is not a name"]);
+}
+
+#[test]
+fn an_app_may_declare_only_streams_or_buckets() {
+    let parse = |rest: &str| Manifest::parse(&format!("{HEAD}{rest}\n")).map_err(|error| error.to_string());
+    assert!(parse("[stream.readings]").is_ok());
+    assert!(parse("[bucket.uploads]").is_ok());
+    assert!(parse("[stream.mqtt]\nretain = { bytes = \"4GiB\" }").is_ok());
+    let bad = |rest: &str, part: &str| {
+        let error = parse(rest).expect_err(rest);
+        assert!(error.contains(part), "{part:?} is not in:\n{error}");
+    };
+    bad("[stream.Readings]", "is not a name");
+    bad("[stream.a]\nretian = 1", "did you mean `retain`?");
+    bad("[stream.a]\nretain = { bytes = \"1KiB\" }", "`bytes` is 1KiB");
+    bad("[stream.a]\nretain = { age = \"0s\" }", "`age` is 0s");
+    bad("[stream.a]\noverflow = \"drop\"", "`drop-oldest`");
+    bad("[stream.a]\ndedupe = \"8d\"", "`dedupe` is");
+    bad("[stream.a]\nmqtt = [\"a#\"]", "topic filter");
+    bad("[stream.mqtt]\ningest = true", "line 4");
+    bad("[bucket.a]\nsize = 1", "unknown field `size`");
 }
 
 #[test]

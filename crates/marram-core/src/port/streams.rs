@@ -69,8 +69,9 @@ pub struct Settle {
     pub attempt: u32,
     /// What became of it.
     pub settlement: Settlement,
-    /// Published in the same transaction as an acknowledgement: the function's answer, for its output. `None` for others.
-    pub output: Option<(StreamName, Event)>,
+    /// Published in the same transaction as an acknowledgement: what the function answered, for its output. Empty for
+    /// others. Where it cannot be published, nothing of the settlement happens.
+    pub outputs: Vec<(StreamName, Event)>,
 }
 
 /// What a stream holds.

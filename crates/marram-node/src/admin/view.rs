@@ -71,7 +71,7 @@ fn function_view(app: &Observed, function: &Function) -> FunctionView {
             queued: status.queued.into(),
         }
     });
-    FunctionView { name, kind, digest, instances, routes: function.on.iter().map(route_text).collect(), status }
+    FunctionView { name, kind, digest, instances, routes: function.http().map(route_text).collect(), status }
 }
 
 fn running<'a>(app: &'a Observed, function: &Function) -> Option<&'a marram_runtime::Function> {

@@ -16,7 +16,7 @@ pub(crate) fn page() -> anyhow::Result<String> {
     let schema = serde_json::to_value(manifest::schema())?;
     let mut page = format!("{GENERATED}# The manifest\n\n");
     page.push_str(
-        "`marram.toml` says what an app is: its functions, what starts them, and what they may use and reach. A key that is not \
+        "`marram.toml` says what an app is: its functions, what starts them, what they may use and reach, and its streams. A key that is not \
          listed here is an error. For editors there is a JSON schema: `marram reference schema`.\n",
     );
     table(&schema, &schema, "", "The whole file", &mut page, 0)?;
@@ -40,7 +40,11 @@ fn table(root: &Value, schema: &Value, path: &str, title: &str, page: &mut Strin
         let needed = if required(key) { "required".to_owned() } else { default(property) };
         let description = property["description"].as_str().unwrap_or_default();
         page.push_str(&row([&format!("`{key}`"), &kind(root, property), &needed, description]));
-        if let Some((inner, many)) = object(root, property) {
+        if let Some(inner) = by_name(root, property) {
+            if inner["properties"].is_object() {
+                below.push((inner, format!("{full}.<name>"), format!("`[{full}.<name>]`")));
+            }
+        } else if let Some((inner, many)) = object(root, property) {
             let title = if path.is_empty() && many {
                 format!("`[[{full}]]`")
             } else if path.is_empty() {
@@ -88,11 +92,17 @@ fn kind(root: &Value, property: &Value) -> String {
     match named {
         "array" => format!("list of {}", kind(root, &property["items"])),
         "object" if property["properties"].is_object() => "table".into(),
+        "object" if property["patternProperties"].is_object() => "tables by name".into(),
         "object" => "table of strings".into(),
         "string" if property["pattern"].as_str().is_some_and(|pattern| pattern.contains("KiB")) => "size".into(),
         "string" if property["pattern"].as_str().is_some_and(|pattern| pattern.contains("ms|")) => "duration".into(),
         other => other.into(),
     }
+}
+
+/// The table of which a property has one for each name.
+fn by_name<'a>(root: &'a Value, property: &'a Value) -> Option<&'a Value> {
+    property["patternProperties"].as_object()?.values().next().map(|table| resolve(root, table))
 }
 
 /// The table that a property is or lists, and whether it lists them.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use marram_core::manifest::{Function, On};
 use marram_node::api::Deployed;
 
 use crate::building::Job;
@@ -101,10 +102,16 @@ impl Screen {
         self.line(&format!("{} {} {version}", paint(GREEN, "serving"), paint(BOLD, &deployed.app)));
         let width = deployed.functions.iter().map(|function| function.name.as_str().len()).max().unwrap_or(0);
         for function in &deployed.functions {
-            let routes =
-                project.manifest.function(function.name.as_str()).map(|function| &function.on[..]).unwrap_or_default();
-            let urls: Vec<_> = routes.iter().map(|on| self.url(&on.http.to_string())).collect();
-            let urls = if urls.is_empty() { paint(DIM, "no route") } else { paint(CYAN, urls.join("  ")) };
+            let written = project.manifest.function(function.name.as_str());
+            let urls: Vec<_> =
+                written.into_iter().flat_map(Function::http).map(|on| self.url(&on.http.to_string())).collect();
+            let events: Vec<_> = written.into_iter().flat_map(Function::events).map(On::source).collect();
+            let urls = match (urls.is_empty(), events.is_empty()) {
+                (true, true) => paint(DIM, "no trigger"),
+                (true, false) => paint(DIM, events.join("  ")),
+                (false, true) => paint(CYAN, urls.join("  ")),
+                (false, false) => format!("{}  {}", paint(CYAN, urls.join("  ")), paint(DIM, events.join("  "))),
+            };
             self.line(&format!("  {:width$}  {}  {urls}", function.name.as_str(), paint(DIM, &function.kind)));
         }
         self.note(&format!("ready after {took}; watching for changes; Ctrl-C drains"));

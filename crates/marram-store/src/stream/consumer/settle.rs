@@ -25,7 +25,7 @@ pub(super) struct Prepared {
 }
 
 enum What {
-    Ack(Option<(StreamName, Encoded)>),
+    Ack(Vec<(StreamName, Encoded)>),
     Retry { after: Option<Duration>, spread: u64, reason: String },
     Dead { reason: String },
 }
@@ -44,7 +44,7 @@ impl Prepared {
 
     /// Whether it may write to another stream, and so may fail after it has written.
     fn publishes(&self) -> bool {
-        !matches!(self.what, What::Ack(None))
+        !matches!(&self.what, What::Ack(outputs) if outputs.is_empty())
     }
 }
 
@@ -55,7 +55,7 @@ impl Held {
         }
         let now = self.parts.now();
         let mut prepared = Vec::with_capacity(settlements.len());
-        for Settle { position: at, attempt, settlement, output } in settlements {
+        for Settle { position: at, attempt, settlement, outputs } in settlements {
             let what = match settlement {
                 Settlement::InProgress => {
                     self.cell.window().extend(at, attempt, now.0);
@@ -63,7 +63,7 @@ impl Held {
                 }
                 Settlement::Ack => {
                     let encode = |(stream, event)| Ok::<_, StoreError>((stream, Encoded::new(event)?));
-                    What::Ack(output.map(encode).transpose()?)
+                    What::Ack(outputs.into_iter().map(encode).collect::<Result<_, _>>()?)
                 }
                 Settlement::Retry { after, reason } => What::Retry { after, spread: self.parts.entropy.u64(), reason },
                 Settlement::DeadLetter { reason } => What::Dead { reason },
@@ -108,7 +108,7 @@ pub(super) fn settle(
         }
         closed.push(at);
         match what {
-            What::Ack(output) => outputs.extend(output),
+            What::Ack(new) => outputs.extend(new),
             What::Retry { reason, .. } | What::Dead { reason } if closing == Closing::DeadLettered => {
                 dead.push(Dead { at, attempts, reason });
             }
