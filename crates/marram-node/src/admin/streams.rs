@@ -231,6 +231,7 @@ fn write(mut lines: BytesMut, stored: &Stored) -> BytesMut {
     let mut event = (*stored.event).clone();
     event.extensions.insert("marramposition".into(), Attribute::Text(stored.position.to_string()));
     lines.extend_from_slice(&json::encode_line(&event));
+    lines.extend_from_slice(b"\n");
     lines
 }
 

@@ -303,7 +303,7 @@ async fn publish(args: &Publish) -> anyhow::Result<()> {
 /// Another one each time (RFC 9562 §5.4 would say no more).
 fn new_id() -> anyhow::Result<String> {
     let mut random = [0; 16];
-    getrandom::fill(&mut random).context("the system gives no random bytes")?;
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
