@@ -16,6 +16,7 @@ mod observer;
 mod package;
 mod pem;
 mod reconcile;
+mod routes;
 mod system;
 mod unavailable;
 mod upkeep;

@@ -14,6 +14,7 @@ use marram_gateway::{Gateway, GatewayConfig};
 use marram_runtime::{Runtime, RuntimeConfig};
 use marram_store::{BlobPin, Keys, Store, StoreConfig, StoreStreams};
 use marram_telemetry::{Telemetry, TelemetryConfig, TelemetryTask};
+use marram_trigger::Triggers;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -27,7 +28,7 @@ use crate::desired::Desired;
 use crate::observer::Counted;
 use crate::package::{ComponentSource, Package};
 use crate::pem;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Reconciler, ReconcilerParts};
 use crate::system::{SystemClock, SystemEntropy};
 use crate::upkeep;
 
@@ -51,6 +52,7 @@ pub(crate) struct Parts {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) streams: Arc<StoreStreams>,
+    pub(crate) triggers: Arc<Triggers>,
     pub(crate) kv: Keys,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -95,13 +97,22 @@ impl Node {
             Runtime::new(runtime_config, Arc::clone(&telemetry) as _, Arc::clone(&clock), Arc::clone(&entropy))?;
         let observer = Arc::new(Counted(Arc::clone(&telemetry)));
         let gateway = Gateway::new(gateway_config(&config), Arc::clone(&clock), Arc::clone(&entropy), observer);
-        let reconciler = Reconciler::new(
-            Arc::clone(&store),
-            Arc::clone(&runtime),
-            Arc::clone(&telemetry),
-            gateway.routes(),
-            Arc::clone(&clock),
-        );
+        let triggers = Arc::new(Triggers::new(marram_trigger::Ports {
+            streams: Arc::clone(&streams) as _,
+            kv: Arc::new(kv.clone()),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+        }));
+        let reconciler = Reconciler::new(ReconcilerParts {
+            store: Arc::clone(&store),
+            streams: Arc::clone(&streams) as _,
+            triggers: Arc::clone(&triggers),
+            token: config.token.clone(),
+            runtime: Arc::clone(&runtime),
+            telemetry: Arc::clone(&telemetry),
+            routes: gateway.routes(),
+            clock: Arc::clone(&clock),
+        });
         reconciler.boot().await.map_err(plain).context("what is deployed cannot be brought back")?;
         show_gauges(&telemetry, &reconciler);
 
@@ -116,6 +127,7 @@ impl Node {
             runtime,
             reconciler,
             streams,
+            triggers,
             kv,
             clock,
             entropy,
@@ -216,6 +228,7 @@ impl Node {
         if tokio::time::timeout(self.parts.config.drain, self.parts.reconciler.finish()).await.is_err() {
             tracing::warn!("a deployment was still compiling at the drain deadline: it is not deployed");
         }
+        self.parts.triggers.drain(self.parts.config.drain).await;
         // Last of the listeners, so that what goes on can be watched to the end.
         admin.stop(ADMIN_DRAIN).await;
         self.parts.runtime.drain(ADMIN_DRAIN).await;

@@ -9,17 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use marram_core::port::{Clock, Invoke};
-use marram_core::{Digest, Failure, FunctionId, Kind, Name};
-use marram_gateway::{Route, Routes, Table, Target};
+use marram_core::port::{Clock, Invoke, Streams};
+use marram_core::{Digest, Failure, Kind, Name};
+use marram_gateway::{Routes, Table};
 use marram_runtime::{App, AppSpec, ComponentFile, Kind as FunctionKind, Runtime, Verify};
 use marram_store::{BlobPin, Deployment, Revision, SecretValue, Store};
 use marram_telemetry::Telemetry;
+use marram_trigger::Triggers;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use crate::Token;
 use crate::desired::Desired;
-use crate::unavailable::Unavailable;
+use crate::routes::{self, INGEST_SECRET, IngestRoute};
 
 /// Changes that may wait for their turn: each holds a manifest, and a client that waits.
 const CHANGES_WAITING_MAX: usize = 64;
@@ -27,11 +29,14 @@ const CHANGES_WAITING_MAX: usize = 64;
 const TURN_WAIT_MAX: Duration = Duration::from_secs(120);
 
 /// An app as it is on this node.
+#[derive(Clone)]
 pub(crate) struct Observed {
     pub(crate) desired: Desired,
     pub(crate) deployed_unix_ns: u64,
     /// Its functions, or why it has none.
     pub(crate) running: Result<App, Failure>,
+    /// Its streams that take events over the public front.
+    pub(crate) ingest: Vec<IngestRoute>,
 }
 
 /// Every app by name.
@@ -47,6 +52,10 @@ pub(crate) struct Changed {
 /// The apps of a node, and the one way to change them.
 pub(crate) struct Reconciler {
     store: Arc<Store>,
+    streams: Arc<dyn Streams>,
+    triggers: Arc<Triggers>,
+    /// The node's token, which opens what an app's own token opens.
+    token: Option<Token>,
     runtime: Arc<Runtime>,
     telemetry: Arc<Telemetry>,
     routes: Routes,
@@ -57,16 +66,26 @@ pub(crate) struct Reconciler {
     tasks: TaskTracker,
 }
 
+/// What a reconciler works with.
+pub(crate) struct ReconcilerParts {
+    pub(crate) store: Arc<Store>,
+    pub(crate) streams: Arc<dyn Streams>,
+    pub(crate) triggers: Arc<Triggers>,
+    pub(crate) token: Option<Token>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) routes: Routes,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
 impl Reconciler {
-    pub(crate) fn new(
-        store: Arc<Store>,
-        runtime: Arc<Runtime>,
-        telemetry: Arc<Telemetry>,
-        routes: Routes,
-        clock: Arc<dyn Clock>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(parts: ReconcilerParts) -> Arc<Self> {
+        let ReconcilerParts { store, streams, triggers, token, runtime, telemetry, routes, clock } = parts;
         Arc::new(Self {
             store,
+            streams,
+            triggers,
+            token,
             runtime,
             telemetry,
             routes,
@@ -112,8 +131,11 @@ impl Reconciler {
             if let Err(failure) = &running {
                 tracing::error!(app = %app.name, detail = failure.detail(), "the app cannot be started: {}", failure.message());
             }
-            let deployed_unix_ns = app.current.deployed_unix_ns;
-            apps.insert(app.name, Arc::new(Observed { desired, deployed_unix_ns, running }));
+            let observed = self.observed(desired, app.current.deployed_unix_ns, running);
+            if let Err(failure) = self.apply_triggers(&observed).await {
+                tracing::error!(app = %app.name, detail = failure.detail(), "the app's triggers cannot be started: {}", failure.message());
+            }
+            apps.insert(app.name, observed);
         }
         self.show(apps)
     }
@@ -143,20 +165,17 @@ impl Reconciler {
             this.check_routes(&desired)?;
             let running = this.prepare(&desired, Verify::Now).await?;
             let at_unix_ns = this.clock.unix_ns();
+            let now = this.observed(desired, at_unix_ns, Ok(running));
             if !dry_run {
                 let deployment = Deployment {
-                    app: desired.app().clone(),
-                    revision: desired.revision,
+                    app: now.desired.app().clone(),
+                    revision: now.desired.revision,
                     manifest,
-                    components: desired.components.clone(),
-                    kinds: kinds(&running),
+                    components: now.desired.components.clone(),
+                    kinds: now.running.as_ref().map(kinds).unwrap_or_default(),
                     at_unix_ns,
                 };
-                this.store.deploy(deployment).await?;
-            }
-            let now = Arc::new(Observed { desired, deployed_unix_ns: at_unix_ns, running: Ok(running) });
-            if !dry_run {
-                this.replace(&now)?;
+                this.switch(&now, async { Ok(this.store.deploy(deployment).await.map(|_| ())?) }).await?;
             }
             Ok(Changed { now, previous: previous_revision, unchanged: false })
         })
@@ -172,10 +191,14 @@ impl Reconciler {
             let desired = Desired::new(&manifest, components)?;
             this.check_routes(&desired)?;
             let running = this.prepare(&desired, Verify::Now).await?;
-            let done = this.store.activate(&app, digest).await?;
-            let now = Arc::new(Observed { desired, deployed_unix_ns, running: Ok(running) });
-            this.replace(&now)?;
-            Ok(Changed { now, previous: done.previous, unchanged: done.previous == Some(digest) })
+            let now = this.observed(desired, deployed_unix_ns, Ok(running));
+            let mut previous = None;
+            let activate = async {
+                previous = this.store.activate(&app, digest).await?.previous;
+                Ok(())
+            };
+            this.switch(&now, activate).await?;
+            Ok(Changed { now, previous, unchanged: previous == Some(digest) })
         })
         .await
     }
@@ -188,6 +211,8 @@ impl Reconciler {
             let mut apps = Apps::clone(&this.apps.load());
             apps.remove(&app);
             this.show(apps)?;
+            this.triggers.remove(&app).await?;
+            this.store.set_captures(this.triggers.captures());
             this.telemetry.remove_app(&app);
             Ok(())
         })
@@ -206,17 +231,24 @@ impl Reconciler {
         self.in_turn(async move {
             this.store.set_secret(&app, &name, value, this.clock.unix_ns()).await?;
             let Some(old) = this.apps.load().get(&app).cloned() else { return Ok(()) };
-            if old.desired.readers_of(&name).is_empty() {
+            let desired = old.desired.clone();
+            if name == INGEST_SECRET && desired.readers_of(&name).is_empty() {
+                let mut now = Observed { ingest: this.ingest(&desired), ..Observed::clone(&old) };
+                now.deployed_unix_ns = old.deployed_unix_ns;
+                return this.replace(&Arc::new(now));
+            }
+            if desired.readers_of(&name).is_empty() {
                 return Ok(());
             }
-            let desired = old.desired.clone();
             let running = match this.prepare(&desired, Verify::Now).await {
                 // What served goes on with the old value; the caller learns that the new one is not in use.
                 Err(failure) if old.running.is_ok() => return Err(failure),
                 // Of several missing secrets this may be the first: the app goes on waiting for the others.
                 running => running,
             };
-            this.replace(&Arc::new(Observed { desired, deployed_unix_ns: old.deployed_unix_ns, running }))
+            let now = this.observed(desired, old.deployed_unix_ns, running);
+            this.apply_triggers(&now).await?;
+            this.replace(&now)
         })
         .await
     }
@@ -293,6 +325,57 @@ impl Reconciler {
         self.runtime.prepare(spec, verify).await
     }
 
+    fn observed(&self, desired: Desired, deployed_unix_ns: u64, running: Result<App, Failure>) -> Arc<Observed> {
+        Arc::new(Observed { ingest: self.ingest(&desired), desired, deployed_unix_ns, running })
+    }
+
+    fn ingest(&self, desired: &Desired) -> Vec<IngestRoute> {
+        if !desired.manifest.streams.values().any(|table| table.ingest) {
+            return Vec::new();
+        }
+        let secrets = self.store.secrets(desired.app()).unwrap_or_else(|error| {
+            tracing::error!(app = %desired.app(), %error, "the app's secrets cannot be read: its streams take no events from outside");
+            BTreeMap::new()
+        });
+        routes::ingest(desired, secrets.get(INGEST_SECRET), self.token.as_ref(), &self.streams)
+    }
+
+    /// Makes `now` what runs, if `keep` makes it durable. Triggers first, because they can refuse; then what was there
+    /// before is started again if it was not kept.
+    async fn switch(
+        &self,
+        now: &Arc<Observed>,
+        keep: impl Future<Output = Result<(), Failure>>,
+    ) -> Result<(), Failure> {
+        let before = self.apps.load().get(now.desired.app()).cloned();
+        self.apply_triggers(now).await?;
+        if let Err(failure) = keep.await {
+            let back = match &before {
+                Some(before) => self.apply_triggers(before).await,
+                None => self.triggers.remove(now.desired.app()).await,
+            };
+            if let Err(failure) = back {
+                tracing::error!(app = %now.desired.app(), "its triggers cannot be put back: {failure:?}");
+            }
+            self.store.set_captures(self.triggers.captures());
+            return Err(failure);
+        }
+        self.replace(now)
+    }
+
+    /// Starts, changes and stops what events start. Of an app that cannot run the events are kept.
+    async fn apply_triggers(&self, app: &Observed) -> Result<(), Failure> {
+        let functions = app.running.as_ref().map(|running| {
+            let function = |(name, function): (&Name, &Arc<marram_runtime::Function>)| {
+                (name.clone(), Arc::clone(function) as Arc<dyn Invoke>)
+            };
+            running.functions.iter().map(function).collect()
+        });
+        self.triggers.apply(&app.desired.manifest, &functions.unwrap_or_default()).await?;
+        self.store.set_captures(self.triggers.captures());
+        Ok(())
+    }
+
     fn replace(&self, app: &Arc<Observed>) -> Result<(), Failure> {
         let mut apps = Apps::clone(&self.apps.load());
         apps.insert(app.desired.app().clone(), Arc::clone(app));
@@ -301,7 +384,7 @@ impl Reconciler {
 
     /// Swaps the routing table, then what is shown.
     fn show(&self, apps: Apps) -> Result<(), Failure> {
-        let table = Table::build(apps.values().flat_map(|app| routes(app)));
+        let table = Table::build(apps.values().flat_map(|app| routes::of(app)));
         // Conflicts were refused before; a table that cannot be built is a bug, and the old one goes on.
         let table =
             table.map_err(|error| Failure::new(Kind::Internal, "the routes cannot be joined").because(error))?;
@@ -319,34 +402,4 @@ fn kinds(app: &App) -> BTreeMap<Name, String> {
 /// The other way round. What another version wrote and this one does not know is looked at again.
 fn known_kinds(stored: &BTreeMap<Name, String>) -> BTreeMap<Name, FunctionKind> {
     stored.iter().filter_map(|(name, label)| Some((name.clone(), FunctionKind::of_label(label)?))).collect()
-}
-
-/// The routes of an app; those of one that lost them to another app are left out.
-fn routes(app: &Observed) -> Vec<Route> {
-    if app.running.as_ref().is_err_and(|failure| failure.kind() == Kind::Conflict) {
-        return Vec::new();
-    }
-    app.desired
-        .manifest
-        .functions
-        .iter()
-        .flat_map(|function| {
-            let invoke: Arc<dyn Invoke> =
-                match app.running.as_ref().ok().and_then(|running| running.functions.get(&function.name)) {
-                    Some(running) => Arc::clone(running) as Arc<dyn Invoke>,
-                    None => Unavailable::new(FunctionId {
-                        app: app.desired.app().clone(),
-                        function: function.name.clone(),
-                        revision: app.desired.revision,
-                    }),
-                };
-            let target = Target::new(invoke, function.limits.resolve().body.0);
-            function.http().map(move |on| Route {
-                pattern: on.http.clone(),
-                // The manifest admits tokens in upper case only, and those are methods.
-                methods: on.methods.iter().filter_map(|method| method.as_str().parse().ok()).collect(),
-                target: Arc::clone(&target),
-            })
-        })
-        .collect()
 }

@@ -107,6 +107,10 @@ async fn publish(
     body: Body,
 ) -> Result<Json<PublishedEvents>, Refusal> {
     let stream = name(&stream)?;
+    if stream.is_source() {
+        let message = format!("only the node publishes to \"{stream}\": choose another stream");
+        return Err(Refusal::new(Kind::Conflict, message));
+    }
     let body = input::gather(body, PUBLISH_BYTES_MAX).await?;
     let events = events::read(&headers, body, events::trace_of(&headers).as_ref())?;
     let published = admin.parts.streams.publish(&stream, events).await?;
