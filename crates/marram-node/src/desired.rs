@@ -22,6 +22,7 @@ impl Desired {
     /// Parses the manifest and matches its functions with the components.
     pub(crate) fn new(manifest_text: &str, components: BTreeMap<Name, Digest>) -> Result<Self, Failure> {
         let manifest = Manifest::parse(manifest_text).map_err(|error| invalid(error.to_string()))?;
+        marram_trigger::check(&manifest, manifest_text).map_err(|error| invalid(error.to_string()))?;
         let missing = manifest.functions.iter().find(|function| !components.contains_key(&function.name));
         if let Some(function) = missing {
             return Err(invalid(format!(

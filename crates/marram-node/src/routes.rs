@@ -66,8 +66,7 @@ pub(crate) fn ingest(
     let open = desired.manifest.streams.iter().filter(|(_, table)| table.ingest);
     open.map(|(name, _)| {
         let stream = StreamName::from(name);
-        let id =
-            FunctionId { app: desired.app().clone(), function: name.clone(), revision: desired.revision };
+        let id = FunctionId { app: desired.app().clone(), function: name.clone(), revision: desired.revision };
         let ingest = Ingest::new(id, stream.clone(), Arc::clone(streams), tokens.clone());
         (stream, Target::new(ingest, PUBLISH_BYTES_MAX as u64))
     })

@@ -72,6 +72,7 @@ pub enum Verify {
 }
 
 /// The functions of a revision, ready for requests.
+#[derive(Clone)]
 pub struct App {
     /// By name.
     pub functions: BTreeMap<Name, Arc<Function>>,
