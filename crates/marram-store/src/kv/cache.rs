@@ -4,7 +4,8 @@
 //! and before it answers. It is not behind either. A reader that looked into the database notes before what the stripe of
 //! its key had seen, and leaves its find alone if a write came by since, or is under way: while a commit becomes visible,
 //! one reader may have seen the new value already and another still bring the old one, and nobody must see a value go
-//! back. So a find is kept only where nothing was written from before it was read until after.
+//! back. So a find is kept only where nothing was written from before it was read until after; and where a write is under
+//! way, what is here goes if the find differs: the commit is visible already, and the writer's thread just has not come here.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -120,7 +121,12 @@ impl Cache {
     /// Keeps what a reader found, unless something newer may be known.
     pub(super) fn found(&self, bucket: &Name, key: &str, before: Before, cached: &Cached) {
         let stripe = lock(&self.stripes[self.stripe(bucket, key)]);
-        if stripe.under_way == 0 && stripe.done == before.0 && cached.bytes <= KV_CACHED_BYTES_MAX {
+        if stripe.under_way > 0 {
+            let sought = Sought { bucket: bucket.as_str(), key };
+            if self.entries.peek(&sought).is_some_and(|there| there.version != cached.version) {
+                self.entries.remove(&sought);
+            }
+        } else if stripe.done == before.0 && cached.bytes <= KV_CACHED_BYTES_MAX {
             self.entries.insert(Key { bucket: bucket.clone(), key: key.into() }, cached.clone());
         }
     }
@@ -206,6 +212,14 @@ mod tests {
         cache.found(&bucket, "k", before, &cached(1, "old"));
         assert_eq!(shown(&cache, &bucket), Some("old".into()));
         cache.entries.remove(&Sought { bucket: "b", key: "k" });
+        // A reader finds the new value before the writer's thread has told: the old one must not be read any more.
+        cache.found(&bucket, "k", before, &cached(1, "old"));
+        let under_way = cache.under_way(&bucket, [&key].into_iter());
+        cache.found(&bucket, "k", before, &cached(1, "old"));
+        assert_eq!(shown(&cache, &bucket), Some("old".into()));
+        cache.found(&bucket, "k", before, &cached(2, "new"));
+        assert_eq!(shown(&cache, &bucket), None);
+        drop(under_way);
         // This one is: who looked while it was under way may have seen either.
         let under_way = cache.under_way(&bucket, [&key].into_iter());
         let before = cache.before(&bucket, "k");
