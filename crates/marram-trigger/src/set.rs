@@ -324,7 +324,11 @@ impl Triggers {
             Err(error) => return tracing::error!(%error, "listing the streams panicked"),
         };
         let prefix = format!("{app}/");
-        for (stream, id) in states.iter().flat_map(|state| state.consumers.iter().map(move |c| (&state.name, &c.id))) {
+        let mut all = Vec::new();
+        for state in states {
+            all.extend(state.consumers.into_iter().map(|consumer| (state.name.clone(), consumer.id)));
+        }
+        for (stream, id) in &all {
             if !id.0.starts_with(&prefix) || wanted.contains(id) {
                 continue;
             }
