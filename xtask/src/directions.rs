@@ -12,10 +12,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("marram-store", &["marram-core", "marram-replica"]),
     ("marram-telemetry", &["marram-core"]),
     ("marram-gateway", &["marram-core"]),
+    ("marram-trigger", &["marram-core"]),
     ("marram-runtime", &["marram-core", "marram-js-abi"]),
     (
         "marram-node",
-        &["marram-core", "marram-store", "marram-telemetry", "marram-gateway", "marram-runtime", "marram-testkit"],
+        &["marram-core", "marram-store", "marram-telemetry", "marram-gateway", "marram-runtime", "marram-trigger", "marram-testkit"],
     ),
     ("marram-testkit", &["marram-core", "marram-node"]),
     ("marram", &["marram-core", "marram-node", "marram-testkit"]),
@@ -28,6 +29,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("wasmtime-wasi", &["marram-runtime"]),
     ("wasmtime-wasi-http", &["marram-runtime"]),
     ("rusqlite", &["marram-store", "marram-telemetry"]),
+    ("croner", &["marram-trigger"]),
+    ("jiff", &["marram-trigger"]),
     ("axum", &["marram-node"]),
     ("clap", &["marram"]),
 ];

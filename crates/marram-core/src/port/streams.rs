@@ -58,6 +58,9 @@ pub enum Settlement {
     },
     /// Still at it: the ack wait begins again.
     InProgress,
+    /// It did not get as far as the function: owed again at once, and this delivery does not count. Nothing needs to be
+    /// durable for it.
+    Release,
 }
 
 /// The settlement of one delivery.
