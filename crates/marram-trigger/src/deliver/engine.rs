@@ -16,7 +16,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use super::run::{self, Settled, spread};
 use super::status::add;
 use super::{Shared, request};
-use crate::limits::{BATCH_BYTES_MAX, PULL_MAX, SETTLE_MAX, STORE, SUSPECTS_MAX};
+use crate::limits::{BATCH_BYTES_MAX, HELD_BYTES_MAX, PULL_MAX, SETTLE_MAX, STORE, SUSPECTS_MAX};
 
 /// A call of the consumer under way.
 type Slot<T> = Option<BoxFuture<'static, T>>;
@@ -37,6 +37,7 @@ pub async fn run(shared: Arc<Shared>, consumer: Arc<dyn Consumer>) {
         suspects: HashSet::new(),
         running: 0,
         held: HashMap::new(),
+        held_bytes: 0,
         settled: Vec::new(),
         stuck: VecDeque::new(),
         pulling: None,
@@ -65,8 +66,10 @@ struct Engine {
     suspects: HashSet<u64>,
     /// Events that are with the function.
     running: usize,
-    /// Everything that is pulled and not settled: position and attempt.
-    held: HashMap<u64, u32>,
+    /// Everything that is pulled and not settled, by position.
+    held: HashMap<u64, Held>,
+    /// How many bytes that is.
+    held_bytes: u64,
     /// What became of some of it, not yet told.
     settled: Vec<Settle>,
     /// Settlements that cannot be made for what they publish; one at a time.
@@ -77,6 +80,12 @@ struct Engine {
     beat: Interval,
     pull_pause: Pause,
     settle_pause: Pause,
+}
+
+/// An event that is pulled and not settled.
+struct Held {
+    attempt: u32,
+    bytes: u64,
 }
 
 /// What woke the loop.
@@ -127,7 +136,8 @@ impl Engine {
             () = cut.cancelled() => {}
         }
         self.runs.shutdown().await;
-        let given_back = |(position, attempt)| Settle { position, attempt, ..settle(Settlement::Release) };
+        let given_back =
+            |(position, held): (u64, Held)| Settle { position, attempt: held.attempt, ..settle(Settlement::Release) };
         let settles: Vec<_> = self.held.drain().map(given_back).collect();
         let cut = settles.len();
         // Whatever comes of it, they are delivered again when their ack wait is over.
@@ -190,7 +200,11 @@ impl Engine {
     }
 
     fn take(&mut self, delivery: Delivery) {
-        self.held.insert(delivery.stored.position, delivery.attempt);
+        let (position, attempt) = (delivery.stored.position, delivery.attempt);
+        let bytes = delivery.stored.event.size();
+        self.forget(position);
+        self.held.insert(position, Held { attempt, bytes });
+        self.held_bytes += bytes;
         if self.shared.plan.batch.is_some() && self.suspects.contains(&delivery.stored.position) {
             return self.alone.push_back(delivery);
         }
@@ -251,7 +265,8 @@ impl Engine {
 
     /// Asks for as much as there is room for: what can run, and as much again, so that there is always a next one.
     fn start_pull(&mut self) {
-        if self.pulling.is_some() || !self.pull_pause.is_over() || !self.stuck.is_empty() {
+        let full = self.held_bytes >= HELD_BYTES_MAX || !self.stuck.is_empty();
+        if self.pulling.is_some() || full || !self.pull_pause.is_over() {
             return;
         }
         let each = self.shared.plan.batch.map_or(1, |batch| batch.max as usize);
@@ -285,9 +300,9 @@ impl Engine {
         if self.held.is_empty() || self.beating.is_some() {
             return;
         }
-        let at_it = |(position, attempt): (&u64, &u32)| Settle {
+        let at_it = |(position, held): (&u64, &Held)| Settle {
             position: *position,
-            attempt: *attempt,
+            attempt: held.attempt,
             ..settle(Settlement::InProgress)
         };
         let (consumer, settles) = (Arc::clone(&self.consumer), self.held.iter().map(at_it).collect());
@@ -329,13 +344,20 @@ impl Engine {
     }
 
     fn is_settled(&mut self, settle: &Settle) {
-        if self.held.get(&settle.position) == Some(&settle.attempt) {
-            self.held.remove(&settle.position);
+        // What was delivered again meanwhile is still held.
+        if self.held.get(&settle.position).is_some_and(|held| held.attempt == settle.attempt) {
+            self.forget(settle.position);
         }
         if settle.settlement == Settlement::Ack {
             self.suspects.remove(&settle.position);
             add(&self.shared.counters.acked, 1);
             add(&self.shared.counters.outputs, settle.outputs.len());
+        }
+    }
+
+    fn forget(&mut self, position: u64) {
+        if let Some(held) = self.held.remove(&position) {
+            self.held_bytes -= held.bytes;
         }
     }
 
@@ -356,7 +378,7 @@ impl Engine {
                     self.settled.push(refused);
                 } else {
                     // The consumer is gone, and with it what it was owed.
-                    self.held.retain(|position, _| plain.iter().all(|settle| settle.position != *position));
+                    plain.iter().for_each(|settle| self.forget(settle.position));
                     return;
                 }
             }
