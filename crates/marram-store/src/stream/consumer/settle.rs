@@ -61,6 +61,11 @@ impl Held {
                     self.cell.window().extend(at, attempt, now.0);
                     continue;
                 }
+                Settlement::Release => {
+                    self.cell.window().release(at, attempt);
+                    self.cell.wake();
+                    continue;
+                }
                 Settlement::Ack => {
                     let encode = |(stream, event)| Ok::<_, StoreError>((stream, Encoded::new(event)?));
                     What::Ack(outputs.into_iter().map(encode).collect::<Result<_, _>>()?)

@@ -336,6 +336,24 @@ impl Window {
         self.timers.insert((until, at));
     }
 
+    /// Takes back a delivery that did not get anywhere: it is due at once, and does not count. The disk has it as delivered,
+    /// which comes to the same after a restart.
+    pub(super) fn release(&mut self, at: u64, attempt: u32) {
+        let latest = |open: &&mut Open| open.attempt == attempt && open.closing.is_none();
+        let Some(open) = self.open.get_mut(&at).filter(latest) else { return };
+        match open.state {
+            State::InFlight(until) => {
+                self.timers.remove(&(until, at));
+                self.in_flight -= 1;
+            }
+            State::Lapsed => drop(self.spent.remove(&at)),
+            _ => return,
+        }
+        open.base += 1;
+        open.state = State::Due;
+        self.ready.insert(at);
+    }
+
     /// Removes an open event; the next of its subject may go.
     pub(super) fn close(&mut self, at: u64) {
         let Some(open) = self.open.remove(&at) else { return };
