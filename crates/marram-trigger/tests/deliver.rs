@@ -343,6 +343,22 @@ async fn a_poison_event_does_not_take_its_batch_along() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_culprit_that_comes_again_does_not_join_others() {
+    let rig = Rig::new(batch(2, 2_000), policy(), |got| async move {
+        if got.ids().iter().any(|id| id == "poison") { answer(500, &[], "") } else { answer(200, &[], "") }
+    })
+    .start();
+    rig.publish(&["poison", "a"]).await;
+    until("the first batch to be taken apart", || rig.got().len() == 3).await;
+    // It waits for a second one when the poison comes again, after a second.
+    rig.publish(&["b"]).await;
+    rig.settled().await;
+    let expected = [vec!["poison", "a"], vec!["poison"], vec!["a"], vec!["poison"], vec!["b"], vec!["poison"]];
+    assert_eq!(rig.got(), expected);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_that_is_refused_is_taken_apart_as_well_but_later_means_all() {
     let busy = Arc::new(AtomicUsize::new(0));
     let rig = Rig::new(batch(8, 0), policy(), move |got| {
