@@ -1,6 +1,7 @@
 //! Ports in memory, by tokio's clock: streams with consumers as the contract has them, keys, functions that are closures.
 #![allow(dead_code, reason = "each test file and the benchmark use a part of it")]
 
+pub mod rig;
 pub mod streams;
 
 use std::collections::BTreeMap;
