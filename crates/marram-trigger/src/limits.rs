@@ -16,6 +16,8 @@ pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 pub(crate) const HOLD: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// The same for a pull or a publish that failed.
 pub(crate) const STORE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// Bytes of events that one trigger has pulled and not settled, beside those of the last pull. It pulls no more past that.
+pub(crate) const HELD_BYTES_MAX: u64 = 32 << 20;
 /// Deliveries of one pull.
 pub(crate) const PULL_MAX: usize = 1_024;
 /// Settlements of one transaction.

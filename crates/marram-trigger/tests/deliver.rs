@@ -1,4 +1,4 @@
-//! Delivery, on streams in memory and functions that are closures.
+//! Delivery of one event at a time, on streams in memory and functions that are closures.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -9,107 +9,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use marram_core::event::Attribute;
-use marram_core::manifest::Batch;
-use marram_core::port::{Clock as _, Consumer, Invoke, Streams as _};
-use marram_core::quantity::Span;
-use marram_core::stream::{ConsumerId, ConsumerPolicy, StreamName};
+use marram_core::port::Streams as _;
+use marram_core::stream::ConsumerPolicy;
 use marram_core::{Failure, Kind};
-use marram_trigger::deliver::{self, Counters, Plan, Shared, Target};
-use support::{Answer, Counting, Got, MemoryStreams, TestClock, answer, event, fake, until};
-use tokio::task::JoinHandle;
+use marram_trigger::deliver::{self, Counters, Shared, Target};
+use support::rig::{Rig, name, policy, target};
+use support::{answer, event, fake, until};
 use tokio_util::sync::CancellationToken;
-
-/// A trigger on the stream `in`, with the output `out`.
-struct Rig {
-    streams: Arc<MemoryStreams>,
-    clock: Arc<TestClock>,
-    shared: Arc<Shared>,
-    consumer: Arc<dyn Consumer>,
-    task: Option<JoinHandle<()>>,
-    got: Arc<Mutex<Vec<Got>>>,
-}
-
-impl Rig {
-    /// A trigger that is not started yet.
-    fn new<F>(batch: Option<Batch>, policy: ConsumerPolicy, run: impl Fn(Got) -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = Answer> + Send + 'static,
-    {
-        let clock = TestClock::at("2026-11-25T03:29:51Z");
-        let streams = MemoryStreams::new(Arc::clone(&clock) as _);
-        let got = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&got);
-        let invoke = fake(move |got: Got| {
-            seen.lock().unwrap().push(got.clone());
-            run(got)
-        });
-        let id = ConsumerId("plant/spectrum/stream:in".into());
-        let consumer = streams.take_up(&name("in"), &id, policy.clone());
-        let shared = Shared {
-            target: ArcSwap::from_pointee(target(invoke)),
-            plan: Plan {
-                source: "stream:in".into(),
-                batch,
-                ack_wait: policy.ack_wait,
-                in_flight_max: policy.in_flight_max,
-            },
-            clock: Arc::clone(&clock) as _,
-            entropy: Arc::new(Counting::default()),
-            counters: Counters::default(),
-            stop: CancellationToken::new(),
-            cut: CancellationToken::new(),
-        };
-        Self { streams, clock, shared: Arc::new(shared), consumer, task: None, got }
-    }
-
-    fn start(mut self) -> Self {
-        self.task = Some(tokio::spawn(deliver::run(Arc::clone(&self.shared), Arc::clone(&self.consumer))));
-        self
-    }
-
-    async fn publish(&self, ids: &[&str]) {
-        let events = ids.iter().map(|id| event(id, &id[..1])).collect();
-        self.streams.publish(&name("in"), events).await.unwrap();
-    }
-
-    /// Nothing is owed any more.
-    async fn settled(&self) {
-        until("everything to be settled", || {
-            let state = self.consumer.state();
-            state.cursor == self.streams.events("in").len() as u64 && state.in_flight + state.retrying == 0
-        })
-        .await;
-        // What the engine has counted of it comes a moment later.
-        let counts = || self.shared.counters.read();
-        until("the counters", || counts().acked == self.consumer.state().acked && counts().running == 0).await;
-    }
-
-    async fn stop(mut self) {
-        self.shared.stop.cancel();
-        let task = self.task.take().expect("started");
-        tokio::time::timeout(support::DEADLINE, task).await.expect("it ends").unwrap();
-    }
-
-    fn got(&self) -> Vec<Vec<String>> {
-        self.got.lock().unwrap().iter().map(Got::ids).collect()
-    }
-}
-
-fn name(text: &str) -> StreamName {
-    StreamName::new(text).unwrap()
-}
-
-fn target(invoke: Arc<dyn Invoke>) -> Target {
-    Target::new(invoke, Some(name("out")), 1 << 20, 8)
-}
-
-fn policy() -> ConsumerPolicy {
-    ConsumerPolicy { deliveries_max: 3, backoff_min: Duration::from_secs(1), ..ConsumerPolicy::default() }
-}
-
-fn batch(max: u32, wait_ms: u64) -> Option<Batch> {
-    Some(Batch { max, wait: Span(Duration::from_millis(wait_ms)) })
-}
 
 /// What happens to an event.
 #[derive(Debug, PartialEq)]
@@ -302,83 +208,6 @@ async fn order_by_subject_holds_through_retries() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_fills_up_or_waits_no_longer_than_it_says() {
-    let rig = Rig::new(batch(3, 20), policy(), |got| async move {
-        assert_eq!(got.headers["content-type"], "application/cloudevents-batch+json");
-        answer(200, &[], "")
-    })
-    .start();
-    let began = tokio::time::Instant::now();
-    rig.publish(&["1", "2", "3", "4"]).await;
-    rig.settled().await;
-    let took = began.elapsed();
-    assert_eq!(rig.got(), [vec!["1", "2", "3"], vec!["4"]]);
-    assert!((Duration::from_millis(20)..Duration::from_millis(30)).contains(&took), "{took:?}");
-    rig.stop().await;
-}
-
-/// 64 events, of which one always traps: it alone is given up on, and the others are acknowledged at once.
-#[tokio::test(start_paused = true)]
-async fn a_poison_event_does_not_take_its_batch_along() {
-    for poison in ["n0", "n1", "n37", "n63"] {
-        let rig = Rig::new(batch(64, 0), policy(), move |got| async move {
-            if got.ids().iter().any(|id| id == poison) {
-                return Err(Failure::new(Kind::Trap, "the function crashed"));
-            }
-            answer(200, &[], "")
-        });
-        let ids: Vec<_> = (0..64).map(|n| format!("n{n}")).collect();
-        rig.publish(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        let rig = rig.start();
-        rig.settled().await;
-        assert_eq!(rig.streams.reasons("in.dead"), [(poison.to_owned(), "trap: the function crashed".to_owned())]);
-        assert_eq!(rig.consumer.state().acked, 63);
-        let runs = rig.got();
-        assert!(runs.len() <= 1 + 2 * 6 + 2, "{poison}: {} runs", runs.len());
-        assert_eq!(runs.iter().filter(|ids| ids.iter().any(|id| *id == poison)).count(), 7 + 2, "alone from then on");
-        let again = runs.iter().filter(|ids| ids.iter().any(|id| id == "n5")).count();
-        assert!(again <= 7, "a good one runs again only as long as it is with the poison: {again}");
-        rig.stop().await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_batch_that_is_refused_is_taken_apart_as_well_but_later_means_all() {
-    let busy = Arc::new(AtomicUsize::new(0));
-    let rig = Rig::new(batch(8, 0), policy(), move |got| {
-        let first = busy.fetch_add(1, Ordering::SeqCst) == 0;
-        async move {
-            match () {
-                () if first => answer(503, &[("retry-after", "5")], "busy"),
-                () if got.ids().iter().any(|id| id == "c") => answer(400, &[], "no"),
-                () => answer(200, &[], ""),
-            }
-        }
-    });
-    rig.publish(&["a", "b", "c", "d"]).await;
-    let rig = rig.start();
-    rig.settled().await;
-    assert_eq!(rig.streams.reasons("in.dead"), [("c".to_owned(), "400 Bad Request: no".to_owned())]);
-    let expected =
-        [vec!["a", "b", "c", "d"], vec!["a", "b", "c", "d"], vec!["a", "b"], vec!["c", "d"], vec!["c"], vec!["d"]];
-    assert_eq!(rig.got(), expected);
-    rig.stop().await;
-}
-
-/// Where everything fails, a batch costs a bounded number of runs, and then each event its own deliveries.
-#[tokio::test(start_paused = true)]
-async fn a_function_that_always_traps_is_not_run_without_end() {
-    let rig = Rig::new(batch(32, 0), policy(), |_| async { Err(Failure::new(Kind::Trap, "crashed")) });
-    let ids: Vec<_> = (0..32).map(|n| format!("n{n}")).collect();
-    rig.publish(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let rig = rig.start();
-    rig.settled().await;
-    assert_eq!(rig.consumer.state().dead_lettered, 32);
-    assert!(rig.got().len() <= 1 + 12 + 32 * 2, "{} runs", rig.got().len());
-    rig.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_ack_wait_is_extended_while_the_function_runs() {
     let policy = ConsumerPolicy { ack_wait: Duration::from_secs(3), ..policy() };
     let rig = Rig::new(None, policy, |_| async {
@@ -547,6 +376,5 @@ async fn no_more_runs_at_once_than_half_of_the_functions_limit() {
     let rig = rig.start();
     rig.settled().await;
     assert_eq!(most.load(Ordering::SeqCst), 4);
-    let _ = rig.clock.unix_ns();
     rig.stop().await;
 }

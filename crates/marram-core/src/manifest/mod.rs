@@ -180,4 +180,6 @@ pub fn schema() -> schemars::Schema {
 }
 
 #[cfg(test)]
+mod book;
+#[cfg(test)]
 mod tests;

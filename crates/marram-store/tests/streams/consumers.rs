@@ -123,6 +123,26 @@ async fn what_is_not_settled_in_time_is_delivered_again_and_late_settlements_hav
     assert_eq!((state.cursor, state.in_flight, state.acked), (2, 0, 2));
 }
 
+#[tokio::test]
+async fn what_is_given_back_is_delivered_again_at_once_and_does_not_count() {
+    let node = Node::new();
+    let consumer = node.consumer("c", ConsumerPolicy { deliveries_max: 1, ..Default::default() }).await;
+    node.publish(&["a"]).await;
+    for attempt in 1..4 {
+        let pulled = pull(&consumer, 10).await;
+        assert_eq!(places(&pulled), [(1, attempt)]);
+        consumer.settle(vec![settle(&pulled[0], Settlement::Release)]).await.unwrap();
+        // Once is enough, and it has no effect on the next delivery.
+        consumer.settle(vec![settle(&pulled[0], Settlement::Release)]).await.unwrap();
+    }
+    let last = pull(&consumer, 10).await;
+    assert_eq!(places(&last), [(1, 4)]);
+    let state = node.consumer_state("c");
+    assert_eq!((state.in_flight, state.redelivered, state.dead_lettered), (1, 0, 0));
+    ack(&consumer, &last).await;
+    assert_eq!(node.consumer_state("c").acked, 1);
+}
+
 /// Nobody else has it: the function was slow, and is not asked to do it again.
 #[tokio::test]
 async fn a_settlement_after_the_ack_wait_and_before_the_next_delivery_counts() {

@@ -1,6 +1,7 @@
 //! Ports in memory, by tokio's clock: streams with consumers as the contract has them, keys, functions that are closures.
 #![allow(dead_code, reason = "each test file and the benchmark use a part of it")]
 
+pub mod rig;
 pub mod streams;
 
 use std::collections::BTreeMap;
@@ -10,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use marram_core::event::Event;
-use marram_core::port::kv::{Change, Entry, KeyPage, Version, Versions};
+use marram_core::port::kv::{Change, Entry, KeyPage, Version, Versions, Watched};
 use marram_core::port::{Body, Call, Clock, Entropy, Invoke, Kv, full_body};
 use marram_core::{Digest, Failure, FunctionId, Name};
 
@@ -207,5 +209,9 @@ impl Kv for MemoryKv {
 
     fn buckets(&self) -> Result<Vec<Name>, Failure> {
         unreachable!("no trigger lists")
+    }
+
+    fn watch(&self, _: &Name, _: &str) -> Result<BoxStream<'static, Watched>, Failure> {
+        unreachable!("no trigger watches")
     }
 }

@@ -184,6 +184,14 @@ impl Streams for MemoryStreams {
         unreachable!("through an Arc only: {stream} {id:?} {policy:?}")
     }
 
+    fn find_consumer(&self, stream: &StreamName, id: &ConsumerId) -> Option<Arc<dyn Consumer>> {
+        unreachable!("no trigger looks for {stream} {id:?}")
+    }
+
+    fn redrive(&self, stream: &StreamName) -> BoxFuture<'_, Result<u64, Failure>> {
+        unreachable!("no trigger redrives {stream}")
+    }
+
     fn remove_consumer(&self, stream: &StreamName, id: &ConsumerId) -> BoxFuture<'_, Result<(), Failure>> {
         let removed = self.state().get_mut(stream).and_then(|stream| stream.consumers.remove(id));
         async move { removed.map(drop).ok_or_else(|| Failure::new(Kind::NotFound, "no such consumer")) }.boxed()
@@ -236,6 +244,12 @@ impl Streams for Port {
         let consumer = self.0.take_up(stream, id, policy);
         async move { Ok(consumer) }.boxed()
     }
+    fn find_consumer(&self, stream: &StreamName, id: &ConsumerId) -> Option<Arc<dyn Consumer>> {
+        self.0.find_consumer(stream, id)
+    }
+    fn redrive(&self, stream: &StreamName) -> BoxFuture<'_, Result<u64, Failure>> {
+        self.0.redrive(stream)
+    }
     fn remove_consumer(&self, stream: &StreamName, id: &ConsumerId) -> BoxFuture<'_, Result<(), Failure>> {
         self.0.remove_consumer(stream, id)
     }
@@ -283,9 +297,12 @@ impl Open {
             id: id.clone(),
             cursor: self.open.keys().next().map_or(self.handed, |first| first - 1),
             in_flight: count(|state| matches!(state, State::InFlight(_))),
+            handed: self.handed,
             retrying: count(|state| matches!(state, State::Later(_))),
+            held: count(|state| matches!(state, State::Behind)),
             acked: self.acked,
             dead_lettered: self.dead,
+            dropped: 0,
             redelivered: 0,
             paused: self.paused,
         }

@@ -336,19 +336,17 @@ impl Window {
         self.timers.insert((until, at));
     }
 
-    /// Takes back a delivery that did not get to the function: it is made again, and does not count.
+    /// Takes back a delivery that did not get anywhere: it is due at once, and does not count. The disk has it as delivered,
+    /// which comes to the same after a restart.
     pub(super) fn release(&mut self, at: u64, attempt: u32) {
-        let Some(open) = self.open.get_mut(&at).filter(|open| open.attempt == attempt && open.closing.is_none()) else {
-            return;
-        };
+        let latest = |open: &&mut Open| open.attempt == attempt && open.closing.is_none();
+        let Some(open) = self.open.get_mut(&at).filter(latest) else { return };
         match open.state {
             State::InFlight(until) => {
                 self.timers.remove(&(until, at));
                 self.in_flight -= 1;
             }
-            State::Lapsed => {
-                self.spent.remove(&at);
-            }
+            State::Lapsed => drop(self.spent.remove(&at)),
             _ => return,
         }
         open.base += 1;

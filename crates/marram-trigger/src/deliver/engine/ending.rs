@@ -1,0 +1,106 @@
+//! What becomes of what the loop has started.
+
+use marram_core::port::streams::{Settle, Settlement};
+use marram_core::{Failure, Retry};
+
+use super::Engine;
+use crate::deliver::run::Settled;
+use crate::deliver::status::add;
+use crate::limits::{STORE, SUSPECTS_MAX};
+
+impl Engine {
+    /// A run catches the panics of what it runs, and nobody aborts one but the drain, which does not look any more. Were there
+    /// one all the same, its events come again when this process starts anew.
+    pub(super) fn outcome(&self, ended: Result<Vec<Settled>, tokio::task::JoinError>) -> Vec<Settled> {
+        ended.unwrap_or_else(|error| {
+            tracing::error!(trigger = self.shared.plan.source, %error, "a run ended without saying how");
+            Vec::new()
+        })
+    }
+
+    pub(super) fn ended(&mut self, ended: Vec<Settled>) {
+        self.running -= ended.len();
+        for Settled { settle, alone } in ended {
+            let counters = &self.shared.counters;
+            match &settle.settlement {
+                Settlement::Retry { reason, .. } => {
+                    add(&counters.retried, 1);
+                    counters.failed(reason);
+                }
+                Settlement::DeadLetter { reason } => {
+                    add(&counters.dead_lettered, 1);
+                    counters.failed(reason);
+                }
+                _ => {}
+            }
+            if alone && self.shared.plan.batch.is_some() {
+                if self.suspects.len() >= SUSPECTS_MAX {
+                    self.suspects.clear();
+                }
+                self.suspects.insert(settle.position);
+            }
+            self.settled.push(settle);
+        }
+    }
+
+    pub(super) fn is_settled(&mut self, settle: &Settle) {
+        // What was delivered again meanwhile is still held.
+        if self.held.get(&settle.position).is_some_and(|held| held.attempt == settle.attempt) {
+            self.forget(settle.position);
+        }
+        if settle.settlement == Settlement::Ack {
+            self.suspects.remove(&settle.position);
+            add(&self.shared.counters.acked, 1);
+            add(&self.shared.counters.outputs, settle.outputs.len());
+        }
+    }
+
+    pub(super) fn forget(&mut self, position: u64) {
+        if let Some(held) = self.held.remove(&position) {
+            self.held_bytes -= held.bytes;
+        }
+    }
+
+    /// None of them was settled. Those that publish nothing go first from now on, and the others one at a time.
+    pub(super) fn settle_failed(&mut self, settles: Vec<Settle>, failure: &Failure) {
+        self.failed("settle", failure);
+        let (mut publish, plain): (Vec<_>, Vec<_>) = settles.into_iter().partition(|settle| !settle.outputs.is_empty());
+        let apart = !publish.is_empty() && (!plain.is_empty() || publish.len() > 1);
+        match (failure.retry_after(), apart) {
+            (_, true) => {}
+            (Retry::After(after), false) => self.settle_pause.wait(after, self.shared.entropy.u64()),
+            (Retry::Never, false) => {
+                if let Some(mut refused) = publish.pop() {
+                    // It is no event for that stream, and will be none the next time.
+                    let reason = format!("its answer cannot be published: {failure}");
+                    refused.settlement = Settlement::DeadLetter { reason };
+                    refused.outputs.clear();
+                    self.settled.push(refused);
+                } else {
+                    // The consumer is gone, and with it what it was owed.
+                    plain.iter().for_each(|settle| self.forget(settle.position));
+                    return;
+                }
+            }
+        }
+        self.settled.splice(..0, plain);
+        self.stuck.extend(publish);
+    }
+
+    pub(super) fn pull_failed(&mut self, failure: &Failure) {
+        self.failed("pull", failure);
+        let after = match failure.retry_after() {
+            Retry::After(after) => after,
+            Retry::Never => STORE.1,
+        };
+        self.pull_pause.wait(after, self.shared.entropy.u64());
+    }
+
+    pub(super) fn failed(&self, what: &str, failure: &Failure) {
+        let text = format!("{what}: {failure}");
+        if self.shared.counters.read().last_failure.as_ref() != Some(&text) {
+            tracing::warn!(trigger = self.shared.plan.source, failure = ?failure, "cannot {what}; trying again");
+        }
+        self.shared.counters.failed(&text);
+    }
+}
