@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("marram-store", &["marram-core", "marram-replica"]),
     ("marram-telemetry", &["marram-core"]),
     ("marram-gateway", &["marram-core"]),
+    ("marram-mqtt", &["marram-core"]),
     ("marram-runtime", &["marram-core", "marram-js-abi"]),
     (
         "marram-node",
@@ -28,6 +29,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("wasmtime-wasi", &["marram-runtime"]),
     ("wasmtime-wasi-http", &["marram-runtime"]),
     ("rusqlite", &["marram-store", "marram-telemetry"]),
+    ("rmqtt-codec", &["marram-mqtt"]),
     ("axum", &["marram-node"]),
     ("clap", &["marram"]),
 ];
