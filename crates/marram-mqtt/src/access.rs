@@ -185,7 +185,11 @@ impl Access {
         if let (Some(names), Some(permissions)) = (shown.certificate, &self.certificates) {
             let bound = names.common.iter().chain(&names.alternative).any(|name| name == shown.client);
             let user = names.common.as_deref().unwrap_or(shown.client);
-            return if bound { Ok(identity(permissions, shown.client, Some(user))) } else { Err(Denied::NotAuthorized) };
+            return if bound {
+                Ok(identity(permissions, shown.client, Some(user)))
+            } else {
+                Err(Denied::NotAuthorized)
+            };
         }
         let Some(name) = shown.user else {
             let permissions = self.anonymous.as_ref().ok_or(Denied::NotAuthorized)?;
@@ -203,13 +207,7 @@ impl Access {
         if may { Ok(identity(&known.permissions, shown.client, Some(name))) } else { Err(Denied::NotAuthorized) }
     }
 
-    async fn is_right(
-        &self,
-        name: &str,
-        hash: &str,
-        password: &[u8],
-        address: Option<IpAddr>,
-    ) -> Result<bool, Denied> {
+    async fn is_right(&self, name: &str, hash: &str, password: &[u8], address: Option<IpAddr>) -> Result<bool, Denied> {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         for part in [name.as_bytes(), hash.as_bytes(), password] {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
@@ -274,9 +272,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn checked(user: &str, permissions: Permissions) -> Result<Arc<Permissions>, AccessError> {
     let all = permissions.publish.iter().chain(&permissions.subscribe);
     // What stands for `%c` and `%u` is one level; any one shows whether the rest is right.
-    let bad = all.into_iter().find(|filter| {
-        topic::substitute(filter, "c", Some("u")).is_none_or(|filter| !topic::is_filter(&filter))
-    });
+    let bad = all
+        .into_iter()
+        .find(|filter| topic::substitute(filter, "c", Some("u")).is_none_or(|filter| !topic::is_filter(&filter)));
     match bad {
         Some(filter) => Err(AccessError::Filter { user: user.into(), filter: filter.clone() }),
         None => Ok(Arc::new(permissions)),

@@ -25,9 +25,8 @@ use marram_core::port::mqtt::{Message, Properties};
 pub const MESSAGE_TYPE: &str = "marram.mqtt.message";
 
 /// Names that are attributes of every event, and so no extensions (CloudEvents 1.0.2 §3.1).
-const RESERVED: &[&str] = &[
-    "id", "source", "type", "specversion", "subject", "time", "datacontenttype", "dataschema", "data", "data_base64",
-];
+const RESERVED: &[&str] =
+    &["id", "source", "type", "specversion", "subject", "time", "datacontenttype", "dataschema", "data", "data_base64"];
 
 /// `id` is what the event is called if the message does not say so itself.
 pub(crate) fn event(message: &Message, id: String) -> Event {
@@ -240,9 +239,13 @@ mod tests {
 
     #[test]
     fn a_cloud_event_keeps_its_id_and_type_but_not_its_source() {
-        let properties = user(&[("specversion", "1.0"), ("id", "42"), ("type", "t"), ("source", "/other"), ("time", "")]);
+        let properties =
+            user(&[("specversion", "1.0"), ("id", "42"), ("type", "t"), ("source", "/other"), ("time", "")]);
         let made = event(&message(properties), "x".into());
-        assert_eq!((made.id.as_str(), made.kind.as_str(), made.source.as_str()), ("42", "t", "/mqtt/pump%207%2F%C3%A4"));
+        assert_eq!(
+            (made.id.as_str(), made.kind.as_str(), made.source.as_str()),
+            ("42", "t", "/mqtt/pump%207%2F%C3%A4")
+        );
         let made = event(&message(user(&[("id", "pump")])), "x".into());
         assert_eq!(made.id, "x", "a property that happens to be called id is not one");
         assert_eq!(text(&made, "mqttproperties"), Some(r#"[["id","pump"]]"#));
@@ -250,9 +253,11 @@ mod tests {
 
     #[test]
     fn dates_are_right() {
-        for (seconds, date) in [(0, "1970-01-01T00:00:00.000Z"), (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (4_102_444_799, "2099-12-31T23:59:59.000Z")]
-        {
+        for (seconds, date) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (4_102_444_799, "2099-12-31T23:59:59.000Z"),
+        ] {
             assert_eq!(rfc3339(seconds * 1_000_000_000), date);
         }
     }

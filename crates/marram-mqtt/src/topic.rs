@@ -148,7 +148,9 @@ mod tests {
     fn shared_filters_are_taken_apart() {
         assert_eq!(Filter::parse("$share/g/a/+"), Ok(Filter { group: Some("g"), topic: "a/+" }));
         assert_eq!(Filter::parse("a/+"), Ok(Filter { group: None, topic: "a/+" }));
-        for bad in ["$share", "$share/", "$share//a", "$share/g", "$share/g/", "$share/+/a", "$share/g#/a", "$share/g/a#"] {
+        for bad in
+            ["$share", "$share/", "$share//a", "$share/g", "$share/g/", "$share/+/a", "$share/g#/a", "$share/g/a#"]
+        {
             assert_eq!(Filter::parse(bad), Err(FilterFault::Invalid), "{bad:?}");
         }
         for own in ["$SYS/#", "$x", "$share/g/$SYS/#"] {
@@ -163,9 +165,15 @@ mod tests {
         {
             assert!(covers(wide, narrow), "{wide} does not cover {narrow}");
         }
-        for (wide, narrow) in
-            [("a/+", "a/#"), ("a/b", "a/+"), ("a", "a/#"), ("+", "#"), ("a/+/c", "a/b/#"), ("#", "$SYS/a"), ("a/b", "a")]
-        {
+        for (wide, narrow) in [
+            ("a/+", "a/#"),
+            ("a/b", "a/+"),
+            ("a", "a/#"),
+            ("+", "#"),
+            ("a/+/c", "a/b/#"),
+            ("#", "$SYS/a"),
+            ("a/b", "a"),
+        ] {
             assert!(!covers(wide, narrow), "{wide} covers {narrow}");
         }
     }

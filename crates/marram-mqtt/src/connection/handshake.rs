@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::PollSender;
 
 use super::inbound::poll_append;
-use super::{Connection, Io};
+use super::{Connection, Io, linger};
 use crate::access::{CertificateNames, Credentials, Denied, Identity};
 use crate::engine::{Accepted, From, Hello, Input, Link};
 use crate::limits::READ_BYTES;
@@ -82,9 +82,8 @@ async fn handshake(shared: &Arc<Shared>, mut io: Box<dyn Io>, peer: Peer) -> Opt
             stats::add(&shared.stats.faults, 1);
             tracing::debug!(reason = fault.reason.0, why = fault.why, "an MQTT client breaks the protocol");
             // Who does not speak MQTT is told nothing; nor is a 3.1.1 client what its version has no word for.
-            let told = version.is_some_and(|version| {
-                version.is_5() || [Reason::VERSION, Reason::CLIENT_ID].contains(&fault.reason)
-            });
+            let told = version
+                .is_some_and(|version| version.is_5() || [Reason::VERSION, Reason::CLIENT_ID].contains(&fault.reason));
             if let Some(version) = version.filter(|_| told) {
                 refuse(&mut io, version, None, fault.reason, fault.why).await;
             }
@@ -257,6 +256,6 @@ async fn refuse(io: &mut Box<dyn Io>, version: Version, room: Option<Room>, reas
     wire::connack(version, Err((reason, words)), room, &mut bytes);
     // A client that is gone is told nothing.
     if io.write_all(&bytes).await.is_ok() {
-        let _ = io.shutdown().await;
+        linger(io).await;
     }
 }

@@ -14,14 +14,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_util::sync::PollSender;
 
 use crate::access::Identity;
 use crate::engine::{Command, From, Input};
-use crate::limits::INBOUND_BYTES_MAX;
+use crate::limits::{INBOUND_BYTES_MAX, READ_BYTES};
 use crate::outbox::{Close, Outbox};
 use crate::shared::Shared;
 use crate::wire::{Fault, Reason, Room, Version};
@@ -36,6 +36,24 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 
 /// How often a connection looks whether its peer still takes what is sent.
 const WATCH_TIME: Duration = Duration::from_secs(5);
+
+/// After the last packet of a connection its peer is read from for this long at most, unheard: what nobody has read when a
+/// socket is closed makes TCP throw away what was sent last, which is the reason why.
+pub(super) const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// Ends the stream of bytes to the peer, and waits for the end of the stream from it.
+pub(super) async fn linger(io: &mut Box<dyn Io>) {
+    let ended = async {
+        io.shutdown().await?;
+        let mut unheard = BytesMut::new();
+        while poll_fn(|ctx| inbound::poll_append(io, ctx, &mut unheard, READ_BYTES)).await? > 0 {
+            unheard.clear();
+        }
+        std::io::Result::Ok(())
+    };
+    // A peer that is gone, or goes on, is as good as one that has ended.
+    let _ = tokio::time::timeout(LINGER_TIME, ended).await;
+}
 
 struct Connection {
     shared: Arc<Shared>,
@@ -82,6 +100,10 @@ impl Connection {
     async fn run(&mut self) {
         poll_fn(|ctx| self.poll(ctx)).await;
         self.outbox.abandon();
+        if self.closing.is_some() {
+            self.partial = BytesMut::new();
+            linger(&mut self.io).await;
+        }
     }
 
     fn poll(&mut self, ctx: &mut Context<'_>) -> Poll<()> {
@@ -99,7 +121,7 @@ impl Connection {
                 && !(close.when_answered && self.open_commands > 0)
                 && idle
             {
-                return self.poll_shutdown(ctx);
+                return Poll::Ready(());
             }
             let handed = self.poll_hand_over(ctx);
             let read = if self.may_read() { self.poll_read(ctx) } else { Poll::Pending };
@@ -183,13 +205,6 @@ impl Connection {
         crate::stats::add(&self.shared.stats.faults, 1);
         tracing::debug!(reason = fault.reason.0, why = fault.why, "an MQTT client breaks the protocol");
         self.close(fault.reason, fault.why);
-    }
-
-    fn poll_shutdown(&mut self, ctx: &mut Context<'_>) -> Poll<()> {
-        match Pin::new(&mut self.io).poll_shutdown(ctx) {
-            Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending => self.poll_timers(ctx),
-        }
     }
 
     /// Writes what there is. An error says that the connection is gone.

@@ -190,7 +190,9 @@ impl Engine {
         match will_delay_s {
             Some(_) if self.draining => {}
             Some(0) => self.publish_will(from.key),
-            Some(delay_s) => set.push(self.timers.set(now + Duration::from_secs(delay_s.into()), Timer::Will(from.key))),
+            Some(delay_s) => {
+                set.push(self.timers.set(now + Duration::from_secs(delay_s.into()), Timer::Will(from.key)))
+            }
             None => {}
         }
         if let Some(ended) = self.sessions.get_mut(from.key).and_then(|session| session.ended.as_mut()) {

@@ -280,9 +280,7 @@ impl Engine {
 
     /// Whether a QoS 2 message of the client has been kept.
     pub(super) fn is_kept(&mut self, from: From, packet: NonZeroU16) -> bool {
-        self.sessions
-            .linked(from)
-            .is_some_and(|session| session.received.get(&packet.get()) == Some(&Received::Kept))
+        self.sessions.linked(from).is_some_and(|session| session.received.get(&packet.get()) == Some(&Received::Kept))
     }
 
     /// Sends some retained messages to the next session that has room for them.

@@ -103,16 +103,13 @@ impl Engine {
         }
     }
 
-    /// A message is kept as far as it has to be: it goes to its subscribers, and its sender is answered.
+    /// A message is kept as far as it has to be: its sender is answered, and it goes to its subscribers.
     fn kept(&mut self, published: Published) {
         let Published { message, targets, retain, source, received, reason } = published;
         match retain {
             Retain::Keep => {}
             Retain::Set => self.retained.set(message.clone()),
             Retain::Clear => drop(self.retained.remove(&message.topic)),
-        }
-        for target in targets {
-            self.deliver(target, &message);
         }
         match source {
             Source::Client(from, ack, bytes) => {
@@ -130,6 +127,9 @@ impl Engine {
             Source::Local(reply) => drop(reply.send(Ok(()))),
             Source::Will(..) | Source::Nobody => {}
         }
+        for target in targets {
+            self.deliver(target, &message);
+        }
     }
 
     /// A message could not be kept: nobody gets it, and its sender is told so.
@@ -137,8 +137,7 @@ impl Engine {
         for target in published.targets.iter().filter(|target| target.seq > 0) {
             if let Some(session) = self.sessions.get_mut(target.key) {
                 session.out.queued = session.out.queued.saturating_sub(1);
-                session.out.queued_bytes =
-                    session.out.queued_bytes.saturating_sub(published.message.size() as u64);
+                session.out.queued_bytes = session.out.queued_bytes.saturating_sub(published.message.size() as u64);
             }
         }
         match published.source {

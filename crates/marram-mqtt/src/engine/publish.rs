@@ -33,9 +33,9 @@ impl Engine {
     /// A client publishes.
     pub(super) fn publish(&mut self, from: From, command: PublishCommand) {
         stats::add(&self.stats.received, 1);
-        let ack = command.packet.map(|packet| {
-            (if command.qos == Qos::ExactlyOnce { AckKind::Rec } else { AckKind::Ack }, packet)
-        });
+        let ack = command
+            .packet
+            .map(|packet| (if command.qos == Qos::ExactlyOnce { AckKind::Rec } else { AckKind::Ack }, packet));
         if let Some((reason, words)) = command.refused {
             return self.batch.step([], Finish::Refuse(from, ack, reason, words, command.bytes));
         }
@@ -143,8 +143,9 @@ impl Engine {
         if unheard {
             published.reason = Reason::NO_MATCHING_SUBSCRIBERS;
         }
-        let change =
-            kept.then(|| Change::Publish(Box::new(Publish { message, event, queues, retain, received: received_by, will_of })));
+        let change = kept.then(|| {
+            Change::Publish(Box::new(Publish { message, event, queues, retain, received: received_by, will_of }))
+        });
         self.batch.step(change, Finish::Publish(Box::new(published)));
     }
 
@@ -249,7 +250,11 @@ impl Engine {
             session.dropped += 1;
             stats::add(&self.stats.dropped_full, 1);
             if !std::mem::replace(&mut out.said_full, true) {
-                tracing::warn!(client = &*session.client, queued = out.queued, "the queue of an MQTT session is full: new messages for it are dropped");
+                tracing::warn!(
+                    client = &*session.client,
+                    queued = out.queued,
+                    "the queue of an MQTT session is full: new messages for it are dropped"
+                );
             }
             return false;
         }
@@ -343,7 +348,8 @@ mod tests {
 
     #[test]
     fn members_of_a_group_take_turns_and_the_absent_wait() {
-        let taker = Taker { session: Key::NONE, qos: Qos::AtLeastOnce, no_local: false, retain_as_published: false, id: 0 };
+        let taker =
+            Taker { session: Key::NONE, qos: Qos::AtLeastOnce, no_local: false, retain_as_published: false, id: 0 };
         let all = [taker; 3];
         let pick = |next, ready: [Readiness; 3]| {
             // The key is the same for all: readiness is told by the order of the questions.

@@ -44,14 +44,18 @@ impl Retained {
 
     /// The messages from the topic after `after` on that a filter may take: those with the same text before its first
     /// wildcard.
-    pub(super) fn range<'r>(&'r self, filter: &str, after: Option<&Arc<str>>) -> impl Iterator<Item = &'r Arc<Message>> {
+    pub(super) fn range<'r>(
+        &'r self,
+        filter: &str,
+        after: Option<&Arc<str>>,
+    ) -> impl Iterator<Item = &'r Arc<Message>> {
         let literal = filter.find(['+', '#']).map_or(filter, |at| &filter[..at]);
         // `a/#` takes `a` as well.
         let prefix = if filter[literal.len()..].starts_with('#') { literal.trim_end_matches('/') } else { literal };
         let prefix = prefix.to_owned();
         let from = match after {
-            Some(after) => Bound::Excluded(&**after),
-            None => Bound::Included(&*prefix),
+            Some(after) if **after >= *prefix => Bound::Excluded(&**after),
+            _ => Bound::Included(&*prefix),
         };
         let range = self.by_topic.range::<str, _>((from, Bound::Unbounded));
         range.map(|(_, message)| message).take_while(move |message| message.topic.starts_with(&*prefix))

@@ -210,7 +210,12 @@ impl Outgoing {
     pub(super) fn first_open(&self) -> u64 {
         let in_flight = self.in_flight.front().map(|sent| sent.seq);
         let waiting = self.waiting.front().map(|entry| entry.seq);
-        in_flight.into_iter().chain(waiting).chain(self.behind.then_some(self.loaded_seq)).min().unwrap_or(self.last_seq)
+        in_flight
+            .into_iter()
+            .chain(waiting)
+            .chain(self.behind.then_some(self.loaded_seq))
+            .min()
+            .unwrap_or(self.last_seq)
     }
 
     pub(super) fn next_seq(&mut self) -> u64 {

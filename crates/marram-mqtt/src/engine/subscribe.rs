@@ -49,8 +49,8 @@ impl Engine {
         let filter = Filter::parse(text).map_err(|_| Reason::FILTER_INVALID)?;
         let session = self.sessions.get_mut(key).ok_or(Reason::UNSPECIFIED)?;
         let is_new = !session.subscriptions.contains_key(text);
-        let full = session.subscriptions.len() >= self.limits.filters_per_client
-            || self.index.len() >= self.limits.filters;
+        let full =
+            session.subscriptions.len() >= self.limits.filters_per_client || self.index.len() >= self.limits.filters;
         if is_new && full {
             return Err(Reason::QUOTA);
         }

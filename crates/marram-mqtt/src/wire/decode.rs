@@ -27,7 +27,17 @@ pub(crate) fn decode(version: Option<Version>, frame: Frame, buffer: &mut BytesM
         None => {
             let version = connect_version(body)?;
             check::connect(body)?;
-            decode_as(version, buffer)
+            let flags = frame.header + 7;
+            let resumes = version.is_5() && buffer[flags] & 0x02 == 0;
+            if resumes {
+                // The codec wants a clean start of a client without an identifier; 5.0 does not (§3.1.3.1).
+                buffer[flags] |= 0x02;
+            }
+            let mut packet = decode_as(version, buffer)?;
+            if let (true, Packet::Connect(connect)) = (resumes, &mut packet) {
+                connect.clean = false;
+            }
+            Ok(packet)
         }
         Some(version) => {
             check::packet(version, first, body)?;
@@ -64,9 +74,7 @@ fn fault(error: &DecodeError) -> Fault {
         DecodeError::InvalidProtocol | DecodeError::UnsupportedProtocolLevel => {
             Fault::new(Reason::VERSION, "the version of the protocol is none that is spoken here")
         }
-        DecodeError::InvalidClientId => {
-            Fault::new(Reason::CLIENT_ID, "an empty client identifier needs a clean start")
-        }
+        DecodeError::InvalidClientId => Fault::new(Reason::CLIENT_ID, "an empty client identifier needs a clean start"),
         DecodeError::InvalidTopicFilter => Fault::protocol("there is no topic filter"),
         DecodeError::InvalidTopicName => Fault::new(Reason::TOPIC_INVALID, "the topic is empty"),
         DecodeError::Utf8Error => Fault::malformed("a string is not UTF-8"),
@@ -107,8 +115,7 @@ fn from_5(packet: v5::Packet) -> Result<Packet, Fault> {
         v5::Packet::PublishRelease(ack) => Packet::Ack(AckKind::Rel, ack.packet_id, Reason(ack.reason_code.into())),
         v5::Packet::PublishComplete(ack) => Packet::Ack(AckKind::Comp, ack.packet_id, Reason(ack.reason_code.into())),
         v5::Packet::Subscribe(subscribe) => {
-            let filters =
-                subscribe.topic_filters.into_iter().map(|(filter, given)| (filter, options(given))).collect();
+            let filters = subscribe.topic_filters.into_iter().map(|(filter, given)| (filter, options(given))).collect();
             let id = subscribe.id.map_or(0, std::num::NonZeroU32::get);
             Packet::Subscribe(Box::new(Subscribe { packet: subscribe.packet_id, id, filters }))
         }
@@ -199,8 +206,7 @@ fn will_5(will: LastWill) -> Result<Will, Fault> {
         response_topic: will.response_topic,
         ..PublishProperties::default()
     };
-    let message =
-        message(&will.topic, will.message, level(will.qos), will.retain, self::properties(properties)?)?;
+    let message = message(&will.topic, will.message, level(will.qos), will.retain, self::properties(properties)?)?;
     Ok(Will { message, expiry_s, delay_s })
 }
 

@@ -156,7 +156,8 @@ pub(crate) fn ack(
         to.put_u16(packet.get());
         return;
     }
-    let words = words.filter(|words| room.words && words.len() < 100 && 10 + words.len() <= room.packet_bytes_max as usize);
+    let words =
+        words.filter(|words| room.words && words.len() < 100 && 10 + words.len() <= room.packet_bytes_max as usize);
     match words {
         None => {
             to.put_u8(3);
@@ -214,7 +215,8 @@ pub(crate) fn disconnect(version: Version, reason: Reason, words: Option<&str>, 
         return;
     }
     to.put_u8(0xe0);
-    let words = words.filter(|words| room.words && words.len() < 100 && 8 + words.len() <= room.packet_bytes_max as usize);
+    let words =
+        words.filter(|words| room.words && words.len() < 100 && 8 + words.len() <= room.packet_bytes_max as usize);
     match words {
         None => to.put_slice(&[1, reason.0]),
         Some(words) => {

@@ -15,7 +15,9 @@ use bytestring::ByteString;
 use marram_core::port::mqtt::{Qos, Will};
 
 pub(crate) use decode::decode;
-pub(crate) use encode::{Granted, Outgoing, Room, ack, connack, disconnect, pong, publish, publish_len, suback, unsuback};
+pub(crate) use encode::{
+    Granted, Outgoing, Room, ack, connack, disconnect, pong, publish, publish_len, suback, unsuback,
+};
 pub(crate) use frame::{Frame, frame};
 
 /// The versions of MQTT that are spoken.

@@ -30,24 +30,24 @@ fn connect(level: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
 #[test]
 fn a_connect_that_one_version_forbids_is_refused() {
     let malformed = [
-        connect(4, 0x01, b"\0\x01a"),                  // the reserved flag
-        connect(4, 0x0a, b"\0\x01a"),                  // a will's QoS without a will
-        connect(4, 0x22, b"\0\x01a"),                  // a retained will without a will
-        connect(4, 0x42, b"\0\x01a\0\x01p"),           // a password without a user
-        connect(4, 0x02, b"\0\x01a!"),                 // something after the end
-        connect(4, 0x02, b"\0\x01\0"),                 // U+0000
-        connect(4, 0x02, b"\0\x01\xff"),               // not UTF-8
-        connect(4, 0x02, b"\0\x05a"),                  // ends early
-        connect(4, 0x82, b"\0\x01a"),                  // a user that is not there
-        connect(5, 0x0a, b"\0\0\x01a"),                // a will's QoS without a will
-        connect(5, 0x02, b"\0\0\x01a!"),               // something after the end
-        connect(5, 0x02, b"\x80\x00\0\x01a"),          // a length that is longer than it needs to be
-        connect(5, 0x02, b"\x03\x21\0\0\0\x01a"),      // a receive maximum of 0
-        connect(5, 0x02, b"\x05\x27\0\0\0\0\0\x01a"),  // a packet size of 0
+        connect(4, 0x01, b"\0\x01a"),                         // the reserved flag
+        connect(4, 0x0a, b"\0\x01a"),                         // a will's QoS without a will
+        connect(4, 0x22, b"\0\x01a"),                         // a retained will without a will
+        connect(4, 0x42, b"\0\x01a\0\x01p"),                  // a password without a user
+        connect(4, 0x02, b"\0\x01a!"),                        // something after the end
+        connect(4, 0x02, b"\0\x01\0"),                        // U+0000
+        connect(4, 0x02, b"\0\x01\xff"),                      // not UTF-8
+        connect(4, 0x02, b"\0\x05a"),                         // ends early
+        connect(4, 0x82, b"\0\x01a"),                         // a user that is not there
+        connect(5, 0x0a, b"\0\0\x01a"),                       // a will's QoS without a will
+        connect(5, 0x02, b"\0\0\x01a!"),                      // something after the end
+        connect(5, 0x02, b"\x80\x00\0\x01a"),                 // a length that is longer than it needs to be
+        connect(5, 0x02, b"\x03\x21\0\0\0\x01a"),             // a receive maximum of 0
+        connect(5, 0x02, b"\x05\x27\0\0\0\0\0\x01a"),         // a packet size of 0
         connect(5, 0x02, b"\x06\x21\0\x01\x21\0\x01\0\x01a"), // a property twice
-        connect(5, 0x02, b"\x02\x17\x02\0\x01a"),      // neither yes nor no
-        connect(5, 0x02, b"\x02\x24\x01\0\x01a"),      // a property of a CONNACK
-        connect(5, 0x1e, b"\0\0\x01a\0\0\x01t\0\x01m"), // a will of QoS 3
+        connect(5, 0x02, b"\x02\x17\x02\0\x01a"),             // neither yes nor no
+        connect(5, 0x02, b"\x02\x24\x01\0\x01a"),             // a property of a CONNACK
+        connect(5, 0x1e, b"\0\0\x01a\0\0\x01t\0\x01m"),       // a will of QoS 3
     ];
     for bytes in malformed {
         assert_eq!(one(None, &bytes).unwrap_err().reason, Reason::MALFORMED, "{bytes:x?}");
@@ -67,6 +67,7 @@ fn a_connect_that_one_version_forbids_is_refused() {
     for bytes in [
         connect(4, 0x02, b"\0\0"),
         connect(4, 0xc2, b"\0\x01a\0\x01u\0\x01p"),
+        connect(5, 0x00, b"\0\0\0"), // 5.0 assigns an identifier whether the start is clean or not
         connect(5, 0x42, b"\0\0\x01a\0\x01p"), // 5.0 takes a password alone
         packet(0x10, b"\0\x06MQIsdp\x03\x02\0\0\0\x01a"),
     ] {
@@ -78,40 +79,40 @@ fn a_connect_that_one_version_forbids_is_refused() {
 fn packets_that_the_standard_forbids_are_refused() {
     let (old, new) = (Some(Version::V3_1_1), Some(Version::V5));
     for (version, bytes, reason) in [
-        (old, packet(0x38, b"\0\x01ax"), Reason::MALFORMED),               // DUP with QoS 0
-        (old, packet(0x36, b"\0\x01a\0\x01"), Reason::MALFORMED),          // QoS 3
-        (old, packet(0x32, b"\0\x01a\0\0"), Reason::MALFORMED),            // packet identifier 0
+        (old, packet(0x38, b"\0\x01ax"), Reason::MALFORMED), // DUP with QoS 0
+        (old, packet(0x36, b"\0\x01a\0\x01"), Reason::MALFORMED), // QoS 3
+        (old, packet(0x32, b"\0\x01a\0\0"), Reason::MALFORMED), // packet identifier 0
         (old, packet(0x30, b"\0\x01+"), Reason::TOPIC_INVALID),
         (old, packet(0x30, b"\0\0"), Reason::TOPIC_INVALID),
         (old, packet(0x30, b"\0\x01\0"), Reason::MALFORMED),
-        (old, packet(0x30, b"\0\x03\xed\xa0\x80"), Reason::MALFORMED),     // a surrogate
-        (old, packet(0x82, b"\0\x01"), Reason::PROTOCOL),                  // no filter
-        (old, packet(0x80, b"\0\x01\0\x01a\0"), Reason::MALFORMED),        // reserved flags
-        (old, packet(0x82, b"\0\x01\0\x01a\x04"), Reason::MALFORMED),      // reserved bits of the QoS
+        (old, packet(0x30, b"\0\x03\xed\xa0\x80"), Reason::MALFORMED), // a surrogate
+        (old, packet(0x82, b"\0\x01"), Reason::PROTOCOL),              // no filter
+        (old, packet(0x80, b"\0\x01\0\x01a\0"), Reason::MALFORMED),    // reserved flags
+        (old, packet(0x82, b"\0\x01\0\x01a\x04"), Reason::MALFORMED),  // reserved bits of the QoS
         (old, packet(0x82, b"\0\x01\0\x01a\x03"), Reason::MALFORMED),
         (old, packet(0x82, b"\0\0\0\x01a\0"), Reason::MALFORMED),
         (old, packet(0xa2, b"\0\x01"), Reason::PROTOCOL),
         (old, packet(0xa0, b"\0\x01\0\x01a"), Reason::MALFORMED),
-        (old, packet(0x60, b"\0\x01"), Reason::MALFORMED),                 // PUBREL has flags
+        (old, packet(0x60, b"\0\x01"), Reason::MALFORMED), // PUBREL has flags
         (old, packet(0x40, b"\0\x01\0"), Reason::MALFORMED),
         (old, packet(0xc0, b"x"), Reason::MALFORMED),
         (old, packet(0xe0, b"x"), Reason::MALFORMED),
         (old, packet(0xe1, b""), Reason::MALFORMED),
         (old, packet(0xf0, b""), Reason::MALFORMED),
         (old, packet(0x00, b""), Reason::MALFORMED),
-        (old, packet(0xd0, b""), Reason::PROTOCOL),                        // only a server sends it
+        (old, packet(0xd0, b""), Reason::PROTOCOL), // only a server sends it
         (old, packet(0x20, b"\0\0"), Reason::PROTOCOL),
-        (old, connect(4, 0x02, b"\0\x01a"), Reason::PROTOCOL),             // a second CONNECT
-        (new, packet(0x30, b"\0\x01a\x02\x0b\x01"), Reason::PROTOCOL),     // a subscription identifier
-        (new, packet(0x30, b"\0\x01a\x03\x23\0\0"), Reason::MALFORMED),    // alias 0
-        (new, packet(0x30, b"\0\0\0"), Reason::TOPIC_INVALID),             // neither topic nor alias
+        (old, connect(4, 0x02, b"\0\x01a"), Reason::PROTOCOL), // a second CONNECT
+        (new, packet(0x30, b"\0\x01a\x02\x0b\x01"), Reason::PROTOCOL), // a subscription identifier
+        (new, packet(0x30, b"\0\x01a\x03\x23\0\0"), Reason::MALFORMED), // alias 0
+        (new, packet(0x30, b"\0\0\0"), Reason::TOPIC_INVALID), // neither topic nor alias
         (new, packet(0x30, b"\0\x01a\x80\0"), Reason::MALFORMED),
         (new, packet(0x30, b"\0\x01a\x04\x08\0\x01#"), Reason::TOPIC_INVALID),
         (new, packet(0x82, b"\0\x01\0\0\x01a\xc0"), Reason::MALFORMED),
         (new, packet(0x82, b"\0\x01\0\0\x01a\x03"), Reason::MALFORMED),
-        (new, packet(0x82, b"\0\x01\0\0\x01a\x30"), Reason::MALFORMED),    // retain handling 3
+        (new, packet(0x82, b"\0\x01\0\0\x01a\x30"), Reason::MALFORMED), // retain handling 3
         (new, packet(0x82, b"\0\x01\x02\x0b\0\0\x01a\0"), Reason::MALFORMED),
-        (new, packet(0xe0, b"\x01"), Reason::MALFORMED),                   // no such reason
+        (new, packet(0xe0, b"\x01"), Reason::MALFORMED), // no such reason
         (new, packet(0x40, b"\0\x01\x01"), Reason::MALFORMED),
         (new, packet(0xf1, b""), Reason::MALFORMED),
     ] {
@@ -223,8 +224,12 @@ fn acknowledgements_and_farewells_are_read_as_they_were_written() {
         ack(Version::V5, kind, packet, reason, words, ROOM, &mut bytes);
         let (read, _) = v5::Codec::new(0, 0).decode(&mut bytes).unwrap().unwrap();
         let (id, code, text) = match read {
-            v5::Packet::PublishAck(a) | v5::Packet::PublishReceived(a) => (a.packet_id, a.reason_code.into(), a.reason_string),
-            v5::Packet::PublishRelease(a) | v5::Packet::PublishComplete(a) => (a.packet_id, a.reason_code.into(), a.reason_string),
+            v5::Packet::PublishAck(a) | v5::Packet::PublishReceived(a) => {
+                (a.packet_id, a.reason_code.into(), a.reason_string)
+            }
+            v5::Packet::PublishRelease(a) | v5::Packet::PublishComplete(a) => {
+                (a.packet_id, a.reason_code.into(), a.reason_string)
+            }
             other => panic!("{other:?}"),
         };
         assert_eq!((id, code, text.as_deref()), (packet, reason.0, words));

@@ -114,7 +114,9 @@ impl Inner {
         let mut refused = Vec::new();
         for (index, change) in changes.into_iter().enumerate() {
             let full = match (&change, &self.full) {
-                (Change::Publish(publish), Some(full)) => publish.event.is_some() && full.matches(&publish.message.topic),
+                (Change::Publish(publish), Some(full)) => {
+                    publish.event.is_some() && full.matches(&publish.message.topic)
+                }
                 _ => false,
             };
             if full {

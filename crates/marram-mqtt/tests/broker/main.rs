@@ -1,0 +1,14 @@
+//! The broker over real sockets, on a journal in memory that can be held, failed and crashed.
+
+mod client;
+mod connecting;
+mod delivery;
+mod durability;
+mod fixture;
+mod journal;
+mod limits;
+mod node;
+mod retained;
+mod sessions;
+mod subscriptions;
+mod wills;
