@@ -57,7 +57,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, io: Box<dyn Io>, peer: Peer) {
     stats::add(&shared.stats.connections, 1);
     let _open = Open(shared.clone());
     let deadline = shared.limits.connect_time;
-    let connected = tokio::time::timeout(deadline, handshake(&shared, io, peer)).await;
+    // Boxed: it needs more room than the connection does afterwards.
+    let shaking = Box::pin(handshake(&shared, io, peer));
+    let connected = tokio::time::timeout(deadline, shaking).await;
     let Ok(Some((mut connection, goodbye))) = connected else {
         return stats::add(&shared.stats.refused, 1);
     };

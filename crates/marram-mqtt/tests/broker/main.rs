@@ -1,5 +1,6 @@
 //! The broker over real sockets, on a journal in memory that can be held, failed and crashed.
 
+mod bad_input;
 mod client;
 mod connecting;
 mod delivery;
@@ -11,4 +12,5 @@ mod node;
 mod retained;
 mod sessions;
 mod subscriptions;
+mod transports;
 mod wills;
