@@ -2,6 +2,8 @@
 //!
 //! `memory_broker [ADDRESS]` prints where it listens, and captures the topics below `captured/`.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../tests/broker/fixture.rs"]
 #[allow(dead_code)]
 mod fixture;

@@ -22,6 +22,8 @@
 //! # Ok(()) }
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod access;
 mod broker;
 mod certificate;

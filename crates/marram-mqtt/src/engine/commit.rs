@@ -119,6 +119,13 @@ struct Commit {
     settled: Vec<(Key, u64)>,
 }
 
+/// What a commit that is over leaves to be done.
+pub(super) struct Over {
+    pub(super) steps: Vec<Step>,
+    /// Settled places that it was to write.
+    pub(super) settled: Vec<(Key, u64)>,
+}
+
 enum State {
     Running(BoxFuture<'static, Outcome>),
     Over(Outcome),
@@ -163,10 +170,10 @@ impl Commits {
     }
 
     /// Takes the first, which is over.
-    pub(super) fn take_first(&mut self) -> Option<(Outcome, Vec<Step>, Vec<(Key, u64)>)> {
+    pub(super) fn take_first(&mut self) -> Option<(Outcome, Over)> {
         let commit = self.0.pop_front()?;
         match commit.state {
-            State::Over(outcome) => Some((outcome, commit.steps, commit.settled)),
+            State::Over(outcome) => Some((outcome, Over { steps: commit.steps, settled: commit.settled })),
             State::Running(_) => {
                 self.0.push_front(commit);
                 None

@@ -7,7 +7,7 @@ use marram_core::port::mqtt::{Change, Qos, Retain};
 use marram_core::{Failure, Kind};
 
 use super::Engine;
-use super::commit::{Finish, Published, Source, Step};
+use super::commit::{Finish, Over, Published, Source, Step};
 use super::message::From;
 use super::publish::WILL_RETRY;
 use super::session::{Key, Received, SentState, packet_of};
@@ -43,7 +43,7 @@ impl Engine {
 
     /// The first commit is over.
     pub(super) fn finish_first(&mut self) {
-        let Some((outcome, steps, settled)) = self.commits.take_first() else { return };
+        let Some((outcome, Over { steps, settled })) = self.commits.take_first() else { return };
         match outcome {
             Ok(refused) if refused.is_empty() => {
                 steps.into_iter().for_each(|step| self.finish(step.finish, None));

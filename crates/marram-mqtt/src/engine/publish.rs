@@ -134,7 +134,7 @@ impl Engine {
             || retain != Retain::Keep
             || received_by.is_some()
             || will_of.is_some();
-        let listed = if targets.is_empty() { Vec::new() } else { targets.drain(..).collect() };
+        let listed = std::mem::take(&mut targets);
         self.targets = targets;
         if !kept && message.qos == Qos::AtMostOnce {
             return self.answer_unkept(source);

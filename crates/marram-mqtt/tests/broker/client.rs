@@ -154,7 +154,7 @@ impl Client {
                     correlation_data: None,
                     message_expiry_interval: None,
                     content_type: None,
-                    user_properties: vec![("why".into(), "gone".into())],
+                    user_properties: vec![("why".into(), "gone".into()), ("a".into(), "b".into())],
                     is_utf8_payload: None,
                     response_topic: None,
                 }),
@@ -194,6 +194,15 @@ impl Client {
                 return Got::End;
             }
         }
+    }
+
+    /// The next bytes, whatever they are.
+    pub async fn bytes(&mut self, count: usize) -> BytesMut {
+        while self.read.len() < count {
+            let read = tokio::time::timeout(DEADLINE, self.io.read_buf(&mut self.read)).await;
+            assert!(matches!(read, Ok(Ok(1..))), "fewer bytes came");
+        }
+        self.read.split_to(count)
     }
 
     /// The next packet is a message.

@@ -291,6 +291,41 @@ async fn an_expired_message_is_not_sent() {
 }
 
 #[tokio::test]
+async fn a_qos_2_message_that_was_sent_goes_on_though_it_has_expired() {
+    let node = Node::new().await;
+    let (mut from, _) = Client::connect(node.address, New, "from", fresh()).await;
+    let (mut to, _) = Client::connect(node.address, New, "to", kept()).await;
+    to.subscribe("t", 2).await;
+    let expires = PublishProperties { message_expiry_interval: NonZeroU32::new(1), ..PublishProperties::default() };
+    from.publish_with(with(message("t", b"x", 2, 1), expires)).await;
+    assert_eq!(from.get().await, Got::PubRec(1, 0));
+    let sent = to.message().await;
+    to.drop_dead().await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_050)).await;
+    let (mut to, _) = Client::connect(node.address, New, "to", kept()).await;
+    let again = to.message().await;
+    assert_eq!((again.packet_id, again.dup), (sent.packet_id, true));
+    // And so does what the sender still has to say.
+    from.ack(0x62, 1).await;
+    assert_eq!(from.get().await, Got::PubComp(1, 0));
+}
+
+#[tokio::test]
+async fn the_duplicate_flag_is_not_passed_on() {
+    let node = Node::new().await;
+    for version in BOTH {
+        let (mut from, _) = Client::connect(node.address, version, "from", fresh()).await;
+        let (mut to, _) = Client::connect(node.address, version, "to", fresh()).await;
+        to.subscribe("t", 2).await;
+        for level in [1, 2] {
+            from.publish_with(Publish { dup: true, ..message("t", b"x", level, 7) }).await;
+            from.get().await;
+            assert!(!to.message().await.dup);
+        }
+    }
+}
+
+#[tokio::test]
 async fn nobody_is_there_says_5_0() {
     let node = Node::new().await;
     let (mut new, _) = Client::connect(node.address, New, "a", fresh()).await;

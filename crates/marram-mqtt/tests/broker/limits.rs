@@ -242,15 +242,35 @@ async fn a_flood_does_not_keep_others_waiting() {
 }
 
 #[tokio::test]
-async fn reasons_in_words_are_for_those_who_want_them() {
+async fn reasons_in_words_are_for_those_who_want_them_and_have_room() {
     let node = Node::new().await;
     node.journal.capture("#");
     node.journal.fail(Some(marram_core::Kind::StorageFull));
-    for (quiet, packet_max, length) in [(false, None, 3 + 4 + 17), (true, None, 3), (false, Some(20), 3)] {
-        let (mut client, _) = Client::connect(node.address, New, "a", Hello { quiet, packet_max, ..fresh() }).await;
-        client.publish_with(with(message("t", b"x", 1, 5), Default::default())).await;
-        let got = client.get().await;
-        assert_eq!(got, Got::PubAck(5, 0x97));
-        let _ = length;
+    let words = "the test says so".len() as u8;
+    for (quiet, packet_max, length) in [(false, None, 7 + words), (true, None, 3), (false, Some(20), 3)] {
+        for (level, first) in [(1, 0x40), (2, 0x50)] {
+            let (mut client, _) = Client::connect(node.address, New, "a", Hello { quiet, packet_max, ..fresh() }).await;
+            client.publish_with(with(message("t", b"x", level, 5), Default::default())).await;
+            assert_eq!(client.bytes(5).await[..], [first, length, 0, 5, 0x97]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_small_packet_size_makes_refusals_short() {
+    let node = Node::with(Limits::default(), Default::default(), Default::default(), Duration::ZERO).await;
+    for (packet_max, has_words) in [(None, true), (Some(20), false)] {
+        let mut client = Client::open(node.address, New).await;
+        let Got::ConnAck(false, 0x87, Some(ack)) = client.hello("a", Hello { packet_max, ..fresh() }).await else {
+            panic!("accepted")
+        };
+        assert_eq!(ack.reason_string.is_some(), has_words);
+    }
+    let node = Node::new().await;
+    for (packet_max, bytes) in [(None, &[0xe0, 22, 0x81][..]), (Some(20), &[0xe0, 1, 0x81])] {
+        let (mut client, _) = Client::connect(node.address, New, "a", Hello { packet_max, ..fresh() }).await;
+        client.raw(&[0x30, 0x80, 0x00]).await;
+        let came = client.bytes(3).await;
+        assert_eq!((came[0], came[2], came[1] > 1), (bytes[0], bytes[2], bytes[1] > 1));
     }
 }

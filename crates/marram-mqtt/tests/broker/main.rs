@@ -1,7 +1,10 @@
 //! The broker over real sockets, on a journal in memory that can be held, failed and crashed.
 
+#![allow(clippy::unwrap_used, missing_docs)]
+
 mod bad_input;
 mod client;
+mod conformance;
 mod connecting;
 mod delivery;
 mod durability;

@@ -30,7 +30,8 @@ async fn a_will_is_published_when_the_connection_is_lost_and_not_after_a_farewel
                     ("will", &b"gone"[..], qos(level), false)
                 );
                 if version == New {
-                    assert_eq!(got.properties.unwrap().user_properties[0], ("why".into(), "gone".into()));
+                    let said = got.properties.unwrap().user_properties;
+                    assert_eq!(said, [("why".into(), "gone".into()), ("a".into(), "b".into())]);
                 }
                 node.gone("a").await;
                 let (mut later, _) = Client::connect(node.address, version, "later", fresh()).await;

@@ -1,6 +1,8 @@
 //! Other people's clients: mosquitto, paho (3.1.1 and 5.0) and gmqtt (5.0). `scripts/mqtt-clients.sh` installs them; a client
 //! that is missing is a failure.
 
+#![allow(clippy::unwrap_used, missing_docs)]
+
 #[path = "../broker/fixture.rs"]
 #[allow(dead_code)]
 mod fixture;

@@ -137,7 +137,7 @@ async fn everything_is_there_again() {
     drop((mqtt, store));
     let (store, mqtt) = open(dir.path());
     let loaded = mqtt.load().await.unwrap();
-    assert_eq!(loaded.retained, [kept.clone()]);
+    assert_eq!(loaded.retained, std::slice::from_ref(&kept));
     assert_eq!(loaded.sessions.len(), 2);
     let a = &loaded.sessions[0];
     assert_eq!(a.record, record("a"));
