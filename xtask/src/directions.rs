@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("marram-telemetry", &["marram-core"]),
     ("marram-gateway", &["marram-core"]),
     ("marram-trigger", &["marram-core"]),
+    ("marram-mqtt", &["marram-core"]),
     ("marram-runtime", &["marram-core", "marram-js-abi"]),
     (
         "marram-node",
@@ -23,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "marram-gateway",
             "marram-runtime",
             "marram-trigger",
+            "marram-mqtt",
             "marram-testkit",
         ],
     ),
@@ -39,6 +41,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rusqlite", &["marram-store", "marram-telemetry"]),
     ("croner", &["marram-trigger"]),
     ("jiff", &["marram-trigger"]),
+    ("rmqtt-codec", &["marram-mqtt"]),
     ("axum", &["marram-node"]),
     ("clap", &["marram"]),
 ];

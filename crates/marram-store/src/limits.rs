@@ -106,3 +106,6 @@ pub const MAINTAIN_ROWS_MAX: usize = 2_000;
 
 /// Operations of one call of maintenance for one stream.
 pub const MAINTAIN_STEPS_MAX: usize = 16;
+
+/// Bytes of a part of an MQTT queue that is read at once.
+pub const MQTT_READ_BYTES_MAX: u64 = 1 << 20;

@@ -114,6 +114,7 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
 ",
     crate::kv::schema::TABLES,
+    crate::mqtt::schema::TABLES,
 ];
 
 /// The schema version that this code writes.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 pub use check::{ATTRIBUTE_NAME_BYTES_MAX, EventError};
-pub use filter::{FilterError, SubjectFilter};
+pub use filter::{FILTER_BYTES_MAX, FILTER_LEVELS_MAX, FilterError, SubjectFilter};
 
 /// One event (CloudEvents 1.0.2 §3). Attributes are checked where an event comes in and are valid from then on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 pub mod crdt;
 pub mod kv;
+pub mod mqtt;
 pub mod streams;
 
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use crate::{Failure, FunctionId, Kind};
 
 pub use crdt::Crdt;
 pub use kv::Kv;
+pub use mqtt::MqttJournal;
 pub use streams::{Consumer, Streams};
 
 /// A streamed body, of a request or of an answer. It is never gathered on its way.

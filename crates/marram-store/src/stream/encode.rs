@@ -33,6 +33,11 @@ impl Encoded {
         Ok(Self::unchecked(event))
     }
 
+    /// What it happened to: captures go by it.
+    pub(crate) fn subject(&self) -> &str {
+        &self.event.subject
+    }
+
     /// The same for an event that the node made of one that was checked.
     pub(super) fn unchecked(event: Event) -> Self {
         Self { bytes: encode(&event).into(), size: event.size(), identity: identity(&event), event: Arc::new(event) }

@@ -51,6 +51,27 @@ impl Tx {
         self.ledger().then(Box::new(effect));
     }
 
+    /// Runs a part of an operation that is undone by itself when it fails: then the operation goes on without it, and the
+    /// inner result says why. An outer error is the operation's own.
+    pub(crate) fn part<T>(
+        &self,
+        part: impl FnOnce(&Self) -> Result<T, StoreError>,
+    ) -> Result<Result<T, StoreError>, StoreError> {
+        self.prepare_cached("SAVEPOINT part")?.execute([])?;
+        let mark = self.mark();
+        let result = part(self);
+        if let Err(error) = &result {
+            self.undo(mark);
+            // On a full disk SQLite may have rolled everything back by itself.
+            if self.is_autocommit() {
+                return Err(error.clone());
+            }
+            self.prepare_cached("ROLLBACK TO part")?.execute([])?;
+        }
+        self.prepare_cached("RELEASE part")?.execute([])?;
+        Ok(result)
+    }
+
     pub(super) fn begin(&self) -> Result<(), StoreError> {
         self.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())

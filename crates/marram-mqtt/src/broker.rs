@@ -1,0 +1,217 @@
+//! The broker as the node sees it.
+
+use std::future::Future;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use marram_core::port::mqtt::{ClientId, Message, MqttJournal, Properties, Qos};
+use marram_core::port::{Clock, Entropy};
+use marram_core::{Failure, Kind};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access::{Access, AccessConfig, AccessError};
+use crate::connection::{self, Io, Peer};
+use crate::engine::{ClientState, Engine, Input, Local};
+use crate::limits::{ENGINE_QUEUE_MAX, Limits, PARTIAL_BYTES_MAX};
+use crate::listen::{self, Transport};
+use crate::shared::Shared;
+use crate::stats::{Counts, Stats};
+use crate::topic;
+
+/// After the deadline of a drain, tasks that were cut have this long to be dropped.
+const CUT_TIME: Duration = Duration::from_secs(5);
+
+/// A broker. Clones are the same one.
+#[derive(Clone)]
+pub struct Broker(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    entropy: Arc<dyn Entropy>,
+    permits: Arc<Semaphore>,
+    connections: TaskTracker,
+    listeners: TaskTracker,
+    engine: TaskTracker,
+    /// No connection is accepted any more.
+    stop: CancellationToken,
+    /// Connections are dropped.
+    cut: CancellationToken,
+}
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its users are not what they should be.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// What it kept cannot be read.
+    #[error("the sessions of MQTT clients cannot be read: {0}")]
+    Journal(Failure),
+}
+
+/// A message of the node's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Publication {
+    /// Where to; no wildcards.
+    pub topic: String,
+    /// The bytes.
+    pub payload: Bytes,
+    /// QoS.
+    pub qos: Qos,
+    /// Whether it is kept for those who subscribe later.
+    pub retain: bool,
+    /// Seconds until it is of no use.
+    pub expiry_s: Option<u32>,
+    /// Everything else.
+    pub properties: Option<Box<Properties>>,
+    /// Who it is from, in the event's source; empty for the node itself.
+    pub publisher: String,
+}
+
+impl Broker {
+    /// A broker that knows what `journal` has kept. `clock`'s monotonic time has to pass as tokio's does.
+    pub async fn start(
+        limits: Limits,
+        access: AccessConfig,
+        journal: Arc<dyn MqttJournal>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, StartError> {
+        let access = Access::new(access, &*entropy)?;
+        let stats = Arc::new(Stats::default());
+        let (sender, inputs) = mpsc::channel(ENGINE_QUEUE_MAX);
+        let starting =
+            Box::pin(Engine::start(limits.clone(), journal, clock.clone(), &*entropy, stats.clone(), inputs));
+        let engine = starting.await.map_err(StartError::Journal)?;
+        let shared = Arc::new(Shared {
+            limits: limits.clone(),
+            clock,
+            stats,
+            engine: sender,
+            partial: Arc::new(Semaphore::new(PARTIAL_BYTES_MAX / 1024)),
+            access: std::sync::RwLock::new(Arc::new(access)),
+        });
+        let inner = Inner {
+            shared,
+            entropy,
+            permits: Arc::new(Semaphore::new(limits.connections)),
+            connections: TaskTracker::new(),
+            listeners: TaskTracker::new(),
+            engine: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        };
+        inner.engine.spawn(engine.run());
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Accepts connections of `listener` until the broker stops.
+    pub fn listen(&self, listener: TcpListener, transport: Transport) {
+        let inner = &self.0;
+        let accept = listen::accept(
+            inner.shared.clone(),
+            listener,
+            transport,
+            inner.permits.clone(),
+            inner.connections.clone(),
+            inner.stop.clone(),
+            inner.cut.clone(),
+        );
+        inner.listeners.spawn(accept);
+    }
+
+    /// Serves one connection to its end.
+    pub fn serve<S: Io>(&self, io: S, peer: Peer) -> impl Future<Output = ()> + Send + use<S> {
+        connection::serve(self.0.shared.clone(), Box::new(io), peer)
+    }
+
+    /// Other users, from now on. Who is connected stays so, with what it may do.
+    pub fn set_access(&self, access: AccessConfig) -> Result<(), AccessError> {
+        let access = Arc::new(Access::new(access, &*self.0.entropy)?);
+        *self.0.shared.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+        Ok(())
+    }
+
+    /// Publishes. Resolves once the message is durable in the queue of every session that gets it, and on its way to
+    /// those that are connected.
+    ///
+    /// Fails with [`Kind::Invalid`] for what is not a topic name, [`Kind::StreamFull`] when a stream that captures the
+    /// topic is full, [`Kind::StorageFull`] when the disk is.
+    pub async fn publish(&self, publication: Publication) -> Result<(), Failure> {
+        let shared = &self.0.shared;
+        if !topic::is_name(&publication.topic) || publication.topic.starts_with('$') {
+            return Err(Failure::new(
+                Kind::Invalid,
+                "an MQTT topic has 1 to 1024 bytes, at most 64 levels, no `+`, `#` or U+0000, and does not begin with `$`",
+            ));
+        }
+        if publication.payload.len() > shared.limits.packet_bytes as usize {
+            return Err(Failure::new(Kind::BodyTooLarge, "an MQTT message is larger than a packet may be"));
+        }
+        let now = shared.clock.unix_ns();
+        let message = Message {
+            topic: publication.topic.into(),
+            payload: publication.payload,
+            qos: publication.qos,
+            retain: publication.retain,
+            publisher: publication.publisher.into(),
+            published_unix_ns: now,
+            expires_unix_ns: publication.expiry_s.map(|s| now.saturating_add(u64::from(s) * 1_000_000_000)),
+            properties: publication.properties,
+        };
+        let (reply, answer) = oneshot::channel();
+        self.ask(Input::Publish(Box::new(Local { message, reply })), answer).await?
+    }
+
+    /// Every client that has a session, by name.
+    pub async fn clients(&self) -> Result<Vec<ClientState>, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let mut clients = self.ask(Input::Clients(reply), answer).await?;
+        clients.sort_unstable_by(|a, b| a.client.cmp(&b.client));
+        Ok(clients)
+    }
+
+    /// Ends the connection of a client, and with `forget` its session too. Whether there was a session.
+    pub async fn disconnect(&self, client: &str, forget: bool) -> Result<bool, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Input::Disconnect(ClientId::from(client), forget, reply), answer).await
+    }
+
+    async fn ask<T>(&self, input: Input, answer: oneshot::Receiver<T>) -> Result<T, Failure> {
+        let stopped = || Failure::new(Kind::Draining, "the MQTT broker has stopped");
+        self.0.shared.engine.send(input).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.0.shared.stats.counts()
+    }
+
+    /// Accepts nothing more; answers what clients have sent, tells those of 5.0, and closes within [`Limits::drain`].
+    /// Sessions and wills stay for the next start. Every task has ended when it resolves. How many connections were cut.
+    pub async fn stop(&self) -> usize {
+        let inner = &self.0;
+        inner.stop.cancel();
+        inner.listeners.close();
+        inner.listeners.wait().await;
+        // An engine that is gone has no connections.
+        let _ = inner.shared.engine.send(Input::Drain).await;
+        inner.connections.close();
+        let drained = tokio::time::timeout(inner.shared.limits.drain, inner.connections.wait()).await.is_ok();
+        let cut = if drained { 0 } else { inner.connections.len() };
+        inner.cut.cancel();
+        if tokio::time::timeout(CUT_TIME, inner.connections.wait()).await.is_err() {
+            tracing::error!(tasks = inner.connections.len(), "MQTT connections go on after they were cut");
+        }
+        let _ = inner.shared.engine.send(Input::Stop).await;
+        inner.engine.close();
+        inner.engine.wait().await;
+        cut
+    }
+}

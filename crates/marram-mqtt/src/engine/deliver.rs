@@ -1,0 +1,366 @@
+//! Messages on their way to clients: what is sent next, what is acknowledged, what is read from the journal.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use marram_core::port::mqtt::{Change, Message, Qos};
+
+use super::commit::Finish;
+use super::message::From;
+use super::publish::Target;
+use super::session::{Entry, Key, Received, Sent, SentState, packet_of};
+use super::timer::Timer;
+use super::{Engine, Page};
+use crate::limits::{PAGE_MESSAGES, REPLAY_STEP, WAITING_MAX, WAITING_VOLATILE_MAX};
+use crate::outbox::{Delivery, Out};
+use crate::stats;
+use crate::topic;
+use crate::wire::{AckKind, Outgoing as OnTheWire, Reason, publish_len};
+
+/// How long after a failure a queue is read again, and after a full outbox retained messages are sent.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Retained messages that are sent before others have their turn.
+const REPLAY_MESSAGES: usize = 32;
+
+impl Engine {
+    /// A QoS 0 message: now or never.
+    pub(super) fn offer(&mut self, target: Target, message: &Arc<Message>) {
+        let has_memory = self.has_memory(message.size());
+        let Some(link) = self.sessions.get(target.key).and_then(|session| session.link.as_ref()) else { return };
+        let delivery = Delivery {
+            message: message.clone(),
+            qos: Qos::AtMostOnce,
+            retain: target.retain,
+            dup: false,
+            packet: 0,
+            subscriptions: target.subscriptions,
+        };
+        if len(link.version, &delivery, message) > link.packet_bytes_max as usize {
+            stats::add(&self.stats.dropped_large, 1);
+        } else if has_memory && link.outbox.offer(delivery, self.limits.outbound_bytes) {
+            stats::add(&self.stats.sent, 1);
+        } else {
+            stats::add(&self.stats.dropped_slow, 1);
+        }
+    }
+
+    fn has_memory(&self, bytes: usize) -> bool {
+        let used = self.stats.memory.load(std::sync::atomic::Ordering::Relaxed);
+        used + bytes as u64 <= self.limits.memory_bytes as u64
+    }
+
+    /// A QoS 1 or 2 message that is kept, or needs not be.
+    pub(super) fn deliver(&mut self, target: Target, message: &Arc<Message>) {
+        if target.qos == Qos::AtMostOnce {
+            return self.offer(target, message);
+        }
+        let size = message.size();
+        let has_memory = self.has_memory(size);
+        let Some(session) = self.sessions.get_mut(target.key) else { return };
+        let out = &mut session.out;
+        if session.durable {
+            if target.seq <= out.loaded_seq {
+                return; // A page brought it already.
+            }
+            let room = out.waiting.is_empty()
+                || (out.waiting.len() < WAITING_MAX
+                    && out.waiting_bytes + size <= self.limits.outbound_bytes
+                    && has_memory);
+            if session.link.is_none() || out.behind || !room {
+                out.behind = true;
+                out.missed = true;
+                return;
+            }
+            out.loaded_seq = target.seq;
+        } else {
+            let room = out.waiting.is_empty()
+                || (out.waiting.len() < WAITING_VOLATILE_MAX
+                    && out.waiting_bytes + size <= self.limits.outbound_bytes
+                    && has_memory
+                    && out.has_packet(out.first_open()));
+            if session.link.is_none() || !room {
+                session.dropped += 1;
+                stats::add(&self.stats.dropped_full, 1);
+                return;
+            }
+            out.queued += 1;
+            out.queued_bytes += size as u64;
+        }
+        let seq = if session.durable { target.seq } else { out.next_seq() };
+        out.waiting_bytes += size;
+        stats::add(&self.stats.memory, size as u64);
+        out.waiting.push_back(Entry {
+            seq,
+            qos: target.qos,
+            retain: target.retain,
+            subscriptions: target.subscriptions,
+            message: message.clone(),
+        });
+        self.pump(target.key);
+    }
+
+    /// Sends what the window has room for, and sees to it that there is more to send.
+    pub(super) fn pump(&mut self, key: Key) {
+        let now = self.clock.unix_ns();
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(link) = &session.link else { return };
+        let (out, window) = (&mut session.out, usize::from(link.receive_max.min(self.limits.send_max)));
+        let mut settled = Vec::new();
+        while out.in_flight.len() < window
+            && (out.in_flight.is_empty() || out.in_flight_bytes < self.limits.outbound_bytes)
+            && let Some(entry) = out.waiting.pop_front()
+        {
+            let bytes = entry.message.size();
+            out.waiting_bytes -= bytes;
+            stats::sub(&self.stats.memory, bytes as u64);
+            let expired = entry.message.expires_unix_ns.is_some_and(|expires| expires <= now);
+            // A QoS 2 message that may have been sent goes on (§4.3.3-7).
+            let dup = entry.seq <= out.resent_seq;
+            let delivery = Delivery {
+                message: entry.message,
+                qos: entry.qos,
+                retain: entry.retain,
+                dup,
+                packet: packet_of(entry.seq),
+                subscriptions: entry.subscriptions,
+            };
+            let too_large = len(link.version, &delivery, &delivery.message) > link.packet_bytes_max as usize;
+            if too_large || (expired && !(dup && entry.qos == Qos::ExactlyOnce)) {
+                stats::add(if too_large { &self.stats.dropped_large } else { &self.stats.dropped_expired }, 1);
+                settled.push((entry.seq, bytes));
+                continue;
+            }
+            out.sent_seq = out.sent_seq.max(entry.seq);
+            out.in_flight.push_back(Sent { seq: entry.seq, bytes, state: SentState::Published(entry.qos) });
+            out.in_flight_bytes += bytes;
+            stats::add(&self.stats.sent, 1);
+            link.outbox.push(Out::Publish(delivery));
+        }
+        let read = out.behind && !out.reading && out.waiting.len() < WAITING_MAX / 2;
+        let replay = out.waiting.is_empty() && !out.behind && !session.replays.is_empty() && !session.replaying;
+        let connection = link.connection;
+        if replay {
+            session.replaying = true;
+            self.replays.push_back(key);
+        }
+        for (seq, bytes) in settled {
+            self.settle(key, seq, bytes);
+        }
+        if read {
+            self.read(From { key, connection });
+        }
+    }
+
+    /// A place is done with.
+    fn settle(&mut self, key: Key, seq: u64, bytes: usize) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.out.queued = session.out.queued.saturating_sub(1);
+        session.out.queued_bytes = session.out.queued_bytes.saturating_sub(bytes as u64);
+        session.out.said_full &= session.out.queued > self.limits.queue_messages / 2;
+        if session.durable {
+            self.settled.push((key, seq));
+        }
+    }
+
+    /// Reads on in a queue.
+    pub(super) fn read(&mut self, from: From) {
+        let Some(session) = self.sessions.linked(from) else { return };
+        session.out.reading = true;
+        session.out.missed = false;
+        let read = self.journal.read(&session.client, session.out.loaded_seq, PAGE_MESSAGES);
+        self.reads.push(Box::pin(async move { Page { from, queued: read.await } }));
+    }
+
+    /// A part of a queue has been read.
+    pub(super) fn page(&mut self, page: Page) {
+        let from = page.from;
+        let Some(session) = self.sessions.linked(from) else { return };
+        let out = &mut session.out;
+        out.reading = false;
+        let queued = match page.queued {
+            Ok(queued) => queued,
+            Err(failure) => {
+                tracing::error!(%failure, client = &*session.client, "the queue of an MQTT session cannot be read");
+                let at = self.clock.instant() + RETRY * 10;
+                self.timers.set(at, Timer::Retry(from.key));
+                return;
+            }
+        };
+        // Only an empty page says that there is no more: one may end early for its bytes.
+        out.behind = !queued.is_empty() || out.missed;
+        for queued in queued {
+            if queued.seq <= out.loaded_seq {
+                continue;
+            }
+            out.loaded_seq = queued.seq;
+            let bytes = queued.message.size();
+            if queued.released {
+                out.in_flight.push_back(Sent { seq: queued.seq, bytes, state: SentState::Released });
+                out.in_flight_bytes += bytes;
+                out.sent_seq = out.sent_seq.max(queued.seq);
+                if let (Some(link), Some(packet)) = (&session.link, NonZeroU16::new(packet_of(queued.seq))) {
+                    link.outbox.push(Out::Ack(AckKind::Rel, packet, Reason::SUCCESS, None));
+                }
+                continue;
+            }
+            out.waiting_bytes += bytes;
+            stats::add(&self.stats.memory, bytes as u64);
+            out.waiting.push_back(Entry {
+                seq: queued.seq,
+                qos: queued.qos,
+                retain: queued.retain,
+                subscriptions: queued.subscriptions,
+                message: queued.message,
+            });
+        }
+        self.pump(from.key);
+    }
+
+    /// A client moves a message on.
+    pub(super) fn acknowledged(&mut self, from: From, kind: AckKind, packet: NonZeroU16, reason: Reason) {
+        match kind {
+            AckKind::Ack | AckKind::Comp => self.completed(from, kind, packet),
+            AckKind::Rec => self.recorded(from, packet, reason),
+            AckKind::Rel => self.released(from, packet),
+        }
+    }
+
+    fn completed(&mut self, from: From, kind: AckKind, packet: NonZeroU16) {
+        let Some(session) = self.sessions.linked(from) else { return };
+        let out = &mut session.out;
+        let Some(at) = out.find(packet.get()) else { return };
+        let expected = match out.in_flight[at].state {
+            SentState::Published(qos) => kind == AckKind::Ack && qos == Qos::AtLeastOnce,
+            SentState::Releasing | SentState::Released => kind == AckKind::Comp,
+        };
+        if expected {
+            self.complete(from, at);
+        }
+    }
+
+    fn complete(&mut self, from: From, at: usize) {
+        let Some(session) = self.sessions.linked(from) else { return };
+        let Some(sent) = session.out.in_flight.remove(at) else { return };
+        session.out.in_flight_bytes -= sent.bytes;
+        self.settle(from.key, sent.seq, sent.bytes);
+        self.pump(from.key);
+    }
+
+    /// PUBREC: the client has it. That is kept before it is told to forget it: otherwise it could get it twice.
+    fn recorded(&mut self, from: From, packet: NonZeroU16, reason: Reason) {
+        let Some(session) = self.sessions.linked(from) else { return };
+        let Some(at) = session.out.find(packet.get()) else {
+            // It knows a message that is not known here; it may forget it.
+            return self.batch.step([], Finish::Ack(from, AckKind::Rel, packet, Reason::NO_SUCH_PACKET, None));
+        };
+        let sent = &mut session.out.in_flight[at];
+        let (seq, durable, client) = (sent.seq, session.durable, session.client.clone());
+        match sent.state {
+            SentState::Published(Qos::ExactlyOnce) if reason.is_error() => self.complete(from, at),
+            SentState::Published(Qos::ExactlyOnce) => {
+                sent.state = SentState::Releasing;
+                self.batch.step(durable.then_some(Change::Release(client, seq)), Finish::Release(from, seq));
+            }
+            SentState::Releasing | SentState::Released => self.batch.step([], Finish::Release(from, seq)),
+            SentState::Published(_) => {}
+        }
+    }
+
+    /// PUBREL: the client will not send it again. Its identifier is free once that is kept.
+    fn released(&mut self, from: From, packet: NonZeroU16) {
+        let Some(session) = self.sessions.linked(from) else { return };
+        if !session.received.contains_key(&packet.get()) {
+            return self.batch.step([], Finish::Ack(from, AckKind::Comp, packet, Reason::NO_SUCH_PACKET, None));
+        }
+        let change = session.durable.then(|| Change::Forget(session.client.clone(), packet.get()));
+        self.batch.step(change, Finish::Forgotten(from, packet));
+    }
+
+    /// Whether a QoS 2 message of the client has been kept.
+    pub(super) fn is_kept(&mut self, from: From, packet: NonZeroU16) -> bool {
+        self.sessions.linked(from).is_some_and(|session| session.received.get(&packet.get()) == Some(&Received::Kept))
+    }
+
+    /// Sends some retained messages to the next session that has room for them.
+    pub(super) fn replay_some(&mut self) {
+        let Some(key) = self.replays.pop_front() else { return };
+        let now = self.clock.unix_ns();
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.replaying = false;
+        if session.link.is_none() {
+            return;
+        }
+        let Some(replay) = session.replays.front_mut() else { return };
+        let Some(subscription) = session.subscriptions.get(&replay.filter) else {
+            session.replays.pop_front();
+            return self.pump(key);
+        };
+        let (subscription, client) = (subscription.clone(), session.client.clone());
+        let (mut found, mut seen, mut expired) = (Vec::new(), 0, Vec::new());
+        let mut last = None;
+        for message in self.retained.range(&replay.filter, replay.after.as_ref()) {
+            seen += 1;
+            last = Some(message.topic.clone());
+            if message.expires_unix_ns.is_some_and(|expires| expires <= now) {
+                expired.push(message.topic.clone());
+            } else if topic::matches(&replay.filter, &message.topic)
+                && !(subscription.no_local && message.publisher == client)
+            {
+                found.push(message.clone());
+            }
+            if seen == REPLAY_STEP || found.len() == REPLAY_MESSAGES {
+                break;
+            }
+        }
+        replay.after = last.or(replay.after.take());
+        if seen < REPLAY_STEP && found.len() < REPLAY_MESSAGES {
+            session.replays.pop_front();
+            self.replayed(key, &subscription.filter);
+        }
+        for topic in expired {
+            self.retained.remove(&topic);
+            self.batch.lazy(Change::Expire(topic));
+        }
+        let subscriptions = if subscription.id == 0 { Vec::new() } else { vec![subscription.id] };
+        for message in found {
+            let qos = subscription.qos.min(message.qos);
+            let target = Target { key, qos, retain: true, seq: 0, subscriptions: subscriptions.clone() };
+            if qos == Qos::AtMostOnce {
+                self.offer(target, &message);
+            } else {
+                self.publish_retained(message, target);
+            }
+        }
+        // What was queued comes back here when it has been sent; the rest goes on when others have had their turn.
+        self.timers.set(self.clock.instant() + Duration::from_millis(1), Timer::Retry(key));
+    }
+
+    /// Every retained message of a subscription is on its way.
+    fn replayed(&mut self, key: Key, filter: &str) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let (durable, client) = (session.durable, session.client.clone());
+        let Some(subscription) = session.subscriptions.get_mut(filter) else { return };
+        subscription.replay = false;
+        if durable {
+            self.batch.lazy(Change::Subscribe(client, subscription.clone()));
+        }
+    }
+}
+
+/// Bytes of the packet that a delivery becomes, at most: its expiry, if it has one, is counted.
+fn len(version: crate::wire::Version, delivery: &Delivery, message: &Message) -> usize {
+    publish_len(
+        version,
+        &OnTheWire {
+            message,
+            qos: delivery.qos,
+            retain: delivery.retain,
+            dup: delivery.dup,
+            packet: delivery.packet,
+            subscriptions: &delivery.subscriptions,
+            expiry_s: message.expires_unix_ns.map(|_| 0),
+        },
+    )
+}

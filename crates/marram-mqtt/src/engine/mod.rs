@@ -1,0 +1,286 @@
+//! The one place where sessions, subscriptions, queues and retained messages change.
+//!
+//! Commands of all connections come in through one bounded queue, in the order in which each client sent them. They are
+//! *prepared*: what has to be kept becomes changes of a batch, what is then to be done becomes a step. The batch is
+//! committed; commits are pipelined and end in their order; then the steps are *finished*: messages are delivered,
+//! acknowledgements sent. Nothing is acknowledged by a step whose changes were not kept.
+//!
+//! The engine never waits for a client and never for a disk, except that it takes no commands while
+//! [`crate::limits::COMMITS_MAX`] commits are under way: that is the back-pressure.
+
+mod commit;
+mod connect;
+mod deliver;
+mod finish;
+mod load;
+mod message;
+mod publish;
+mod retained;
+mod session;
+mod subscribe;
+mod timer;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use marram_core::Failure;
+use marram_core::port::mqtt::{ClientId, MqttJournal, Queued};
+use marram_core::port::{Clock, Entropy};
+use tokio::sync::mpsc;
+
+use crate::index::Index;
+use crate::limits::{BATCH_COMMANDS_MAX, COMMITS_MAX, LAZY_MAX, LAZY_TIME, Limits};
+use crate::outbox::Close;
+use crate::stats::Stats;
+use crate::wire::Reason;
+
+use commit::{Batch, Commits};
+use connect::Farewell;
+use publish::Target;
+use retained::Retained;
+use session::{Key, Sessions};
+use timer::{Timer, Timers};
+
+pub use message::ClientState;
+pub(crate) use message::{Accepted, Command, From, Hello, Input, Link, Local, PublishCommand, SubscribeCommand};
+
+/// Everything that the broker knows.
+pub(crate) struct Engine {
+    limits: Limits,
+    journal: Arc<dyn MqttJournal>,
+    clock: Arc<dyn Clock>,
+    stats: Arc<Stats>,
+    inputs: mpsc::Receiver<Input>,
+    sessions: Sessions,
+    index: Index<Key>,
+    retained: Retained,
+    timers: Timers,
+    batch: Batch,
+    commits: Commits,
+    reads: FuturesUnordered<BoxFuture<'static, Page>>,
+    /// Sessions that have retained messages to get and room for them.
+    replays: VecDeque<Key>,
+    /// Places that are settled, to be told to the journal with the next commit.
+    settled: Vec<(Key, u64)>,
+    /// Since when there is something to write that nobody waits for.
+    lazy_since: Option<Instant>,
+    /// Reused by every search of the index.
+    targets: Vec<Target>,
+    /// Of the search; a session that has it was found in this one.
+    mark: u64,
+    /// Connections have numbers, so that what an old one sent is not taken for the new one's.
+    connections: u64,
+    /// The first half of the names of events and assigned client identifiers: unlike that of any other start.
+    prefix: u64,
+    /// The second half.
+    names: u64,
+    draining: bool,
+}
+
+/// A part of a queue that was read.
+struct Page {
+    from: From,
+    queued: Result<Vec<Queued>, Failure>,
+}
+
+enum Ready {
+    Committed,
+    Read(Page),
+    Inputs,
+    Timer,
+    Replay,
+}
+
+impl Engine {
+    /// An engine that knows what the journal has.
+    pub(crate) async fn start(
+        limits: Limits,
+        journal: Arc<dyn MqttJournal>,
+        clock: Arc<dyn Clock>,
+        entropy: &dyn Entropy,
+        stats: Arc<Stats>,
+        inputs: mpsc::Receiver<Input>,
+    ) -> Result<Self, Failure> {
+        let loaded = journal.load().await?;
+        let mut engine = Self {
+            limits,
+            journal,
+            clock,
+            stats,
+            inputs,
+            sessions: Sessions::default(),
+            index: Index::new(),
+            retained: Retained::default(),
+            timers: Timers::default(),
+            batch: Batch::default(),
+            commits: Commits::default(),
+            reads: FuturesUnordered::new(),
+            replays: VecDeque::new(),
+            settled: Vec::new(),
+            lazy_since: None,
+            targets: Vec::new(),
+            mark: 0,
+            connections: 0,
+            prefix: entropy.u64(),
+            names: 0,
+            draining: false,
+        };
+        engine.load(loaded);
+        Ok(engine)
+    }
+
+    /// Runs until every sender of inputs is gone and everything is written.
+    pub(crate) async fn run(mut self) {
+        let mut inputs = Vec::new();
+        let mut open = true;
+        while open || !self.commits.is_empty() {
+            match self.ready(&mut inputs, open).await {
+                Ready::Committed => self.finish_first(),
+                Ready::Read(page) => self.page(page),
+                Ready::Inputs => {
+                    open &= !inputs.is_empty() && !inputs.iter().any(|input| matches!(input, Input::Stop));
+                    inputs.drain(..).for_each(|input| self.input(input));
+                }
+                Ready::Timer => self.timers_due(),
+                Ready::Replay => self.replay_some(),
+            }
+            self.settle_down();
+            if !open {
+                self.submit();
+            }
+        }
+    }
+
+    async fn ready(&mut self, inputs: &mut Vec<Input>, open: bool) -> Ready {
+        let room = self.commits.len() < COMMITS_MAX;
+        let wake = self.wake_at();
+        tokio::select! {
+            biased;
+            () = self.commits.first(), if !self.commits.is_empty() => Ready::Committed,
+            Some(page) = self.reads.next(), if !self.reads.is_empty() => Ready::Read(page),
+            _ = self.inputs.recv_many(inputs, 64), if room && open => Ready::Inputs,
+            () = std::future::ready(()), if room && !self.replays.is_empty() => Ready::Replay,
+            () = sleep_until(wake), if wake.is_some() => Ready::Timer,
+        }
+    }
+
+    /// Commits what is to be committed now; what nobody waits for can wait.
+    fn settle_down(&mut self) {
+        let lazy = self.settled.len() + self.batch.changes();
+        if lazy > 0 && !self.batch.is_waited_for() && self.lazy_since.is_none() {
+            self.lazy_since = Some(self.clock.instant());
+        }
+        if self.batch.is_waited_for() || lazy >= LAZY_MAX {
+            self.submit();
+        }
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let lazy = self.lazy_since.map(|since| since + LAZY_TIME);
+        [self.timers.next(), lazy].into_iter().flatten().min()
+    }
+
+    fn timers_due(&mut self) {
+        let now = self.clock.instant();
+        while let Some(timer) = self.timers.due(now) {
+            match timer {
+                Timer::Expiry(key) => self.end_session(key),
+                Timer::Will(key) => self.publish_will(key),
+                Timer::Retry(key) => self.pump(key),
+            }
+        }
+        if self.lazy_since.is_some_and(|since| now >= since + LAZY_TIME) {
+            self.submit();
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Commands(from, commands) => {
+                for command in commands {
+                    self.command(from, command);
+                    if self.batch.steps() >= BATCH_COMMANDS_MAX {
+                        self.submit();
+                    }
+                }
+            }
+            Input::Connect(hello, reply) => self.connect(*hello, reply),
+            Input::Ended(from) => self.ended(from, Farewell::Lost),
+            Input::Publish(local) => self.publish_local(*local),
+            Input::Clients(reply) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.sessions.iter().map(|(_, session)| session.state()).collect());
+            }
+            Input::Disconnect(client, forget, reply) => {
+                let _ = reply.send(self.disconnect(&client, forget));
+            }
+            Input::Drain => self.drain(),
+            Input::Stop => {}
+        }
+    }
+
+    fn command(&mut self, from: From, command: Command) {
+        let Some(session) = self.sessions.linked(from) else { return };
+        let outbox = session.link.as_ref().map(|link| link.outbox.clone());
+        match command {
+            Command::Publish(publish) => return self.publish(from, *publish),
+            Command::Ack(kind, packet, reason) => self.acknowledged(from, kind, packet, reason),
+            Command::Subscribe(subscribe) => self.subscribe(from, *subscribe),
+            Command::Unsubscribe(packet, filters) => self.unsubscribe(from, packet, filters),
+            Command::Farewell(reason, expiry_s) => self.ended(from, Farewell::Said(reason, expiry_s)),
+        }
+        if let Some(outbox) = outbox {
+            outbox.done(0);
+        }
+    }
+
+    /// An administrator's wish: the connection ends, or the session with it. Whether there was one.
+    fn disconnect(&mut self, client: &ClientId, forget: bool) -> bool {
+        let Some(key) = self.sessions.find(client) else { return false };
+        if let Some(link) = self.sessions.get(key).and_then(|session| session.link.as_ref()) {
+            link.outbox.close(Close {
+                reason: Reason::ADMINISTRATIVE,
+                words: "an administrator ended this connection",
+                when_answered: false,
+            });
+        }
+        if forget {
+            self.end_session(key);
+        }
+        true
+    }
+
+    /// No connection stays; sessions and wills are kept for the next start.
+    fn drain(&mut self) {
+        self.draining = true;
+        for (_, session) in self.sessions.iter() {
+            if let Some(link) = &session.link {
+                link.outbox.close(Close {
+                    reason: Reason::SHUTTING_DOWN,
+                    words: "this node is shutting down",
+                    when_answered: true,
+                });
+            }
+        }
+    }
+
+    /// A name that is like no other, for events and for clients without one.
+    fn unique(&mut self) -> String {
+        self.names += 1;
+        format!("{:016x}-{:x}", self.prefix, self.names)
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is looked up by client.
+type ByClient<T> = HashMap<ClientId, T>;

@@ -1,0 +1,370 @@
+//! A message comes in: who gets it, what of it has to be kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use marram_core::port::mqtt::{Change, ClientId, Enqueue, Message, Publish, Qos, Retain};
+use marram_core::{Failure, Kind};
+
+use super::Engine;
+use super::commit::{Finish, Published, Source};
+use super::message::{From, Local, PublishCommand};
+use super::session::{Key, Received};
+use crate::index::{Found, Taker};
+use crate::limits::RECEIVED_MAX;
+use crate::outbox::Close;
+use crate::stats;
+use crate::wire::{AckKind, Reason};
+
+/// A session that gets a message.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) key: Key,
+    /// How it gets it: the lesser of the publisher's and the subscription's.
+    pub(super) qos: Qos,
+    pub(super) retain: bool,
+    /// Its place in a durable queue; 0 in others.
+    pub(super) seq: u64,
+    pub(super) subscriptions: Vec<u32>,
+}
+
+impl Engine {
+    /// A client publishes.
+    pub(super) fn publish(&mut self, from: From, command: PublishCommand) {
+        stats::add(&self.stats.received, 1);
+        let ack = command
+            .packet
+            .map(|packet| (if command.qos == Qos::ExactlyOnce { AckKind::Rec } else { AckKind::Ack }, packet));
+        if let Some((reason, words)) = command.refused {
+            return self.batch.step([], Finish::Refuse(from, ack, reason, words, command.bytes));
+        }
+        let Some(session) = self.sessions.linked(from) else { return };
+        let mut received = None;
+        if let Some((AckKind::Rec, packet)) = ack {
+            if session.received.contains_key(&packet.get()) {
+                if let Some(link) = &session.link {
+                    link.outbox.done(command.bytes);
+                }
+                return self.batch.step([], Finish::Again(from, packet));
+            }
+            if session.received.len() >= RECEIVED_MAX {
+                if let Some(link) = &session.link {
+                    link.outbox.close(Close {
+                        reason: Reason::RECEIVE_MAX,
+                        words: "too many QoS 2 messages wait for their PUBREL",
+                        when_answered: false,
+                    });
+                }
+                return;
+            }
+            session.received.insert(packet.get(), Received::Pending);
+            received = Some(packet.get());
+        }
+        let publisher = session.client.clone();
+        let now = self.clock.unix_ns();
+        let message = Message {
+            topic: command.topic,
+            payload: command.payload,
+            qos: command.qos,
+            retain: command.retain,
+            publisher,
+            published_unix_ns: now,
+            expires_unix_ns: command.expiry_s.map(|s| now.saturating_add(u64::from(s) * 1_000_000_000)),
+            properties: command.properties,
+        };
+        self.accept(message, Source::Client(from, ack, command.bytes), received, None);
+    }
+
+    /// The node publishes.
+    pub(super) fn publish_local(&mut self, local: Local) {
+        self.accept(local.message, Source::Local(local.reply), None, None);
+    }
+
+    /// The will of a session becomes due: its delay is over, or the session ends.
+    pub(super) fn publish_will(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.link.is_some() {
+            return;
+        }
+        let Some(will) = session.will.take() else { return };
+        let (publisher, recorded) = (session.client.clone(), session.recorded);
+        let now = self.clock.unix_ns();
+        let message = Message {
+            publisher: publisher.clone(),
+            published_unix_ns: now,
+            expires_unix_ns: will.expiry_s.map(|s| now.saturating_add(u64::from(s) * 1_000_000_000)),
+            ..Message::clone(&will.message)
+        };
+        self.accept(message, Source::Will(key, will), None, recorded.then_some(publisher));
+    }
+
+    /// Prepares a message from wherever. QoS 0 is delivered at once: it waits for nothing and promises nothing.
+    fn accept(&mut self, mut message: Message, source: Source, received: Option<u16>, will_of: Option<ClientId>) {
+        let retain = match self.retains(&message) {
+            Ok(retain) => retain,
+            Err(failure) => {
+                let published = self.published(Arc::new(message), Vec::new(), Retain::Keep, source, received);
+                return self.refused(published, &failure);
+            }
+        };
+        let mut targets = std::mem::take(&mut self.targets);
+        self.find_targets(&message, &mut targets);
+        if !targets.is_empty() || retain == Retain::Set {
+            // What is kept longer than its commit must not hold on to the buffer that it was read into.
+            message.payload = Bytes::copy_from_slice(&message.payload);
+        }
+        let message = Arc::new(message);
+        let event = self.journal.captured(&message.topic).then(|| {
+            let id = self.unique();
+            Box::new(crate::event::event(&message, id))
+        });
+        let unheard = targets.is_empty() && event.is_none();
+        let mut queues = Vec::new();
+        if message.qos == Qos::AtMostOnce {
+            for target in targets.drain(..) {
+                self.offer(target, &message);
+            }
+        } else {
+            targets.retain_mut(|target| self.enqueue(target, &message, &mut queues));
+        }
+        let received_by = received.and_then(|packet| self.receiver(&source).map(|client| (client, packet)));
+        let kept = event.is_some()
+            || !queues.is_empty()
+            || retain != Retain::Keep
+            || received_by.is_some()
+            || will_of.is_some();
+        let listed = std::mem::take(&mut targets);
+        self.targets = targets;
+        if !kept && message.qos == Qos::AtMostOnce {
+            return self.answer_unkept(source);
+        }
+        let mut published = self.published(message.clone(), listed, retain, source, received);
+        if unheard {
+            published.reason = Reason::NO_MATCHING_SUBSCRIBERS;
+        }
+        let change = kept.then(|| {
+            Change::Publish(Box::new(Publish { message, event, queues, retain, received: received_by, will_of }))
+        });
+        self.batch.step(change, Finish::Publish(Box::new(published)));
+    }
+
+    fn published(
+        &self,
+        message: Arc<Message>,
+        targets: Vec<Target>,
+        retain: Retain,
+        source: Source,
+        received: Option<u16>,
+    ) -> Published {
+        Published { message, targets, retain, source, received, reason: Reason::SUCCESS }
+    }
+
+    /// What it does to the retained message of its topic (MQTT 5.0 §3.3.1.3).
+    fn retains(&self, message: &Message) -> Result<Retain, Failure> {
+        if !message.retain {
+            return Ok(Retain::Keep);
+        }
+        if message.payload.is_empty() {
+            return Ok(if self.retained.contains(&message.topic) { Retain::Clear } else { Retain::Keep });
+        }
+        if self.retained.has_room(message, self.limits.retained, self.limits.retained_bytes) {
+            return Ok(Retain::Set);
+        }
+        Err(Failure::new(Kind::StorageFull, "this node retains as many messages as it may"))
+    }
+
+    /// The client that remembers a QoS 2 identifier durably, if it has a session that lasts.
+    fn receiver(&self, source: &Source) -> Option<ClientId> {
+        let Source::Client(from, ..) = source else { return None };
+        self.sessions.get(from.key).filter(|session| session.durable).map(|session| session.client.clone())
+    }
+
+    /// A QoS 0 message that nothing has to be kept of is done with.
+    fn answer_unkept(&self, source: Source) {
+        match source {
+            Source::Client(from, _, bytes) => self.done(from, bytes),
+            // Who asked may be gone.
+            Source::Local(reply) => drop(reply.send(Ok(()))),
+            Source::Will(..) | Source::Nobody => {}
+        }
+    }
+
+    /// Lists who gets a message: each session once, with the greatest QoS of its subscriptions and the identifiers of all of
+    /// them (§3.3.4); and of each group one.
+    fn find_targets(&mut self, message: &Message, targets: &mut Vec<Target>) {
+        self.mark += 1;
+        let (mark, sessions) = (self.mark, &mut self.sessions);
+        self.index.find(&message.topic, |found| match found {
+            Found::One(taker) => {
+                let Some(session) = sessions.get_mut(taker.session) else { return };
+                if taker.no_local && *session.client == *message.publisher {
+                    return;
+                }
+                if session.mark.0 == mark {
+                    merge(&mut targets[session.mark.1], taker, message);
+                } else {
+                    session.mark = (mark, targets.len());
+                    targets.push(target(taker, message));
+                }
+            }
+            Found::Group(takers, next) => {
+                let Some(chosen) = choose(takers, *next, |key| {
+                    sessions.get(key).map_or(Readiness::Gone, |session| {
+                        let out = &session.out;
+                        match &session.link {
+                            Some(_) if out.behind || !out.waiting.is_empty() => Readiness::Busy,
+                            Some(_) => Readiness::Free,
+                            None if session.durable => Readiness::Away,
+                            None => Readiness::Gone,
+                        }
+                    })
+                }) else {
+                    return;
+                };
+                *next = chosen + 1;
+                targets.push(target(&takers[chosen], message));
+            }
+        });
+    }
+
+    /// Gives a message its place in a durable queue. False if the queue is full: then this session does not get it.
+    fn enqueue(&mut self, target: &mut Target, message: &Arc<Message>, queues: &mut Vec<Enqueue>) -> bool {
+        if target.qos == Qos::AtMostOnce {
+            return true;
+        }
+        let Some(session) = self.sessions.get_mut(target.key) else { return false };
+        if !session.durable {
+            return session.link.is_some();
+        }
+        let (out, size) = (&mut session.out, message.size() as u64);
+        let first_open = match session.link {
+            Some(_) => out.first_open(),
+            None if out.queued == 0 => out.last_seq,
+            None => out.first_seq,
+        };
+        let full = out.queued >= self.limits.queue_messages
+            || out.queued_bytes + size > self.limits.queue_bytes
+            || !out.has_packet(first_open);
+        if full {
+            session.dropped += 1;
+            stats::add(&self.stats.dropped_full, 1);
+            if !std::mem::replace(&mut out.said_full, true) {
+                tracing::warn!(
+                    client = &*session.client,
+                    queued = out.queued,
+                    "the queue of an MQTT session is full: new messages for it are dropped"
+                );
+            }
+            return false;
+        }
+        target.seq = out.next_seq();
+        out.queued += 1;
+        out.queued_bytes += size;
+        queues.push(Enqueue {
+            client: session.client.clone(),
+            seq: target.seq,
+            qos: target.qos,
+            retain: target.retain,
+            subscriptions: target.subscriptions.clone(),
+        });
+        true
+    }
+
+    /// Prepares a retained message for one new subscription.
+    pub(super) fn publish_retained(&mut self, message: Arc<Message>, mut target: Target) {
+        let mut queues = Vec::new();
+        if !self.enqueue(&mut target, &message, &mut queues) {
+            return;
+        }
+        let published = self.published(message.clone(), vec![target], Retain::Keep, Source::Nobody, None);
+        let change = (!queues.is_empty()).then(|| {
+            Change::Publish(Box::new(Publish {
+                message,
+                event: None,
+                queues,
+                retain: Retain::Keep,
+                received: None,
+                will_of: None,
+            }))
+        });
+        self.batch.step(change, Finish::Publish(Box::new(published)));
+    }
+}
+
+/// How long after a failure a will is tried again.
+pub(super) const WILL_RETRY: Duration = Duration::from_secs(10);
+
+fn target(taker: &Taker<Key>, message: &Message) -> Target {
+    Target {
+        key: taker.session,
+        qos: taker.qos.min(message.qos),
+        retain: taker.retain_as_published && message.retain,
+        seq: 0,
+        subscriptions: if taker.id == 0 { Vec::new() } else { vec![taker.id] },
+    }
+}
+
+fn merge(target: &mut Target, taker: &Taker<Key>, message: &Message) {
+    target.qos = target.qos.max(taker.qos.min(message.qos));
+    target.retain |= taker.retain_as_published && message.retain;
+    if taker.id != 0 {
+        target.subscriptions.push(taker.id);
+    }
+}
+
+/// How ready a member of a group is, the best last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Readiness {
+    /// It cannot get it.
+    Gone,
+    /// It is not connected, and will get it when it is.
+    Away,
+    /// It is connected, and has a queue.
+    Busy,
+    /// It gets it at once.
+    Free,
+}
+
+/// The readiest member, searched from `next` on so that they take turns.
+fn choose(takers: &[Taker<Key>], next: usize, readiness: impl Fn(Key) -> Readiness) -> Option<usize> {
+    let mut best: Option<(Readiness, usize)> = None;
+    for step in 0..takers.len() {
+        let at = (next + step) % takers.len();
+        let ready = readiness(takers[at].session);
+        if ready > Readiness::Gone && best.is_none_or(|(there, _)| ready > there) {
+            best = Some((ready, at));
+        }
+        if ready == Readiness::Free {
+            break;
+        }
+    }
+    best.map(|(_, at)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_a_group_take_turns_and_the_absent_wait() {
+        let taker =
+            Taker { session: Key::NONE, qos: Qos::AtLeastOnce, no_local: false, retain_as_published: false, id: 0 };
+        let all = [taker; 3];
+        let pick = |next, ready: [Readiness; 3]| {
+            // The key is the same for all: readiness is told by the order of the questions.
+            let asked = std::cell::Cell::new(0);
+            choose(&all, next, |_| {
+                let at = (next + asked.get()) % 3;
+                asked.set(asked.get() + 1);
+                ready[at]
+            })
+        };
+        use Readiness::{Away, Busy, Free, Gone};
+        assert_eq!((pick(0, [Free; 3]), pick(1, [Free; 3]), pick(5, [Free; 3])), (Some(0), Some(1), Some(2)));
+        assert_eq!(pick(0, [Away, Busy, Free]), Some(2));
+        assert_eq!(pick(0, [Away, Busy, Gone]), Some(1));
+        assert_eq!(pick(2, [Away, Away, Gone]), Some(0));
+        assert_eq!(pick(0, [Gone; 3]), None);
+    }
+}

@@ -1,0 +1,270 @@
+//! Sessions: whose they are, what they subscribed to, and what is on its way to them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use marram_core::port::mqtt::{ClientId, Message, Qos, SessionRecord, Subscription, Will};
+
+use super::ByClient;
+use super::message::{ClientState, From, Link};
+use super::timer::Set;
+use crate::limits::SEQ_SPAN_MAX;
+
+/// Where a session is. One that is gone is not taken for the next in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Key {
+    slot: u32,
+    generation: u32,
+}
+
+#[cfg(test)]
+impl Key {
+    pub(crate) const NONE: Self = Self { slot: u32::MAX, generation: 0 };
+}
+
+/// All sessions.
+#[derive(Default)]
+pub(super) struct Sessions {
+    slots: Vec<(u32, Option<Box<Session>>)>,
+    free: Vec<u32>,
+    by_client: ByClient<Key>,
+}
+
+impl Sessions {
+    pub(super) fn insert(&mut self, session: Session) -> Key {
+        let client = session.client.clone();
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            u32::try_from(self.slots.len() - 1).expect("sessions are limited far below 2^32")
+        });
+        let entry = &mut self.slots[slot as usize];
+        entry.1 = Some(Box::new(session));
+        let key = Key { slot, generation: entry.0 };
+        self.by_client.insert(client, key);
+        key
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Session> {
+        let (generation, session) = self.slots.get(key.slot as usize)?;
+        session.as_deref().filter(|_| *generation == key.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Session> {
+        let (generation, session) = self.slots.get_mut(key.slot as usize)?;
+        session.as_deref_mut().filter(|_| *generation == key.generation)
+    }
+
+    /// The session of a connection that is still its connection.
+    pub(super) fn linked(&mut self, from: From) -> Option<&mut Session> {
+        self.get_mut(from.key)
+            .filter(|session| session.link.as_ref().is_some_and(|link| link.connection == from.connection))
+    }
+
+    pub(super) fn find(&self, client: &str) -> Option<Key> {
+        self.by_client.get(client).copied()
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<Box<Session>> {
+        self.get(key)?;
+        let entry = self.slots.get_mut(key.slot as usize)?;
+        let session = entry.1.take()?;
+        entry.0 = entry.0.wrapping_add(1);
+        self.free.push(key.slot);
+        self.by_client.remove(&session.client);
+        Some(session)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_client.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Session)> {
+        self.slots.iter().zip(0..).filter_map(|((generation, session), slot)| {
+            session.as_deref().map(|session| (Key { slot, generation: *generation }, session))
+        })
+    }
+}
+
+/// One session.
+pub(super) struct Session {
+    pub(super) client: ClientId,
+    pub(super) user: Option<Arc<str>>,
+    /// Seconds that it is kept without a connection.
+    pub(super) expiry_s: u32,
+    /// Its queue is in the journal. Otherwise it ends with its connection, and its queue is in memory alone.
+    pub(super) durable: bool,
+    /// There is a record of it in the journal.
+    pub(super) recorded: bool,
+    pub(super) link: Option<Link>,
+    pub(super) ended: Option<Ended>,
+    pub(super) will: Option<Will>,
+    pub(super) subscriptions: HashMap<Arc<str>, Subscription>,
+    /// QoS 2 messages of the client that are not released yet.
+    pub(super) received: BTreeMap<u16, Received>,
+    pub(super) out: Outgoing,
+    /// Subscriptions that get retained messages, and the last topic that each got.
+    pub(super) replays: VecDeque<Replay>,
+    /// It is in the engine's list of sessions with replays.
+    pub(super) replaying: bool,
+    /// The search of the index that found it last, and where in its results.
+    pub(super) mark: (u64, usize),
+    pub(super) dropped: u64,
+}
+
+/// When a connection ended, in nanoseconds since the Unix epoch, and what is to happen then.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) unix_ns: u64,
+    pub(super) timers: Vec<Set>,
+}
+
+/// How far a QoS 2 message of the client has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// Its commit is under way.
+    Pending,
+    /// It is kept, and delivered.
+    Kept,
+}
+
+/// Retained messages for a new subscription.
+pub(super) struct Replay {
+    pub(super) filter: Arc<str>,
+    /// The last topic that was looked at.
+    pub(super) after: Option<Arc<str>>,
+}
+
+/// What is on its way to the client.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    /// The last place that was given.
+    pub(super) last_seq: u64,
+    /// While there is no connection: no place before this one is open.
+    pub(super) first_seq: u64,
+    /// Up to here a message may have been sent on an earlier connection.
+    pub(super) resent_seq: u64,
+    /// The last place that was sent on this connection.
+    pub(super) sent_seq: u64,
+    /// Sent and not acknowledged, in their order.
+    pub(super) in_flight: VecDeque<Sent>,
+    /// To be sent next.
+    pub(super) waiting: VecDeque<Entry>,
+    pub(super) in_flight_bytes: usize,
+    pub(super) waiting_bytes: usize,
+    /// Messages in the queue, sent or not, in memory or not.
+    pub(super) queued: u64,
+    pub(super) queued_bytes: u64,
+    /// The journal has messages past `loaded_seq` that are not in memory.
+    pub(super) behind: bool,
+    /// The last place that is, or was, in memory.
+    pub(super) loaded_seq: u64,
+    /// A page is being read; something came that it may not have.
+    pub(super) reading: bool,
+    pub(super) missed: bool,
+    /// The queue is full: said once in the log, until it is not.
+    pub(super) said_full: bool,
+}
+
+/// A message in memory.
+pub(super) struct Entry {
+    pub(super) seq: u64,
+    pub(super) qos: Qos,
+    pub(super) retain: bool,
+    pub(super) subscriptions: Vec<u32>,
+    pub(super) message: Arc<Message>,
+}
+
+/// A message that the client has not acknowledged.
+pub(super) struct Sent {
+    pub(super) seq: u64,
+    pub(super) bytes: usize,
+    pub(super) state: SentState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SentState {
+    /// PUBLISH was sent with this QoS.
+    Published(Qos),
+    /// PUBREC came; that is being written.
+    Releasing,
+    /// PUBREL was sent.
+    Released,
+}
+
+/// The packet identifier of a place: the same whenever it is sent, without being kept anywhere.
+pub(super) const fn packet_of(seq: u64) -> u16 {
+    (seq % 65_535) as u16 + 1
+}
+
+impl Outgoing {
+    pub(super) fn find(&self, packet: u16) -> Option<usize> {
+        self.in_flight.iter().position(|sent| packet_of(sent.seq) == packet)
+    }
+
+    /// Whether another place can be given: its packet identifier has to be unlike those of all that are open.
+    pub(super) fn has_packet(&self, first_open: u64) -> bool {
+        self.last_seq.saturating_sub(first_open) < SEQ_SPAN_MAX
+    }
+
+    /// The oldest place that is open, as far as is known.
+    pub(super) fn first_open(&self) -> u64 {
+        let in_flight = self.in_flight.front().map(|sent| sent.seq);
+        let waiting = self.waiting.front().map(|entry| entry.seq);
+        in_flight
+            .into_iter()
+            .chain(waiting)
+            .chain(self.behind.then_some(self.loaded_seq))
+            .min()
+            .unwrap_or(self.last_seq)
+    }
+
+    pub(super) fn next_seq(&mut self) -> u64 {
+        self.last_seq += 1;
+        self.last_seq
+    }
+
+    /// Takes everything out of memory.
+    pub(super) fn unload(&mut self) {
+        self.first_seq = self.first_open();
+        self.in_flight = VecDeque::new();
+        self.waiting = VecDeque::new();
+        self.in_flight_bytes = 0;
+        self.waiting_bytes = 0;
+        self.reading = false;
+        self.behind = self.queued > 0;
+        self.loaded_seq = 0;
+        self.resent_seq = self.resent_seq.max(self.sent_seq);
+    }
+}
+
+impl Session {
+    pub(super) fn record(&self) -> SessionRecord {
+        SessionRecord {
+            client: self.client.clone(),
+            user: self.user.clone(),
+            expiry_s: self.expiry_s,
+            ended_unix_ns: self.ended.as_ref().map(|ended| ended.unix_ns),
+            sent_seq: self.out.resent_seq.max(self.out.sent_seq),
+            will: self.will.clone(),
+        }
+    }
+
+    pub(super) fn state(&self) -> ClientState {
+        let link = self.link.as_ref();
+        let mut subscriptions: Vec<_> = self.subscriptions.keys().cloned().collect();
+        subscriptions.sort_unstable();
+        ClientState {
+            client: self.client.clone(),
+            user: self.user.clone(),
+            address: link.and_then(|link| link.address),
+            version: link.map(|link| link.version),
+            connected_unix_ns: link.map(|link| link.connected_unix_ns),
+            keep_alive_s: link.map_or(0, |link| link.keep_alive_s),
+            expiry_s: self.expiry_s,
+            subscriptions,
+            queued: self.out.queued,
+            in_flight: self.out.in_flight.len(),
+            dropped: self.dropped,
+        }
+    }
+}

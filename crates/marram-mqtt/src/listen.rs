@@ -1,0 +1,96 @@
+//! Accepts connections: plain, with TLS, over WebSockets.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connection::{self, Io, Peer};
+use crate::shared::Shared;
+use crate::{certificate, websocket};
+
+/// When accepting fails for want of descriptors or memory, trying again at once would fail again: wait for this long,
+/// doubling up to a second.
+const BACK_OFF: Duration = Duration::from_millis(5);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// What a listener speaks below MQTT.
+#[derive(Clone, Default)]
+pub struct Transport {
+    /// TLS; a client's certificate is looked at if this configuration asks for one.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// WebSockets (MQTT 5.0 §6).
+    pub websocket: bool,
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Transport {{ tls: {}, websocket: {} }}", self.tls.is_some(), self.websocket)
+    }
+}
+
+/// Accepts until `stop`. Connections go on in `tasks`.
+pub(crate) async fn accept(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    transport: Transport,
+    permits: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    cut: CancellationToken,
+) {
+    let mut back_off = BACK_OFF;
+    loop {
+        let Some(Ok(permit)) = stop.run_until_cancelled(permits.clone().acquire_owned()).await else { return };
+        let Some(accepted) = stop.run_until_cancelled(listener.accept()).await else { return };
+        match accepted {
+            Ok((stream, _)) => {
+                back_off = BACK_OFF;
+                let (shared, transport, cut) = (shared.clone(), transport.clone(), cut.clone());
+                tasks.spawn(async move {
+                    // Boxed: the hello of TLS and WebSockets needs more room than the connection does afterwards.
+                    let open = Box::pin(open(stream, &transport));
+                    if let Ok(Ok((io, peer))) = tokio::time::timeout(shared.limits.connect_time, open).await {
+                        cut.run_until_cancelled(connection::serve(shared, io, peer)).await;
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "accepting MQTT connections fails: raise the limit of open files (ulimit -n)?");
+                stop.run_until_cancelled(tokio::time::sleep(back_off)).await;
+                back_off = (back_off * 2).min(BACK_OFF_MAX);
+            }
+        }
+    }
+}
+
+/// accept(2): errors that the connection had, and not the listener.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn open(stream: TcpStream, transport: &Transport) -> io::Result<(Box<dyn Io>, Peer)> {
+    // Packets are written together as far as they can be; waiting for more would only delay them.
+    stream.set_nodelay(true)?;
+    let mut peer = Peer { address: Some(stream.peer_addr()?), certificate: None };
+    let Some(tls) = &transport.tls else {
+        let io: Box<dyn Io> =
+            if transport.websocket { Box::new(websocket::accept(stream).await?) } else { Box::new(stream) };
+        return Ok((io, peer));
+    };
+    let stream = TlsAcceptor::from(tls.clone()).accept(stream).await?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    peer.certificate = shown.map(certificate::names);
+    let io: Box<dyn Io> =
+        if transport.websocket { Box::new(websocket::accept(stream).await?) } else { Box::new(stream) };
+    Ok((io, peer))
+}

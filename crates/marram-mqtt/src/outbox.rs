@@ -1,0 +1,178 @@
+//! What the engine has for a connection: answers and messages on their way to its socket.
+//!
+//! The engine never waits here. What it may put in is bounded: answers by what the client may have open, QoS 1 and 2
+//! messages by the window, QoS 0 messages by bytes.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU16;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use futures::task::AtomicWaker;
+use marram_core::port::mqtt::{Message, Qos};
+
+use crate::stats::{self, Stats};
+use crate::wire::{AckKind, Reason};
+
+/// One thing to send.
+#[derive(Debug)]
+pub(crate) enum Out {
+    Publish(Delivery),
+    Ack(AckKind, NonZeroU16, Reason, Option<Arc<str>>),
+    SubAck(NonZeroU16, Vec<Reason>),
+    UnsubAck(NonZeroU16, Vec<Reason>),
+}
+
+/// A message for this client.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) message: Arc<Message>,
+    pub(crate) qos: Qos,
+    pub(crate) retain: bool,
+    pub(crate) dup: bool,
+    /// 0 with QoS 0.
+    pub(crate) packet: u16,
+    pub(crate) subscriptions: Vec<u32>,
+}
+
+/// Why the server ends a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Close {
+    pub(crate) reason: Reason,
+    pub(crate) words: &'static str,
+    /// After everything that the client sent has been answered.
+    pub(crate) when_answered: bool,
+}
+
+/// The engine's end and the connection's end are the same object.
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    waker: AtomicWaker,
+    stats: Arc<Stats>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Out>,
+    /// Of the messages in it.
+    bytes: usize,
+    close: Option<Close>,
+    /// The connection is gone: nothing is taken in any more.
+    gone: bool,
+    done: Done,
+    /// The connection waits for something to be done.
+    stalled: bool,
+}
+
+/// Commands that the engine has finished.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) commands: usize,
+    pub(crate) bytes: usize,
+}
+
+/// What the connection takes at once.
+pub(crate) struct Taken {
+    pub(crate) done: Done,
+    pub(crate) close: Option<Close>,
+}
+
+impl Outbox {
+    pub(crate) fn new(stats: Arc<Stats>) -> Self {
+        Self { state: Mutex::default(), waker: AtomicWaker::new(), stats }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts in something to send.
+    pub(crate) fn push(&self, out: Out) {
+        let mut state = self.lock();
+        if state.gone {
+            return;
+        }
+        if let Out::Publish(delivery) = &out {
+            let bytes = delivery.message.size();
+            state.bytes += bytes;
+            stats::add(&self.stats.memory, bytes as u64);
+        }
+        state.queue.push_back(out);
+        drop(state);
+        self.waker.wake();
+    }
+
+    /// The same for a QoS 0 message, if there is room for it.
+    pub(crate) fn offer(&self, delivery: Delivery, bytes_max: usize) -> bool {
+        let room = {
+            let state = self.lock();
+            state.bytes == 0 || state.bytes + delivery.message.size() <= bytes_max
+        };
+        if room {
+            self.push(Out::Publish(delivery));
+        }
+        room
+    }
+
+    /// Says that a command of the client is finished, and with it its bytes.
+    pub(crate) fn done(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.done.commands += 1;
+        state.done.bytes += bytes;
+        if std::mem::take(&mut state.stalled) {
+            drop(state);
+            self.waker.wake();
+        }
+    }
+
+    /// Ends the connection, after what is in here already. The first reason counts.
+    pub(crate) fn close(&self, close: Close) {
+        self.lock().close.get_or_insert(close);
+        self.waker.wake();
+    }
+
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Moves what is to be sent to `send` until that has enough, and says what else there is.
+    pub(crate) fn take(&self, stalled: bool, mut send: impl FnMut(Out) -> bool) -> Taken {
+        let mut state = self.lock();
+        let mut more = true;
+        while more && let Some(out) = state.queue.pop_front() {
+            if let Out::Publish(delivery) = &out {
+                let bytes = delivery.message.size();
+                state.bytes -= bytes;
+                stats::sub(&self.stats.memory, bytes as u64);
+            }
+            more = send(out);
+        }
+        let done = std::mem::take(&mut state.done);
+        state.stalled = stalled && done.commands == 0;
+        let close = if state.queue.is_empty() { state.close.clone() } else { None };
+        Taken { done, close }
+    }
+
+    /// The same when there is no room to send anything.
+    pub(crate) fn take_done(&self, stalled: bool) -> Taken {
+        let mut state = self.lock();
+        let done = std::mem::take(&mut state.done);
+        state.stalled = stalled && done.commands == 0;
+        Taken { done, close: None }
+    }
+
+    /// The connection is gone: what is in here goes, and nothing comes any more.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.lock();
+        state.gone = true;
+        stats::sub(&self.stats.memory, state.bytes as u64);
+        state.bytes = 0;
+        state.queue = VecDeque::new();
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outbox")
+    }
+}

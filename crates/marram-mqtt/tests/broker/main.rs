@@ -1,0 +1,19 @@
+//! The broker over real sockets, on a journal in memory that can be held, failed and crashed.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod bad_input;
+mod client;
+mod conformance;
+mod connecting;
+mod delivery;
+mod durability;
+mod fixture;
+mod journal;
+mod limits;
+mod node;
+mod retained;
+mod sessions;
+mod subscriptions;
+mod transports;
+mod wills;
