@@ -261,6 +261,28 @@ mod tests {
         assert_eq!(store.app(&shop).unwrap().current.kinds[&price], "component-0.3");
     }
 
+    /// Version 2 had no streams.
+    #[tokio::test]
+    async fn what_version_2_wrote_stays_and_streams_come_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let shop = marram_core::Name::new("shop").unwrap();
+        let db = open_with(&dir.path().join("node.db"), &MIGRATIONS[..2]).unwrap();
+        let revision = Digest::of(b"revision");
+        let row = rusqlite::params![revision.as_bytes()];
+        db.execute("INSERT INTO revision VALUES ('shop', ?, 1, 7, '# as it was')", row).unwrap();
+        db.execute("INSERT INTO app VALUES ('shop', ?, 1)", row).unwrap();
+        drop(db);
+
+        let store = crate::Store::open(&crate::StoreConfig::new(dir.path())).unwrap();
+        assert_eq!(store.app(&shop).unwrap().current.manifest, "# as it was");
+        let stream = marram_core::stream::StreamName::new("s").unwrap();
+        let (id, source, kind) = ("1".to_owned(), "/test".to_owned(), "test".to_owned());
+        let event = marram_core::Event { id, source, kind, ..marram_core::Event::default() };
+        let event = crate::stream::Encoded::new(event).unwrap();
+        let published = store.writer().write(move |tx| crate::stream::append(tx, &stream, &event, 7)).await.unwrap();
+        assert_eq!(published.position, 1);
+    }
+
     #[test]
     fn a_newer_schema_and_a_foreign_file_are_refused() {
         let dir = tempfile::tempdir().unwrap();
