@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::StoreError;
@@ -141,6 +142,8 @@ fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, StoreError>
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    // The writer does it, and looks at what comes of it: SQLite's own forgets its errors.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     set_up(&connection)?;
     migrate(&mut connection, migrations)?;
     Ok(connection)
@@ -177,6 +180,8 @@ pub(crate) fn refuse_foreign(connection: &Connection, path: &Path, known: i64) -
 }
 
 fn set_up(connection: &Connection) -> Result<(), StoreError> {
+    // Whoever closes last does not empty the log by the way: after a failure of the disk the log is what can be trusted.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "cache_size", -i64::from(PAGE_CACHE_KIB))?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
