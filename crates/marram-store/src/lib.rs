@@ -133,7 +133,7 @@ impl Store {
         let hub = stream::Hub::new();
         let ledger = stream::Ledger::load(&connection, Arc::clone(&hub))?;
         let kv = kv::Shared::open(&connection, Arc::clone(&hub), config.kv_cache_bytes)?;
-        let writer = Arc::new(Writer::start(Tx::new(connection, ledger))?);
+        let writer = Arc::new(Writer::start(Tx::new(connection, ledger, Arc::clone(&readers)))?);
         // The names of the database, its log and the keys are durable before anything is acknowledged.
         durable::sync_parent(&dir.join("lock")).map_err(|error| StoreError::io("sync", dir, error))?;
         let revisions_kept = config.revisions_kept.max(1);

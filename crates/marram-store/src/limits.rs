@@ -109,3 +109,12 @@ pub const MAINTAIN_STEPS_MAX: usize = 16;
 
 /// Bytes of a part of an MQTT queue that is read at once.
 pub const MQTT_READ_BYTES_MAX: u64 = 1 << 20;
+/// Pages of the log at which it is copied to the database: 16 MiB, what is kept of the log anyway. Each copy costs two syncs: at
+/// SQLite's 1,000 it would be four times as many.
+pub const CHECKPOINT_PAGES: i64 = 4_096;
+
+/// Pages of the log at which readers are waited for, so that it can be emptied: 64 MiB.
+pub const LOG_PAGES_MAX: i64 = 16_384;
+
+/// How long the writer waits for them: everybody's writes wait with it, and reads take milliseconds.
+pub const EMPTY_LOG_WAIT: Duration = Duration::from_millis(100);

@@ -1,7 +1,7 @@
 //! Connections that read. Readers see the last commit and never wait for the writer (SQLite, "Write-Ahead Logging" §2.2).
 
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use rusqlite::Connection;
 
@@ -12,15 +12,25 @@ use crate::{StoreError, schema};
 pub(crate) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// Held for reading by whoever reads, and for writing while no connection may be open.
+    gate: RwLock<()>,
 }
 
 impl Readers {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, idle: Mutex::new(Vec::new()) }
+        Self { path, idle: Mutex::new(Vec::new()), gate: RwLock::new(()) }
+    }
+
+    /// Runs `work` while nothing of the database is open here: waits for those who read, and holds up those who want to.
+    pub(crate) fn while_closed<T>(&self, work: impl FnOnce(&Path) -> T) -> T {
+        let _closed = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        self.lock().clear();
+        work(&self.path)
     }
 
     /// Runs `query` on one snapshot of the database.
     pub(crate) fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let idle = self.lock().pop();
         let connection = idle.map_or_else(|| schema::open_reader(&self.path), Ok)?;
         connection.prepare_cached("BEGIN")?.execute([])?;
@@ -40,6 +50,7 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let idle = self.lock().pop();
         let connection = idle.map_or_else(|| schema::open_reader(&self.path), Ok)?;
         let result = query(&connection);

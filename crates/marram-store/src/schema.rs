@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::StoreError;
@@ -142,6 +143,8 @@ fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, StoreError>
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    // The writer does it, and looks at what comes of it: SQLite's own forgets its errors.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     set_up(&connection)?;
     migrate(&mut connection, migrations)?;
     Ok(connection)
@@ -178,6 +181,8 @@ pub(crate) fn refuse_foreign(connection: &Connection, path: &Path, known: i64) -
 }
 
 fn set_up(connection: &Connection) -> Result<(), StoreError> {
+    // Whoever closes last does not empty the log by the way: after a failure of the disk the log is what can be trusted.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "cache_size", -i64::from(PAGE_CACHE_KIB))?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -260,6 +265,28 @@ mod tests {
         };
         store.deploy(again).await.unwrap();
         assert_eq!(store.app(&shop).unwrap().current.kinds[&price], "component-0.3");
+    }
+
+    /// Version 2 had no streams.
+    #[tokio::test]
+    async fn what_version_2_wrote_stays_and_streams_come_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let shop = marram_core::Name::new("shop").unwrap();
+        let db = open_with(&dir.path().join("node.db"), &MIGRATIONS[..2]).unwrap();
+        let revision = Digest::of(b"revision");
+        let row = rusqlite::params![revision.as_bytes()];
+        db.execute("INSERT INTO revision VALUES ('shop', ?, 1, 7, '# as it was')", row).unwrap();
+        db.execute("INSERT INTO app VALUES ('shop', ?, 1)", row).unwrap();
+        drop(db);
+
+        let store = crate::Store::open(&crate::StoreConfig::new(dir.path())).unwrap();
+        assert_eq!(store.app(&shop).unwrap().current.manifest, "# as it was");
+        let stream = marram_core::stream::StreamName::new("s").unwrap();
+        let (id, source, kind) = ("1".to_owned(), "/test".to_owned(), "test".to_owned());
+        let event = marram_core::Event { id, source, kind, ..marram_core::Event::default() };
+        let event = crate::stream::Encoded::new(event).unwrap();
+        let published = store.writer().write(move |tx| crate::stream::append(tx, &stream, &event, 7)).await.unwrap();
+        assert_eq!(published.position, 1);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! group gets its error, and nothing of the group was kept. What is in memory changes after the commit ([`Tx::after_commit`]).
 //! Operations run on the writer's thread, one after the other: they must not wait for anything.
 
+mod disk;
 mod tx;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -231,14 +232,14 @@ fn run(mut tx: Tx, mut queue: mpsc::Receiver<Message>) {
         for write in group.drain(..) {
             write.answer(committed.clone());
         }
+        tx.checkpoint();
     }
     tx.close();
 }
 
 /// One transaction for the group. On an error nothing of it was kept.
 fn commit(tx: &mut Tx, group: &mut [Box<dyn Write>]) -> Result<(), StoreError> {
-    tx.begin()?;
-    let applied = group.iter_mut().try_for_each(|write| apply(tx, write.as_mut()));
+    let applied = tx.begin().and_then(|()| group.iter_mut().try_for_each(|write| apply(tx, write.as_mut())));
     match applied.and_then(|()| tx.commit()) {
         Ok(()) => Ok(()),
         Err(error) => {

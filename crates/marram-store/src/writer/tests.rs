@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rusqlite::Connection;
 
 use super::*;
+use crate::read::Readers;
 use crate::schema;
 
 fn writer() -> (tempfile::TempDir, Writer, Connection) {
@@ -12,7 +13,7 @@ fn writer() -> (tempfile::TempDir, Writer, Connection) {
     let connection = schema::open_writer(&path).unwrap();
     connection.execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY, pad BLOB)").unwrap();
     let ledger = crate::stream::Ledger::load(&connection, crate::stream::Hub::new()).unwrap();
-    let writer = Writer::start(Tx::new(connection, ledger)).unwrap();
+    let writer = Writer::start(Tx::new(connection, ledger, Arc::new(Readers::new(path.clone())))).unwrap();
     let reader = schema::open_reader(&path).unwrap();
     (dir, writer, reader)
 }
@@ -146,6 +147,45 @@ fn a_full_disk_is_told_to_the_whole_group_and_is_recovered_from() {
     set_pages(1 << 20);
     writer.submit(fill(kept)).unwrap().wait().unwrap();
     assert_eq!(rows(&reader), kept + 1);
+}
+
+/// An injected failure of the sync of a commit.
+fn sync_failure() -> StoreError {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+    StoreError::from(rusqlite::Error::SqliteFailure(code, None))
+}
+
+#[test]
+fn after_a_failed_sync_nothing_of_the_group_counts_and_the_disk_has_to_prove_itself() {
+    let (_dir, writer, reader) = writer();
+    writer.submit(|db| insert(db, 1)).unwrap().wait().unwrap();
+    let failing = writer.submit(|tx| {
+        tx.faults.borrow_mut().push(sync_failure());
+        insert(tx, 2)
+    });
+    assert!(matches!(failing.unwrap().wait(), Err(StoreError::Database(_))));
+    assert_eq!(rows(&reader), 1);
+    // This reader keeps the database open, as another process might: there is no proof, and nothing is taken.
+    reader.execute_batch("BEGIN; SELECT * FROM t").unwrap();
+    let refused = writer.submit(|db| insert(db, 3)).unwrap().wait();
+    assert!(matches!(refused, Err(StoreError::Database(_) | StoreError::Damaged(_))), "{refused:?}");
+    reader.execute_batch("COMMIT").unwrap();
+    writer.submit(|db| insert(db, 4)).unwrap().wait().unwrap();
+    assert_eq!(rows(&reader), 2);
+}
+
+#[test]
+fn the_log_is_emptied_as_it_grows() {
+    let (dir, writer, _reader) = writer();
+    for x in 0..200 {
+        let write = move |db: &Tx| {
+            db.execute("INSERT INTO t (x, pad) VALUES (?, zeroblob(1000000))", [x])?;
+            Ok::<_, StoreError>(())
+        };
+        writer.submit(write).unwrap().wait().unwrap();
+    }
+    let log = std::fs::metadata(dir.path().join("node.db-wal")).unwrap().len();
+    assert!(log < 64 << 20, "the log has {log} bytes after 200 MB");
 }
 
 /// Not a check but a measurement: `cargo test --release -p marram-store -- --ignored --nocapture writes_per_second`.

@@ -5,16 +5,22 @@
 
 use std::cell::{RefCell, RefMut};
 use std::ops::Deref;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::disk::Disk;
 use crate::StoreError;
+use crate::read::Readers;
 use crate::stream::Ledger;
 
 /// The connection of the writer, within the transaction of a group.
 pub struct Tx {
     connection: Connection,
     ledger: RefCell<Ledger>,
+    disk: Disk,
+    #[cfg(test)]
+    pub(super) faults: RefCell<Vec<StoreError>>,
 }
 
 /// A point of a transaction to which what is in memory can be taken back.
@@ -36,8 +42,15 @@ impl std::fmt::Debug for Tx {
 }
 
 impl Tx {
-    pub(crate) fn new(connection: Connection, ledger: Ledger) -> Self {
-        Self { connection, ledger: RefCell::new(ledger) }
+    /// `connection` is a writer's ([`crate::schema::open_writer`]) on the database that `readers` read.
+    pub(crate) fn new(connection: Connection, ledger: Ledger, readers: Arc<Readers>) -> Self {
+        Self {
+            connection,
+            ledger: RefCell::new(ledger),
+            disk: Disk::new(readers),
+            #[cfg(test)]
+            faults: RefCell::default(),
+        }
     }
 
     /// What is known of the streams within this transaction. Not to be held across a call of another operation's code.
@@ -72,7 +85,9 @@ impl Tx {
         Ok(result)
     }
 
-    pub(super) fn begin(&self) -> Result<(), StoreError> {
+    /// Begins the transaction of a group. After a failure of the disk, only once the disk has shown that it works.
+    pub(super) fn begin(&mut self) -> Result<(), StoreError> {
+        self.disk.prove(&mut self.connection)?;
         self.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())
     }
@@ -87,17 +102,28 @@ impl Tx {
 
     pub(super) fn commit(&mut self) -> Result<(), StoreError> {
         self.ledger.get_mut().flush(&self.connection)?;
+        #[cfg(test)]
+        if let Some(fault) = self.faults.get_mut().pop() {
+            return Err(fault);
+        }
         self.prepare_cached("COMMIT")?.execute([])?;
         self.ledger.get_mut().committed();
         Ok(())
     }
 
-    pub(super) fn abort(&mut self, _error: &StoreError) {
+    /// Takes the group back: on the disk, if that is still to be done, and in memory.
+    pub(super) fn abort(&mut self, error: &StoreError) {
         if !self.is_autocommit() {
             // If even this fails the connection has no transaction, or the next BEGIN says what is wrong.
             let _ = self.execute_batch("ROLLBACK");
         }
         self.ledger.get_mut().rolled_back();
+        self.disk.failed(error);
+    }
+
+    /// Moves what is in the log to the database, if it is time. To be called when everybody has been answered.
+    pub(super) fn checkpoint(&mut self) {
+        self.disk.checkpoint(&self.connection);
     }
 
     pub(super) fn close(&self) {

@@ -7,6 +7,7 @@ mod support;
 mod consumers;
 mod dead_letter;
 mod limits;
+mod model;
 mod order;
 mod publish;
 mod replay;
@@ -31,7 +32,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new() -> Self {
-        let (dir, clock) = (tempfile::tempdir().unwrap(), TestClock::new());
+        Self::new_in(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn new_in(dir: tempfile::TempDir) -> Self {
+        let clock = TestClock::new();
         let store = Store::open(&StoreConfig::new(dir.path())).unwrap();
         let streams = store.streams(clock.clone(), Arc::new(NoEntropy));
         Self { dir, clock, store, streams }

@@ -141,8 +141,8 @@ fn open_list(window: &Window, cursor: u64) -> Vec<DiskOpen> {
             (Some(Closing::Retried { due_unix_ns, .. }), _)
             | (_, State::Later { due_unix_ns, .. } | State::Unanchored { due_unix_ns }) => (counted, due_unix_ns),
             // Nobody knows what becomes of a delivery when the process ends: it is made again under the same number.
-            (_, State::InFlight(_)) => (counted.saturating_sub(1), 0),
-            (_, State::Lapsed | State::Due | State::Held) => (counted, 0),
+            (_, State::InFlight(_) | State::Lapsed) => (counted.saturating_sub(1), 0),
+            (_, State::Due | State::Held) => (counted, 0),
         };
         let subject = if window.policy.order_by_subject { open.subject } else { 0 };
         let distance = at - std::mem::replace(&mut before, *at);
