@@ -15,6 +15,8 @@ use marram_runtime::Compiler;
 use marram_telemetry::PriceList;
 use serde::Deserialize;
 
+use crate::mqtt::MqttConfig;
+
 /// What is wrong with a `node.toml`: the line, what is wrong with it, and what to write.
 pub type ConfigError = ManifestError;
 
@@ -58,6 +60,8 @@ pub struct NodeConfig {
     pub drain: Duration,
     /// What usage costs, if anything.
     pub prices: Option<PriceList>,
+    /// The MQTT broker, if there is to be one.
+    pub mqtt: MqttConfig,
 }
 
 /// Files in PEM.
@@ -122,6 +126,7 @@ impl Default for NodeConfig {
             keep_bytes: ByteSize(64 << 20),
             drain: Duration::from_secs(30),
             prices: None,
+            mqtt: MqttConfig::default(),
         }
     }
 }
@@ -146,6 +151,8 @@ struct File {
     keep_bytes: Option<ByteSize>,
     drain: Option<Span>,
     prices: Option<PriceList>,
+    #[serde(default)]
+    mqtt: MqttConfig,
 }
 
 /// `[outbound]`: the requests that functions make.
@@ -167,6 +174,7 @@ impl NodeConfig {
         if let Some(tls) = &mut config.admin_tls {
             *tls = TlsFiles { cert: folder.join(&tls.cert), key: folder.join(&tls.key) };
         }
+        config.mqtt = config.mqtt.within(folder);
         config.extra_roots.iter_mut().for_each(|file| *file = folder.join(&*file));
         match token_file {
             Some(file) => {
@@ -204,6 +212,7 @@ impl NodeConfig {
     /// What no single value shows: an admin API that strangers can reach has to know whom it lets in, and has to tell
     /// nobody on the way.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
+        self.mqtt.check()?;
         if self.admin.ip().is_loopback() {
             return Ok(());
         }
@@ -245,6 +254,7 @@ fn parse(text: &str) -> Result<(NodeConfig, Option<PathBuf>), ConfigError> {
         keep_bytes: file.keep_bytes.unwrap_or(default.keep_bytes),
         drain: file.drain.map_or(default.drain, |span| span.0),
         prices: file.prices,
+        mqtt: file.mqtt,
     };
     within("name", config.name.len() as u64, 1, 63)
         .map_err(|_| ConfigError::at(text, "name", "the node's name has to have 1 to 63 bytes".to_owned()))?;

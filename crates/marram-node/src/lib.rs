@@ -11,6 +11,7 @@ mod config;
 mod desired;
 mod events;
 mod ingest;
+mod mqtt;
 mod node;
 mod observer;
 mod package;
@@ -18,12 +19,14 @@ mod pem;
 mod reconcile;
 mod routes;
 mod system;
+mod tls;
 mod unavailable;
 mod upkeep;
 
 pub use admin::openapi;
 pub use config::{ConfigError, NodeConfig, TlsFiles, Token};
 pub use marram_runtime::{Compiler, compile_stdin};
+pub use mqtt::{MqttConfig, MqttGrant, MqttTls, MqttUser};
 pub use node::Node;
 pub use package::{ComponentSource, Package};
 
@@ -32,6 +35,12 @@ pub use package::{ComponentSource, Package};
 pub fn engines() -> Vec<String> {
     let languages = marram_runtime::available_engines();
     ["component-0.2", "component-0.3"].into_iter().chain(languages).map(str::to_owned).collect()
+}
+
+/// The hash of a password of an MQTT user, for [`MqttUser::password_hash`].
+pub fn hash_mqtt_password(password: &[u8]) -> anyhow::Result<String> {
+    let entropy = system::SystemEntropy::new()?;
+    marram_mqtt::hash_password(password, &entropy).map_err(|error| anyhow::anyhow!("it cannot be hashed: {error}"))
 }
 
 /// Looks at a state folder, also at one that a node is using: what is damaged or missing, each with the next step.

@@ -11,6 +11,7 @@ use marram_core::limits::COMPONENT_BYTES_MAX;
 use marram_core::port::{Clock, Entropy};
 use marram_core::{Digest, Failure, Kind, Name};
 use marram_gateway::{Gateway, GatewayConfig};
+use marram_mqtt::Broker;
 use marram_runtime::{Runtime, RuntimeConfig};
 use marram_store::{BlobPin, Keys, Store, StoreConfig, StoreStreams};
 use marram_telemetry::{Telemetry, TelemetryConfig, TelemetryTask};
@@ -25,6 +26,7 @@ use crate::api;
 use crate::collector;
 use crate::config::NodeConfig;
 use crate::desired::Desired;
+use crate::mqtt;
 use crate::observer::Counted;
 use crate::package::{ComponentSource, Package};
 use crate::pem;
@@ -53,6 +55,9 @@ pub(crate) struct Parts {
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) streams: Arc<StoreStreams>,
     pub(crate) triggers: Arc<Triggers>,
+    pub(crate) mqtt: Option<Broker>,
+    /// Listeners besides the front and the admin API: `name`, `url`.
+    urls: Vec<(&'static str, String)>,
     pub(crate) kv: Keys,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -97,6 +102,8 @@ impl Node {
             Runtime::new(runtime_config, Arc::clone(&telemetry) as _, Arc::clone(&clock), Arc::clone(&entropy))?;
         let observer = Arc::new(Counted(Arc::clone(&telemetry)));
         let gateway = Gateway::new(gateway_config(&config), Arc::clone(&clock), Arc::clone(&entropy), observer);
+        let mqtt = mqtt::start(&config.mqtt, &store, &clock, &entropy).await?;
+        let (mqtt, urls) = mqtt.map_or((None, Vec::new()), |listening| (Some(listening.broker), listening.urls));
         let triggers = Arc::new(Triggers::new(marram_trigger::Ports {
             streams: Arc::clone(&streams) as _,
             kv: Arc::new(kv.clone()),
@@ -128,6 +135,8 @@ impl Node {
             reconciler,
             streams,
             triggers,
+            mqtt,
+            urls,
             kv,
             clock,
             entropy,
@@ -174,6 +183,12 @@ impl Node {
     #[must_use]
     pub fn admin_url(&self) -> String {
         self.parts.admin_url()
+    }
+
+    /// URLs of the listeners besides these two, by what they are: `mqtt`, `mqtts`, `mqtt_ws`.
+    #[must_use]
+    pub fn urls(&self) -> &[(&'static str, String)] {
+        &self.parts.urls
     }
 
     /// Deploys an app: what `PUT /v1/apps/{app}` does, without HTTP. The failure's message may have several lines.
@@ -228,6 +243,12 @@ impl Node {
         if tokio::time::timeout(self.parts.config.drain, self.parts.reconciler.finish()).await.is_err() {
             tracing::warn!("a deployment was still compiling at the drain deadline: it is not deployed");
         }
+        if let Some(mqtt) = &self.parts.mqtt {
+            let cut = mqtt.stop().await;
+            if cut > 0 {
+                tracing::warn!(cut, "MQTT connections were cut at the drain deadline");
+            }
+        }
         self.parts.triggers.drain(self.parts.config.drain).await;
         // Last of the listeners, so that what goes on can be watched to the end.
         admin.stop(ADMIN_DRAIN).await;
@@ -275,7 +296,7 @@ impl Parts {
     }
 }
 
-async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+pub(crate) async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::AddrInUse => "another program has it: stop that one, or choose another",

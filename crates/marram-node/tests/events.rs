@@ -228,10 +228,8 @@ async fn a_consumer_waits_while_it_is_paused_and_is_replayed() {
     app.seen(2).await;
     // Answers are events of their own ids, and the same again within the window is one: only the books tell.
     post("replay", json!({ "consumer": consumer, "from": "first" })).await.expect(200);
-    eventually("both are delivered again", || async {
-        (app.consumer("readings").await["acked"] == 4).then_some(())
-    })
-    .await;
+    eventually("both are delivered again", || async { (app.consumer("readings").await["acked"] == 4).then_some(()) })
+        .await;
     assert_eq!(app.events("seen").await.len(), 2);
     let nobody = post("replay", json!({ "consumer": "nobody", "from": "first" })).await.expect(404).json();
     assert!(nobody["detail"].as_str().unwrap().contains("marram stream ls"), "{nobody}");

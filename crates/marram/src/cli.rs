@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Stream(cmd::stream::Stream),
     /// Keys of buckets: get, set, list, watch
     Kv(cmd::kv::Kv),
+    /// MQTT clients: list, disconnect, hash a password
+    Mqtt(cmd::mqtt::Mqtt),
     /// Show what functions have used
     Usage(cmd::usage::Usage),
     /// Go back to an earlier revision of an app

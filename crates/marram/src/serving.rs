@@ -31,7 +31,9 @@ impl Serving {
 
     /// One `name=url` a line on stdout, for scripts that wait.
     pub(crate) fn announce(&self) -> anyhow::Result<()> {
-        Ok(output::line(&format!("http={}\nadmin={}://{}", self.http(), self.admin_scheme, self.node.admin_addr()))?)
+        let more: String = self.node.urls().iter().map(|(name, url)| format!("\n{name}={url}")).collect();
+        let admin = self.node.admin_addr();
+        Ok(output::line(&format!("http={}\nadmin={}://{admin}{more}", self.http(), self.admin_scheme))?)
     }
 
     /// Finishes what runs and takes nothing new. Another signal ends it at once.

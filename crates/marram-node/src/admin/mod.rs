@@ -12,6 +12,7 @@ mod input;
 mod invoke;
 mod keys;
 mod logs;
+mod mqtt;
 mod openapi_document;
 mod operation;
 mod problem;
@@ -56,6 +57,7 @@ fn operations() -> Vec<Operation> {
         usage::operations(),
         streams::operations(),
         keys::operations(),
+        mqtt::operations(),
     ]
     .into_iter()
     .flatten()

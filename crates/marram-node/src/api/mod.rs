@@ -4,6 +4,7 @@
 //! Log lines, usage and invocations are telemetry's own types.
 
 mod keys;
+mod mqtt;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ pub use keys::{ChangesMissed, KeyBuckets, KeyChanged, KeyWritten, Keys, WatchLin
 pub use marram_core::problem::Problem;
 use marram_core::{Digest, Name};
 use marram_telemetry::{Cost, Invocation, LogEntry, Usage};
+pub use mqtt::{MqttClient, MqttClients};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub use streams::{

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod invoke;
 pub(crate) mod kv;
 pub(crate) mod logs;
+pub(crate) mod mqtt;
 pub(crate) mod new;
 pub(crate) mod node;
 pub(crate) mod reference;
@@ -35,6 +36,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Logs(args) => logs::run(&args).await?,
         Command::Stream(args) => stream::run(&args).await?,
         Command::Kv(args) => kv::run(&args).await?,
+        Command::Mqtt(args) => mqtt::run(&args).await?,
         Command::Usage(args) => usage::run(&args).await?,
         Command::Rollback(args) => rollback::run(&args).await?,
         Command::Rm(args) => rm::run(&args).await?,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use marram_node::NodeConfig;
+use marram_node::{MqttConfig, NodeConfig};
 use tracing_subscriber::EnvFilter;
 
 use crate::exit::{Exit, Problem};
@@ -36,6 +36,9 @@ pub(crate) struct ListenArgs {
     /// Where the admin API is served; port 0 takes a free one [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin: Option<SocketAddr>,
+    /// Where MQTT devices connect; port 0 takes a free one [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) mqtt: Option<SocketAddr>,
     /// The folder of everything that the node keeps [default: .marram]
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
@@ -56,6 +59,7 @@ impl ListenArgs {
         NodeConfig {
             listen: self.listen.unwrap_or(config.listen),
             admin: self.admin.unwrap_or(config.admin),
+            mqtt: MqttConfig { listen: self.mqtt.or(config.mqtt.listen), ..config.mqtt },
             state: self.state.clone().unwrap_or(config.state.clone()),
             ..config
         }
