@@ -63,7 +63,8 @@ impl Node {
         let manifest = Manifest::parse(&text).unwrap_or_else(|error| panic!("{error}"));
         let functions: BTreeMap<_, _> =
             function.into_iter().map(|function| (Name::new("spectrum").unwrap(), function)).collect();
-        self.triggers.apply(&manifest, &functions).await
+        // A node applies within tasks.
+        sent(self.triggers.apply(&manifest, &functions)).await
     }
 
     async fn publish(&self, stream: &str, id: &str) {
@@ -83,6 +84,10 @@ impl Node {
 
 fn on(triggers: &str) -> String {
     format!("[[function]]\nname = \"spectrum\"\ncomponent = \"x\"\non = [{triggers}]\n")
+}
+
+fn sent<T: Send>(future: T) -> T {
+    future
 }
 
 const NOW: Duration = Duration::ZERO;
@@ -172,6 +177,24 @@ async fn a_deployment_loses_nothing_and_delivers_nothing_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_trigger_runs_ends_before_it_changes_and_goes_on_where_it_stays_the_same() {
+    let node = Node::new();
+    let rest = on(r#"{ stream = "readings" }"#);
+    let changed = on(r#"{ stream = "readings", in_flight = 9 }"#);
+    let slow = |revision| Some(node.function(revision, Duration::from_secs(2)));
+    node.apply(&rest, slow("1")).await.unwrap();
+    node.publish("readings", "a").await;
+    until("it to run", || node.seen().len() == 1).await;
+    node.apply(&rest, slow("2")).await.unwrap();
+    assert_eq!(node.streams.consumer_state("readings").in_flight, 1, "nobody waited");
+    node.apply(&changed, slow("3")).await.unwrap();
+    let state = node.streams.consumer_state("readings");
+    assert_eq!((state.in_flight, state.acked), (0, 1));
+    node.triggers.drain(Duration::from_secs(1)).await;
+    assert_eq!(node.seen(), [("1", "a".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_new_begins_at_its_deployment_and_what_is_kept_at_the_first() {
     let node = Node::new();
     for stream in ["mqtt", "readings"] {
@@ -206,7 +229,7 @@ async fn a_removed_app_leaves_nothing_but_its_streams() {
     node.apply(&rest, Some(node.function("1", NOW))).await.unwrap();
     node.apply_as("plant2", &on(r#"{ mqtt = "plant/#" }"#), Some(node.function("2", NOW))).await.unwrap();
     assert_eq!(node.kv.keys(), ["plant/spectrum/* * * * * UTC"]);
-    node.triggers.remove(&Name::new("plant").unwrap()).await.unwrap();
+    sent(node.triggers.remove(&Name::new("plant").unwrap())).await.unwrap();
     assert_eq!(node.consumers(), ["plant2/spectrum/mqtt:plant/#"]);
     assert_eq!(node.kv.keys(), Vec::<String>::new());
     assert_eq!((node.triggers.captures().len(), node.triggers.status().len()), (1, 1));
