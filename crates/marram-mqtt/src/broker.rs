@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Access, AccessConfig, AccessError};
+use crate::bridge::{self, Bridge, BridgeConfig, BridgeError};
 use crate::connection::{self, Io, Peer};
 use crate::engine::{ClientState, Engine, Input, Local};
 use crate::limits::{ENGINE_QUEUE_MAX, Limits, PARTIAL_BYTES_MAX};
@@ -127,6 +128,23 @@ impl Broker {
     /// Serves one connection to its end.
     pub fn serve<S: Io>(&self, io: S, peer: Peer) -> impl Future<Output = ()> + Send + use<S> {
         connection::serve(self.0.shared.clone(), Box::new(io), peer)
+    }
+
+    /// Starts a bridge to another broker, which runs until this one stops.
+    pub fn bridge(&self, config: BridgeConfig) -> Result<Bridge, BridgeError> {
+        bridge::start(self, config, self.0.stop.child_token())
+    }
+
+    /// Runs a task whose end the broker waits for.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.0.cut.clone();
+        self.0.connections.spawn(async move {
+            cut.run_until_cancelled(task).await;
+        });
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.0.entropy.u64()
     }
 
     /// Other users, from now on. Who is connected stays so, with what it may do.

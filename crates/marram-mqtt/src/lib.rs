@@ -6,7 +6,7 @@
 //!
 //! What is where: `wire` takes packets apart, `connection` is one client's task, `engine` is the one place where
 //! sessions, subscriptions, queues and retained messages change, `index` finds subscriptions, `event` says what a message
-//! is as an event.
+//! is as an event, `bridge` is a client of a broker that the site already has.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -25,6 +25,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod access;
+mod bridge;
 mod broker;
 mod certificate;
 mod connection;
@@ -41,6 +42,7 @@ mod websocket;
 mod wire;
 
 pub use access::{AccessConfig, AccessError, CertificateNames, Permissions, User, hash_password};
+pub use bridge::{Bridge, BridgeConfig, BridgeError, Route};
 pub use broker::{Broker, Publication, StartError};
 pub use connection::{Io, Peer};
 pub use engine::ClientState;

@@ -124,3 +124,19 @@ pub(crate) const SEQ_SPAN_MAX: u64 = 65_000;
 pub(crate) const PASSWORD_CHECKS_MAX: usize = 1;
 /// Checked passwords that are remembered, as keyed hashes: a thousand devices that reconnect are not a thousand checks.
 pub(crate) const PASSWORD_CACHE_MAX: usize = 10_000;
+/// QoS 1 messages on their way over a bridge, in each direction.
+pub(crate) const BRIDGE_RECEIVE_MAX: u16 = 64;
+/// Packets between the two ends of a bridge: messages and acknowledgements, so that no reader waits for its peer.
+pub(crate) const BRIDGE_QUEUE_MAX: usize = 4 * BRIDGE_RECEIVE_MAX as usize;
+/// Bytes of a packet of the other broker; larger ones would not fit here.
+pub(crate) const BRIDGE_PACKET_BYTES_MAX: u32 = 1 << 20;
+/// Bytes between a bridge and its own broker.
+pub(crate) const BRIDGE_PIPE_BYTES: usize = 64 << 10;
+/// The first wait before a bridge connects again; it doubles.
+pub(crate) const BRIDGE_BACK_OFF: Duration = Duration::from_millis(500);
+/// The longest.
+pub(crate) const BRIDGE_BACK_OFF_MAX: Duration = Duration::from_secs(60);
+/// From the connection to the other broker to its CONNACK.
+pub(crate) const BRIDGE_CONNECT_TIME: Duration = Duration::from_secs(15);
+/// A broker that takes nothing for this long is given up.
+pub(crate) const BRIDGE_WRITE_TIME: Duration = Duration::from_secs(30);

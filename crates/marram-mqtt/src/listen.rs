@@ -81,7 +81,8 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 async fn open(stream: TcpStream, transport: &Transport) -> io::Result<(Box<dyn Io>, Peer)> {
     // Packets are written together as far as they can be; waiting for more would only delay them.
     stream.set_nodelay(true)?;
-    let mut peer = Peer { address: Some(stream.peer_addr()?), certificate: None };
+    let mut peer = Peer::default();
+    peer.address = Some(stream.peer_addr()?);
     let Some(tls) = &transport.tls else {
         let io: Box<dyn Io> =
             if transport.websocket { Box::new(websocket::accept(stream).await?) } else { Box::new(stream) };

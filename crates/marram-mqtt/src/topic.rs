@@ -98,6 +98,18 @@ pub(crate) fn covers(wide: &str, narrow: &str) -> bool {
     }
 }
 
+/// Whether there is a topic that both filters take.
+pub(crate) fn overlap(one: &str, other: &str) -> bool {
+    let (mut ones, mut others) = (one.split('/'), other.split('/'));
+    loop {
+        match (ones.next(), others.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some(one), Some(other)) if one == other || one == "+" || other == "+" => {}
+            _ => return false,
+        }
+    }
+}
+
 /// Puts the client identifier for `%c` and the user for `%u`. `None` when one of them is asked for and is missing, or would
 /// be more than one level or a wildcard: such a client has no topic of its own.
 pub(crate) fn substitute(pattern: &str, client: &str, user: Option<&str>) -> Option<String> {
@@ -199,6 +211,17 @@ mod tests {
                 proptest::prop_assert_eq!(matches(&filter, &topic), checked.matches(&topic));
             } else {
                 proptest::prop_assert!(!is_filter(&filter));
+            }
+        }
+
+        #[test]
+        fn filters_that_share_a_topic_overlap(one in "[ab+#/]{1,8}", other in "[ab+#/]{1,8}", topic in "[ab/]{1,8}") {
+            if is_filter(&one) && is_filter(&other) && matches(&one, &topic) && matches(&other, &topic) {
+                proptest::prop_assert!(overlap(&one, &other));
+            }
+            if is_filter(&one) {
+                let plain = !topic.contains(['+', '#']);
+                proptest::prop_assert!(plain && overlap(&one, &topic) == matches(&one, &topic));
             }
         }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bad_input;
+mod bridging;
 mod client;
 mod conformance;
 mod connecting;

@@ -127,7 +127,7 @@ async fn retained_messages_that_are_owed_are_owed_after_a_crash() {
         to.ack(0x40, got.packet_id.unwrap().get()).await;
     }
     until("the journal to know that they are delivered", async || {
-        again.journal.state().sessions["to"].subscriptions["r/#"].replay == false && again.journal.queued("to") == 0
+        !again.journal.state().sessions["to"].subscriptions["r/#"].replay && again.journal.queued("to") == 0
     })
     .await;
 }

@@ -1,0 +1,232 @@
+//! A bridge to a broker that the site already has.
+//!
+//! It is a client of both: of that broker over the network, and of this one within the process. A message that comes from
+//! either is published to the other and acknowledged once that one has acknowledged it: into this node it takes the same
+//! durable path as any other, and out of it it waits in the queue of a session like any other's. Delivery is at least once:
+//! QoS 2 goes over as QoS 1.
+
+mod end;
+mod pair;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::Permissions;
+use crate::broker::Broker;
+use crate::connection::{Io, Peer};
+use crate::limits::{BRIDGE_BACK_OFF, BRIDGE_BACK_OFF_MAX, BRIDGE_CONNECT_TIME, BRIDGE_PIPE_BYTES};
+use crate::topic;
+use crate::wire::Version;
+use end::{End, EndError, Hello};
+
+/// What is bridged, and to where.
+#[derive(Clone)]
+pub struct BridgeConfig {
+    /// What it is called: the client identifier is `bridge-<name>`, there and here.
+    pub name: String,
+    /// Host and port of the other broker.
+    pub address: String,
+    /// TLS to it, and the name that its certificate has to have.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// What it speaks.
+    pub version: Version,
+    /// User and password there.
+    pub user: Option<(String, String)>,
+    /// What comes from there.
+    pub inward: Vec<Route>,
+    /// What goes there.
+    pub outward: Vec<Route>,
+    /// Seconds without a packet before a ping.
+    pub keep_alive_s: u16,
+}
+
+impl std::fmt::Debug for BridgeConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BridgeConfig({} to {})", self.name, self.address)
+    }
+}
+
+/// Messages that go over, and under which name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Which, where they come from.
+    pub filter: String,
+    /// Put before the topic where they go to; may be empty.
+    pub prefix: String,
+}
+
+/// Why a bridge cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    /// Not a topic filter.
+    #[error("{0:?}, of an MQTT bridge, is not a topic filter")]
+    Filter(String),
+    /// Not the beginning of a topic.
+    #[error("{0:?}, of an MQTT bridge, is not the beginning of a topic")]
+    Prefix(String),
+    /// Messages would go around for ever.
+    #[error(
+        "the MQTT bridge \"{0}\" would send messages around in a circle: let what goes in and what goes out have other topics, or speak 5.0"
+    )]
+    Circle(String),
+}
+
+/// A bridge that runs until its broker stops.
+#[derive(Clone, Debug)]
+pub struct Bridge(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    connected: AtomicBool,
+    inward: AtomicU64,
+    outward: AtomicU64,
+}
+
+impl Bridge {
+    /// Whether the other broker is connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.0.connected.load(Ordering::Relaxed)
+    }
+
+    /// Messages that came in and are kept, and messages that went out and were acknowledged; repetitions included.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        (self.0.inward.load(Ordering::Relaxed), self.0.outward.load(Ordering::Relaxed))
+    }
+}
+
+/// Checks a configuration, and starts the bridge in the broker's tasks.
+pub(crate) fn start(broker: &Broker, config: BridgeConfig, stop: CancellationToken) -> Result<Bridge, BridgeError> {
+    check(&config)?;
+    let bridge = Bridge(Arc::default());
+    let state = bridge.0.clone();
+    let running = run(broker.clone(), config, state);
+    broker.spawn(async move {
+        stop.run_until_cancelled(running).await;
+    });
+    Ok(bridge)
+}
+
+fn check(config: &BridgeConfig) -> Result<(), BridgeError> {
+    for route in config.inward.iter().chain(&config.outward) {
+        if !topic::is_filter(&route.filter) || route.filter.starts_with('$') {
+            return Err(BridgeError::Filter(route.filter.clone()));
+        }
+        if !route.prefix.is_empty() && (!topic::is_name(&route.prefix) || route.prefix.starts_with('$')) {
+            return Err(BridgeError::Prefix(route.prefix.clone()));
+        }
+    }
+    // 3.1.1 sends a client its own messages: what goes out would come in again, and go out.
+    let circle = !config.version.is_5()
+        && config.outward.iter().any(|out| {
+            let there = format!("{}{}", out.prefix, out.filter);
+            config.inward.iter().any(|inward| {
+                let back = format!("{}{}", inward.prefix, inward.filter);
+                topic::overlap(&there, &inward.filter) && topic::overlap(&back, &out.filter)
+            })
+        });
+    if circle { Err(BridgeError::Circle(config.name.clone())) } else { Ok(()) }
+}
+
+/// Connects for ever.
+async fn run(broker: Broker, config: BridgeConfig, state: Arc<State>) {
+    // The session here exists from now on, so that nothing is missed while the other broker is away.
+    if let Ok(here) = connect_here(&broker, &config).await {
+        here.close().await;
+    }
+    let mut back_off = BRIDGE_BACK_OFF;
+    loop {
+        match once(&broker, &config, &state, &mut back_off).await {
+            Ok(()) => tracing::info!(bridge = config.name, "the other MQTT broker has closed the connection"),
+            Err(error) => tracing::warn!(%error, bridge = config.name, "the bridge to an MQTT broker is down"),
+        }
+        state.connected.store(false, Ordering::Relaxed);
+        // By up to half more, so that nodes that lost their broker together do not come back together.
+        let jitter = broker.random() % (back_off.as_millis() as u64 / 2 + 1);
+        tokio::time::sleep(back_off + Duration::from_millis(jitter)).await;
+        back_off = (back_off * 2).min(BRIDGE_BACK_OFF_MAX);
+    }
+}
+
+async fn once(
+    broker: &Broker,
+    config: &BridgeConfig,
+    state: &Arc<State>,
+    back_off: &mut Duration,
+) -> Result<(), EndError> {
+    let connecting = connect_there(config);
+    let there = tokio::time::timeout(BRIDGE_CONNECT_TIME, connecting).await.map_err(|_| EndError::Time)??;
+    let here = connect_here(broker, config).await?;
+    state.connected.store(true, Ordering::Relaxed);
+    *back_off = BRIDGE_BACK_OFF;
+    pair::run(here, there, config, state).await
+}
+
+async fn connect_there(config: &BridgeConfig) -> Result<End, EndError> {
+    let stream = TcpStream::connect(&config.address).await?;
+    stream.set_nodelay(true)?;
+    let io: Box<dyn Io> = match &config.tls {
+        None => Box::new(stream),
+        Some((tls, name)) => Box::new(TlsConnector::from(tls.clone()).connect(name.clone(), stream).await?),
+    };
+    let hello = Hello {
+        client: format!("bridge-{}", config.name),
+        version: config.version,
+        keep_alive_s: config.keep_alive_s,
+        user: config.user.clone(),
+    };
+    End::connect(io, hello, config.inward.iter().map(|route| route.filter.as_str())).await
+}
+
+/// The session in this broker may do what the bridge is for, and nobody else can have it.
+async fn connect_here(broker: &Broker, config: &BridgeConfig) -> Result<End, EndError> {
+    let (ours, theirs) = tokio::io::duplex(BRIDGE_PIPE_BYTES);
+    let client = format!("bridge-{}", config.name);
+    let permissions = Permissions {
+        publish: vec!["#".into()],
+        subscribe: config.outward.iter().map(|route| route.filter.clone()).collect(),
+    };
+    broker.spawn(broker.serve(theirs, Peer::inner(client.as_str().into(), permissions)));
+    let hello = Hello { client, version: Version::V5, keep_alive_s: 0, user: None };
+    End::connect(Box::new(ours), hello, config.outward.iter().map(|route| route.filter.as_str())).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(version: Version, inward: (&str, &str), outward: (&str, &str)) -> BridgeConfig {
+        let route = |(filter, prefix): (&str, &str)| vec![Route { filter: filter.into(), prefix: prefix.into() }];
+        BridgeConfig {
+            name: "site".into(),
+            address: String::new(),
+            tls: None,
+            version,
+            user: None,
+            inward: route(inward),
+            outward: route(outward),
+            keep_alive_s: 60,
+        }
+    }
+
+    #[test]
+    fn messages_cannot_go_around_for_ever() {
+        let old = |inward, outward| check(&config(Version::V3_1_1, inward, outward));
+        assert!(matches!(old(("#", ""), ("#", "")), Err(BridgeError::Circle(_))));
+        assert!(matches!(old(("a/#", ""), ("a/+", "")), Err(BridgeError::Circle(_))));
+        assert!(matches!(old(("up/#", ""), ("#", "up/")), Err(BridgeError::Circle(_))));
+        assert!(old(("a/#", ""), ("b/#", "")).is_ok());
+        assert!(old(("a/#", "site/"), ("a/#", "")).is_ok(), "what comes in has another name here");
+        assert!(check(&config(Version::V5, ("#", ""), ("#", ""))).is_ok(), "5.0 leaves out one's own");
+        assert!(matches!(old(("a#", ""), ("b", "")), Err(BridgeError::Filter(_))));
+        assert!(matches!(old(("a", "x/+"), ("b", "")), Err(BridgeError::Prefix(_))));
+    }
+}
