@@ -132,9 +132,7 @@ impl Engine {
                 settled.push((entry.seq, bytes));
                 continue;
             }
-            out.sent_seq = out.sent_seq.max(entry.seq);
-            out.in_flight.push_back(Sent { seq: entry.seq, bytes, state: SentState::Published(entry.qos) });
-            out.in_flight_bytes += bytes;
+            out.sent(Sent { seq: entry.seq, bytes, state: SentState::Published(entry.qos) });
             stats::add(&self.stats.sent, 1);
             link.outbox.push(Out::Publish(delivery));
         }
@@ -197,9 +195,7 @@ impl Engine {
             out.loaded_seq = queued.seq;
             let bytes = queued.message.size();
             if queued.released {
-                out.in_flight.push_back(Sent { seq: queued.seq, bytes, state: SentState::Released });
-                out.in_flight_bytes += bytes;
-                out.sent_seq = out.sent_seq.max(queued.seq);
+                out.sent(Sent { seq: queued.seq, bytes, state: SentState::Released });
                 if let (Some(link), Some(packet)) = (&session.link, NonZeroU16::new(packet_of(queued.seq))) {
                     link.outbox.push(Out::Ack(AckKind::Rel, packet, Reason::SUCCESS, None));
                 }

@@ -55,6 +55,7 @@ impl Engine {
                 queued,
                 queued_bytes,
                 behind: queued > 0,
+                loaded_seq: if queued > 0 { first_seq.saturating_sub(1) } else { last_seq.max(record.sent_seq) },
                 ..Outgoing::default()
             },
             replays,

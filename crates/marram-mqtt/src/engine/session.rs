@@ -218,6 +218,14 @@ impl Outgoing {
             .unwrap_or(self.last_seq)
     }
 
+    /// Notes what was sent, in its place: what is read again may have come further than what is before it.
+    pub(super) fn sent(&mut self, sent: Sent) {
+        self.sent_seq = self.sent_seq.max(sent.seq);
+        self.in_flight_bytes += sent.bytes;
+        let at = self.in_flight.partition_point(|there| there.seq < sent.seq);
+        self.in_flight.insert(at, sent);
+    }
+
     pub(super) fn next_seq(&mut self) -> u64 {
         self.last_seq += 1;
         self.last_seq
@@ -232,7 +240,7 @@ impl Outgoing {
         self.waiting_bytes = 0;
         self.reading = false;
         self.behind = self.queued > 0;
-        self.loaded_seq = 0;
+        self.loaded_seq = if self.behind { self.first_seq.saturating_sub(1) } else { self.last_seq };
         self.resent_seq = self.resent_seq.max(self.sent_seq);
     }
 }

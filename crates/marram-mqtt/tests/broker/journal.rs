@@ -97,6 +97,11 @@ impl Memory {
         self.lock().state.clone()
     }
 
+    /// Changes what is durable, as if it had come about.
+    pub fn edit(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock().state);
+    }
+
     pub fn reads(&self) -> usize {
         self.lock().reads
     }

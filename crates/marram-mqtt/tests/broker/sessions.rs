@@ -247,6 +247,62 @@ async fn a_long_queue_is_read_in_parts_and_in_order() {
     until("the journal to forget what was acknowledged", async || node.journal.queued("to") == 1).await;
 }
 
+/// Found by killing a node under load: a session that had seen more than 65,000 messages lost what came while it connected.
+#[tokio::test]
+async fn an_old_session_loses_nothing_while_it_connects() {
+    let node = Node::new().await;
+    let (mut to, _) = Client::connect(node.address, New, "to", kept()).await;
+    to.subscribe("t", 1).await;
+    to.bye().await;
+    node.gone("to").await;
+    node.broker.stop().await;
+    node.journal.edit(|state| state.sessions.get_mut("to").unwrap().record.sent_seq = 70_000);
+    let again = node.crash(Duration::ZERO).await;
+    let (mut from, _) = Client::connect(again.address, New, "from", fresh()).await;
+    from.put("t", b"1").await;
+    again.journal.hold();
+    let address = again.address;
+    let connecting = tokio::spawn(async move { Client::connect(address, New, "to", kept()).await });
+    until("the connection to be on its way", async || again.journal.held() > 0).await;
+    from.publish("t", b"2", 1, 2).await;
+    until("the message to be on its way", async || again.journal.held() > 1).await;
+    again.journal.release();
+    assert_eq!(from.get().await, Got::PubAck(2, 0));
+    let (mut to, present) = connecting.await.unwrap();
+    assert!(present);
+    for payload in [b"1", b"2"] {
+        let got = to.message().await;
+        assert_eq!((&got.payload[..], got.dup), (&payload[..], false));
+    }
+    assert_eq!(again.broker.counts().dropped_full, 0);
+}
+
+/// Packet identifiers come around after 65,535 messages.
+#[tokio::test]
+async fn packet_identifiers_come_around() {
+    let node = Node::new().await;
+    let (to, _) = Client::connect(node.address, New, "to", kept()).await;
+    to.bye().await;
+    node.gone("to").await;
+    node.broker.stop().await;
+    node.journal.edit(|state| state.sessions.get_mut("to").unwrap().record.sent_seq = 65_530);
+    let again = node.crash(Duration::ZERO).await;
+    let (mut to, _) = Client::connect(again.address, New, "to", kept()).await;
+    to.subscribe("t", 1).await;
+    let (mut from, _) = Client::connect(again.address, New, "from", fresh()).await;
+    let mut packets = Vec::new();
+    for _ in 0..10 {
+        from.put("t", b"x").await;
+        packets.push(to.message().await.packet_id.unwrap().get());
+    }
+    assert_eq!(packets, [65_532, 65_533, 65_534, 65_535, 1, 2, 3, 4, 5, 6]);
+    packets.iter().for_each(|packet| assert!(*packet > 0));
+    for packet in packets {
+        to.ack(0x40, packet).await;
+    }
+    until("the queue to be empty", async || again.journal.queued("to") == 0).await;
+}
+
 #[tokio::test]
 async fn a_session_belongs_to_its_user() {
     use marram_mqtt::{AccessConfig, Limits, Permissions, User, hash_password};

@@ -5,7 +5,19 @@ import time
 
 import paho.mqtt.client as mqtt
 
-client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="resender", protocol=mqtt.MQTTv311, clean_session=False)
+
+class Client(mqtt.Client):
+    """paho 2.2, when it loses a connection twice without a CONNACK in between, publishes again what it was about to release:
+    the broker cannot tell that from a new message. This one goes on to release it ([MQTT-4.4.0-1])."""
+
+    def _messages_reconnect_reset_out(self):
+        for message in self._out_messages.values():
+            if message.state == mqtt.mqtt_ms_resend_pubrel:
+                message.state = mqtt.mqtt_ms_wait_for_pubcomp
+        super()._messages_reconnect_reset_out()
+
+
+client = Client(mqtt.CallbackAPIVersion.VERSION2, client_id="resender", protocol=mqtt.MQTTv311, clean_session=False)
 client.max_inflight_messages_set(20)
 client.reconnect_delay_set(min_delay=1, max_delay=1)
 client.connect("127.0.0.1", int(sys.argv[1]), keepalive=5)
