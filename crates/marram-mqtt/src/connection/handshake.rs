@@ -153,11 +153,31 @@ async fn handshake(shared: &Arc<Shared>, mut io: Box<dyn Io>, peer: Peer) -> Opt
         topic_aliases: shared.limits.topic_aliases,
     };
     wire::connack(version, Ok(&granted), room, &mut write);
+    let parts = Parts { io, version, room: Room { words, ..room }, identity, outbox, partial, write, keep_alive_s };
+    Some((connected(shared, parts, &accepted), goodbye))
+}
+
+/// What a handshake leaves behind.
+struct Parts {
+    io: Box<dyn Io>,
+    version: Version,
+    room: Room,
+    identity: Identity,
+    outbox: Arc<Outbox>,
+    /// What was read past the CONNECT.
+    partial: BytesMut,
+    /// The CONNACK.
+    write: BytesMut,
+    keep_alive_s: u16,
+}
+
+fn connected(shared: &Arc<Shared>, parts: Parts, accepted: &Accepted) -> Connection {
+    let Parts { io, version, room, identity, outbox, partial, write, keep_alive_s } = parts;
     let now = shared.clock.instant();
-    let connection = Connection {
+    Connection {
         io,
         version,
-        room: Room { words, ..room },
+        room,
         identity,
         from: accepted.from,
         outbox,
@@ -180,8 +200,7 @@ async fn handshake(shared: &Arc<Shared>, mut io: Box<dyn Io>, peer: Peer) -> Opt
         over: false,
         sleep: Box::pin(tokio::time::sleep_until(now.into())),
         shared: shared.clone(),
-    };
-    Some((connection, goodbye))
+    }
 }
 
 /// The client's own, unless it asks for more than there is: only 5.0 can be told another.
