@@ -63,7 +63,8 @@ impl Node {
         let manifest = Manifest::parse(&text).unwrap_or_else(|error| panic!("{error}"));
         let functions: BTreeMap<_, _> =
             function.into_iter().map(|function| (Name::new("spectrum").unwrap(), function)).collect();
-        self.triggers.apply(&manifest, &functions).await
+        // A node applies within tasks.
+        sent(self.triggers.apply(&manifest, &functions)).await
     }
 
     async fn publish(&self, stream: &str, id: &str) {
@@ -83,6 +84,10 @@ impl Node {
 
 fn on(triggers: &str) -> String {
     format!("[[function]]\nname = \"spectrum\"\ncomponent = \"x\"\non = [{triggers}]\n")
+}
+
+fn sent<T: Send>(future: T) -> T {
+    future
 }
 
 const NOW: Duration = Duration::ZERO;
@@ -206,7 +211,7 @@ async fn a_removed_app_leaves_nothing_but_its_streams() {
     node.apply(&rest, Some(node.function("1", NOW))).await.unwrap();
     node.apply_as("plant2", &on(r#"{ mqtt = "plant/#" }"#), Some(node.function("2", NOW))).await.unwrap();
     assert_eq!(node.kv.keys(), ["plant/spectrum/* * * * * UTC"]);
-    node.triggers.remove(&Name::new("plant").unwrap()).await.unwrap();
+    sent(node.triggers.remove(&Name::new("plant").unwrap())).await.unwrap();
     assert_eq!(node.consumers(), ["plant2/spectrum/mqtt:plant/#"]);
     assert_eq!(node.kv.keys(), Vec::<String>::new());
     assert_eq!((node.triggers.captures().len(), node.triggers.status().len()), (1, 1));
