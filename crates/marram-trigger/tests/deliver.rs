@@ -290,10 +290,33 @@ async fn settlements_that_fail_are_made_again_and_a_full_output_holds_up_only_wh
     rig.streams.fail_settles(false, vec![Failure::new(Kind::StorageFull, "the disk is full")]);
     rig.publish(&["o1", "p1", "p2"]).await;
     let rig = rig.start();
+    let began = tokio::time::Instant::now();
+    until("the disk to have room", || rig.consumer.state().acked == 2).await;
+    // A full disk asks for patience, and it gets some; a full output is not theirs.
+    assert!(began.elapsed() < Duration::from_secs(11), "{:?}", began.elapsed());
+    assert_eq!(rig.streams.ids("out"), Vec::<String>::new());
     rig.settled().await;
     assert_eq!(rig.got().len(), 3, "nothing ran twice");
     assert_eq!(rig.streams.ids("out"), ["o"]);
     assert_eq!(rig.consumer.state().acked, 3);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_publishes_nothing_does_not_wait_for_a_full_output() {
+    let ce = [("ce-specversion", "1.0"), ("ce-id", "o"), ("ce-source", "/f"), ("ce-type", "t")];
+    let rig = Rig::new(None, policy(), move |got| async move {
+        if got.events[0].id.starts_with('o') { answer(200, &ce, "") } else { answer(200, &[], "") }
+    });
+    rig.streams.fail_settles(true, (0..4).map(|_| Failure::new(Kind::StreamFull, "the stream is full")).collect());
+    rig.publish(&["o1", "p1", "p2"]).await;
+    let rig = rig.start();
+    let began = tokio::time::Instant::now();
+    until("the others", || rig.consumer.state().acked == 2).await;
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    rig.settled().await;
+    assert!(began.elapsed() > Duration::from_secs(3), "it was asked for patience: {:?}", began.elapsed());
+    assert_eq!(rig.streams.ids("out"), ["o"]);
     rig.stop().await;
 }
 

@@ -177,6 +177,24 @@ async fn a_deployment_loses_nothing_and_delivers_nothing_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_trigger_runs_ends_before_it_changes_and_goes_on_where_it_stays_the_same() {
+    let node = Node::new();
+    let rest = on(r#"{ stream = "readings" }"#);
+    let changed = on(r#"{ stream = "readings", in_flight = 9 }"#);
+    let slow = |revision| Some(node.function(revision, Duration::from_secs(2)));
+    node.apply(&rest, slow("1")).await.unwrap();
+    node.publish("readings", "a").await;
+    until("it to run", || node.seen().len() == 1).await;
+    node.apply(&rest, slow("2")).await.unwrap();
+    assert_eq!(node.streams.consumer_state("readings").in_flight, 1, "nobody waited");
+    node.apply(&changed, slow("3")).await.unwrap();
+    let state = node.streams.consumer_state("readings");
+    assert_eq!((state.in_flight, state.acked), (0, 1));
+    node.triggers.drain(Duration::from_secs(1)).await;
+    assert_eq!(node.seen(), [("1", "a".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_new_begins_at_its_deployment_and_what_is_kept_at_the_first() {
     let node = Node::new();
     for stream in ["mqtt", "readings"] {
