@@ -95,7 +95,7 @@ async fn consume(
             position: delivery.stored.position,
             attempt: delivery.attempt,
             settlement: Settlement::Ack,
-            output: None,
+            outputs: Vec::new(),
         };
         consumer.settle(pulled.iter().map(ack).collect()).await.unwrap();
     }
