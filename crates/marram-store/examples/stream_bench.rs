@@ -18,6 +18,8 @@ use marram_store::{Store, StoreConfig, StoreStreams};
 use support::{NoEntropy, RealClock, consumer_id, stream};
 
 const RUN: Duration = Duration::from_secs(2);
+/// Each rate is taken in slices, with bare commits between them: a disk that others use is another one every second.
+const SLICES: u32 = 8;
 const DATA: [u8; 256] = [7; 256];
 
 static IDS: AtomicU64 = AtomicU64::new(0);
@@ -35,33 +37,69 @@ fn events(count: usize) -> Vec<Event> {
     (first..first + count as u64).map(event).collect()
 }
 
-/// `rows` of 256 bytes in each transaction, on a connection of its own, as often as it goes.
-fn bare(dir: &Path, rows: usize) -> (f64, Duration) {
-    let db = rusqlite::Connection::open(dir.join(format!("bare-{rows}.db"))).unwrap();
-    db.pragma_update(None, "journal_mode", "WAL").unwrap();
-    db.pragma_update(None, "synchronous", "FULL").unwrap();
-    db.execute_batch("CREATE TABLE IF NOT EXISTS t (x INTEGER PRIMARY KEY, data BLOB)").unwrap();
-    let (begin, mut commits) = (Instant::now(), 0_u32);
-    while begin.elapsed() < RUN {
-        db.prepare_cached("BEGIN IMMEDIATE").unwrap().execute([]).unwrap();
-        for _ in 0..rows {
-            db.prepare_cached("INSERT INTO t (data) VALUES (?)").unwrap().execute([&DATA[..]]).unwrap();
-        }
-        db.prepare_cached("COMMIT").unwrap().execute([]).unwrap();
-        commits += 1;
-    }
-    let each = begin.elapsed() / commits;
-    (rows as f64 / each.as_secs_f64(), each)
+/// Bare SQLite on the same disk: so many rows of 256 bytes in each synced transaction, for a slice of time.
+struct Bare {
+    db: rusqlite::Connection,
+    commits: u32,
+    time: Duration,
 }
 
-async fn publishers(streams: &Arc<StoreStreams>, name: &str, tasks: usize, batch: usize) -> (f64, Duration) {
+impl Bare {
+    fn new(dir: &Path) -> Self {
+        let db = rusqlite::Connection::open(dir.join("bare.db")).unwrap();
+        db.pragma_update(None, "journal_mode", "WAL").unwrap();
+        db.pragma_update(None, "synchronous", "FULL").unwrap();
+        db.execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY, data BLOB)").unwrap();
+        Self { db, commits: 0, time: Duration::ZERO }
+    }
+
+    fn slice(&mut self, rows: usize) {
+        let begin = Instant::now();
+        while begin.elapsed() < RUN / SLICES / 2 {
+            self.db.prepare_cached("BEGIN IMMEDIATE").unwrap().execute([]).unwrap();
+            for _ in 0..rows {
+                self.db.prepare_cached("INSERT INTO t (data) VALUES (?)").unwrap().execute([&DATA[..]]).unwrap();
+            }
+            self.db.prepare_cached("COMMIT").unwrap().execute([]).unwrap();
+            self.commits += 1;
+        }
+        self.time += begin.elapsed();
+    }
+
+    /// Time of a commit since this was last asked.
+    fn each(&mut self) -> Duration {
+        let each = self.time / self.commits.max(1);
+        (self.commits, self.time) = (0, Duration::ZERO);
+        each
+    }
+}
+
+/// Events a second, and the time of one publish.
+async fn publishers(
+    streams: &Arc<StoreStreams>,
+    bare: &mut Bare,
+    rows: usize,
+    tasks: usize,
+    batch: usize,
+) -> (f64, Duration) {
+    let (mut rate, mut each) = (0.0, Duration::ZERO);
+    for _ in 0..SLICES {
+        bare.slice(rows);
+        let slice = publish_slice(streams, tasks, batch).await;
+        rate += slice.0 / f64::from(SLICES);
+        each += slice.1 / SLICES;
+    }
+    (rate, each)
+}
+
+async fn publish_slice(streams: &Arc<StoreStreams>, tasks: usize, batch: usize) -> (f64, Duration) {
     let begin = Instant::now();
     let tasks: Vec<_> = (0..tasks)
         .map(|_| {
-            let (streams, name) = (Arc::clone(streams), stream(name));
+            let (streams, name) = (Arc::clone(streams), stream("many"));
             tokio::spawn(async move {
                 let mut publishes = 0_u32;
-                while begin.elapsed() < RUN {
+                while begin.elapsed() < RUN / SLICES {
                     streams.publish(&name, events(batch)).await.unwrap();
                     publishes += 1;
                 }
@@ -78,28 +116,34 @@ async fn publishers(streams: &Arc<StoreStreams>, name: &str, tasks: usize, batch
     (f64::from(publishes) * batch as f64 / took.as_secs_f64(), took * parallel / publishes)
 }
 
+/// Events a second, and how many positions were looked at for them.
 async fn consume(
     streams: &Arc<StoreStreams>,
-    name: &str,
+    bare: &mut Bare,
     id: &str,
     policy: ConsumerPolicy,
     batch: usize,
-) -> (f64, u64) {
-    let consumer = streams.consumer(&stream(name), &consumer_id(id), policy).await.unwrap();
-    let (begin, mut events) = (Instant::now(), 0_u64);
-    while begin.elapsed() < RUN {
-        let Ok(pulled) = tokio::time::timeout(Duration::from_secs(1), consumer.pull(batch)).await else { break };
-        let pulled = pulled.unwrap();
-        events += pulled.len() as u64;
-        let ack = |delivery: &marram_core::port::streams::Delivery| Settle {
-            position: delivery.stored.position,
-            attempt: delivery.attempt,
-            settlement: Settlement::Ack,
-            output: None,
-        };
-        consumer.settle(pulled.iter().map(ack).collect()).await.unwrap();
+) -> (f64, f64) {
+    let consumer = streams.consumer(&stream("backlog"), &consumer_id(id), policy).await.unwrap();
+    let (mut time, mut events) = (Duration::ZERO, 0_u64);
+    for _ in 0..SLICES {
+        bare.slice(1);
+        let begin = Instant::now();
+        while begin.elapsed() < RUN / SLICES {
+            let Ok(pulled) = tokio::time::timeout(Duration::from_secs(1), consumer.pull(batch)).await else { break };
+            let pulled = pulled.unwrap();
+            events += pulled.len() as u64;
+            let ack = |delivery: &marram_core::port::streams::Delivery| Settle {
+                position: delivery.stored.position,
+                attempt: delivery.attempt,
+                settlement: Settlement::Ack,
+                outputs: Vec::new(),
+            };
+            consumer.settle(pulled.iter().map(ack).collect()).await.unwrap();
+        }
+        time += begin.elapsed();
     }
-    (events as f64 / begin.elapsed().as_secs_f64(), consumer.state().cursor)
+    (events as f64 / time.as_secs_f64(), consumer.state().cursor as f64 / time.as_secs_f64())
 }
 
 fn resident_kib() -> u64 {
@@ -117,18 +161,17 @@ async fn main() {
     let backlog: u64 = std::env::var("BACKLOG").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
     let store = Store::open(&StoreConfig::new(dir.path().join("state"))).unwrap();
     let streams = store.streams(Arc::new(RealClock), Arc::new(NoEntropy));
-    println!("idle: {} KiB resident", resident_kib());
-    let (bare_one, bare_each) = bare(dir.path(), 1);
-    println!("bare SQLite, 1 row a commit:    {bare_one:>9.0}/s, {bare_each:?} each");
-    let (bare_many, _) = bare(dir.path(), 256);
-    println!("bare SQLite, 256 rows a commit: {bare_many:>9.0}/s");
-
-    let (rate, each) = publishers(&streams, "one", 1, 1).await;
-    let ratio = each.as_secs_f64() / bare_each.as_secs_f64();
-    println!("1 publisher of 1 event:         {rate:>9.0}/s, {each:?} each: {ratio:.2} x one bare commit");
-    for (tasks, batch) in [(64, 1), (256, 1), (1, 64), (1, 256), (2, 256)] {
-        let (rate, _) = publishers(&streams, "many", tasks, batch).await;
-        println!("{tasks} publishers of {batch}: {rate:>24.0}/s");
+    let mut bare = Bare::new(dir.path());
+    println!("idle: {} KiB resident; 256 bytes of data an event", resident_kib());
+    for (rows, tasks, batch) in [(1, 1, 1), (1, 64, 1), (1, 256, 1), (64, 1, 64), (256, 1, 256), (256, 2, 256)] {
+        let (rate, each) = publishers(&streams, &mut bare, rows, tasks, batch).await;
+        let bare_each = bare.each();
+        let bare_rate = rows as f64 / bare_each.as_secs_f64();
+        println!(
+            "{tasks:>3} publishers of {batch:>3}: {rate:>7.0} events/s, {each:>9.1?} each; \
+             bare commits of {rows:>3}: {bare_rate:>7.0} rows/s, {bare_each:>9.1?} each; {:.2} x the time",
+            each.as_secs_f64() / bare_each.as_secs_f64()
+        );
     }
 
     let begin = Instant::now();
@@ -140,15 +183,17 @@ async fn main() {
     println!("a backlog of {backlog} in {:.1?}; {} KiB resident", begin.elapsed(), resident_kib());
     for (batch, in_flight_max) in [(1, 64), (64, 256), (256, 1_024)] {
         let policy = ConsumerPolicy { in_flight_max, ..ConsumerPolicy::default() };
-        let (rate, _) = consume(&streams, "backlog", &format!("batches of {batch}"), policy, batch).await;
-        println!("1 consumer, batches of {batch}: {rate:>17.0}/s");
+        let (rate, _) = consume(&streams, &mut bare, &format!("batches of {batch}"), policy, batch).await;
+        println!(
+            "a consumer of batches of {batch:>3}: {rate:>7.0} events/s, {:>9.1?} a batch; a bare commit: {:.1?}",
+            Duration::from_secs_f64(batch as f64 / rate),
+            bare.each()
+        );
     }
-    let begin = Instant::now();
     let filter = SubjectFilter::Exact("plant/77/vibration".into());
-    let (rate, cursor) =
-        consume(&streams, "backlog", "filter", ConsumerPolicy { filter, ..Default::default() }, 64).await;
-    let scanned = cursor as f64 / begin.elapsed().min(RUN).as_secs_f64();
-    println!("a filter that takes 1 in 1,000: {rate:>9.0}/s taken, {scanned:.0}/s looked at");
+    let policy = ConsumerPolicy { filter, ..ConsumerPolicy::default() };
+    let (rate, looked) = consume(&streams, &mut bare, "filter", policy, 64).await;
+    println!("a filter that takes 1 of 1,000: {rate:.0} taken/s, {looked:.0} looked at/s");
 
     let consumer = streams.consumer(&stream("backlog"), &consumer_id("seek"), ConsumerPolicy::default()).await.unwrap();
     let middle = streams.read(&stream("backlog"), Start::Position(backlog / 2), 1).unwrap();

@@ -58,7 +58,8 @@ fn settlement(delivery: &Delivery, tag: &str) -> Settle {
     let answers = settlement == Settlement::Ack;
     // Under an id of its own, so that a second answer to the same event would not be taken for the first.
     let output = answers.then(|| (stream("out"), event(&format!("{tag}.{at}.{attempt}"), &at.to_string(), b"")));
-    Settle { position: at, attempt: *attempt, settlement, output }
+    let outputs = output.into_iter().collect();
+    Settle { position: at, attempt: *attempt, settlement, outputs }
 }
 
 /// One write a line: a line is there whole or not at all.

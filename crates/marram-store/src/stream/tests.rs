@@ -28,6 +28,19 @@ fn last(store: &Store, stream: &str) -> Option<u64> {
     store.hub.stream(&name(stream)).map(|stream| *stream.last.borrow())
 }
 
+/// Holds the writer up, so that what is submitted meanwhile becomes one group.
+fn hold(store: &Store) -> (std::sync::mpsc::Sender<()>, crate::Ticket<bool>) {
+    let (go, wait) = std::sync::mpsc::channel();
+    let (started, has_started) = std::sync::mpsc::channel();
+    let operation = move |_: &Tx| {
+        let _ = started.send(());
+        Ok(wait.recv().is_ok())
+    };
+    let held = store.writer().submit(operation).unwrap();
+    has_started.recv().unwrap();
+    (go, held)
+}
+
 /// A thing and its event, in one operation.
 fn capture(tx: &Tx, id: &str) -> Result<Published, StoreError> {
     tx.prepare_cached("UPDATE node SET generation = generation + 1")?.execute([])?;
@@ -60,8 +73,7 @@ async fn a_captured_event_is_stored_with_the_thing_or_not_at_all() {
 #[tokio::test]
 async fn a_bare_operation_that_fails_before_it_writes_fails_alone() {
     let (_dir, store) = open();
-    let (go, wait) = std::sync::mpsc::channel::<()>();
-    let held = store.writer().submit(move |_| Ok(wait.recv().is_ok())).unwrap();
+    let (go, held) = hold(&store);
     let one = store.writer().submit_bare(|tx| capture(tx, "1")).unwrap();
     let none = store.writer().submit_bare(|_| Err::<(), _>(StoreError::Busy)).unwrap();
     let two = store.writer().submit_bare(|tx| capture(tx, "2")).unwrap();
@@ -76,8 +88,7 @@ async fn a_bare_operation_that_fails_before_it_writes_fails_alone() {
 async fn a_bare_operation_that_fails_after_it_has_written_fails_its_group_and_memory_follows() {
     let (_dir, store) = open();
     store.writer().write(|tx| capture(tx, "0")).await.unwrap();
-    let (go, wait) = std::sync::mpsc::channel::<()>();
-    let held = store.writer().submit(move |_| Ok(wait.recv().is_ok())).unwrap();
+    let (go, held) = hold(&store);
     let effects = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
     let counted = std::sync::Arc::clone(&effects);
     let one = store

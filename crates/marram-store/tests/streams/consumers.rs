@@ -253,7 +253,7 @@ async fn an_output_is_published_with_the_acknowledgement_or_neither_is() {
     node.publish(&["a", "a"]).await;
     let pulled = pull(&consumer, 10).await;
     let with_output = |n: usize, id: &str| Settle {
-        output: Some((stream("alarms"), event(id, "", b""))),
+        outputs: vec![(stream("alarms"), event(id, "", b""))],
         ..settle(&pulled[n], Settlement::Ack)
     };
     consumer.settle(vec![with_output(0, "alarm 1")]).await.unwrap();
@@ -271,7 +271,7 @@ async fn an_output_is_published_with_the_acknowledgement_or_neither_is() {
     consumer.settle(vec![with_output(1, "alarm 3")]).await.unwrap();
     assert_eq!((node.events("alarms").len(), node.consumer_state("c").acked), (2, 2));
     let invalid =
-        Settle { output: Some((stream("alarms"), event("", "", b""))), ..settle(&pulled[1], Settlement::Ack) };
+        Settle { outputs: vec![(stream("alarms"), event("", "", b""))], ..settle(&pulled[1], Settlement::Ack) };
     assert_eq!(consumer.settle(vec![invalid]).await.unwrap_err().kind(), Kind::Invalid);
 }
 

@@ -304,7 +304,7 @@ impl World {
     }
 
     async fn settle(&mut self, who: usize, which: (u64, u32), settlement: Settlement) {
-        let settle = Settle { position: which.0, attempt: which.1, settlement, output: None };
+        let settle = Settle { position: which.0, attempt: which.1, settlement, outputs: Vec::new() };
         self.held[who].settle(vec![settle]).await.unwrap();
     }
 
@@ -319,7 +319,7 @@ impl World {
                     let in_flight = reader.in_flight();
                     let Some((position, attempt)) = in_flight.get(usize::from(n)).copied() else { continue };
                     reader.settled(position, 0);
-                    settlements.push(Settle { position, attempt, settlement: Settlement::Ack, output: None });
+                    settlements.push(Settle { position, attempt, settlement: Settlement::Ack, outputs: Vec::new() });
                 }
                 self.held[usize::from(who)].settle(settlements).await.unwrap();
             }

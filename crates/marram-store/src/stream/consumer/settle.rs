@@ -82,7 +82,8 @@ impl Held {
         let (shared, cell) = (Arc::clone(&self.shared), Arc::clone(&self.cell));
         let operation = move |tx: &Tx| settle(tx, &shared, &cell, prepared, now);
         let writer = &self.parts.writer;
-        Ok(if publishes { writer.write(operation).await? } else { writer.write_bare(operation).await? })
+        let settled = if publishes { writer.write(operation).await } else { writer.write_bare(operation).await };
+        Ok(settled?)
     }
 }
 
