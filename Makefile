@@ -48,9 +48,13 @@ demo: ## Serve a small shop, written in three languages (CHECK=1: verify it and 
 	@scripts/demo.sh $(if $(filter-out 0,$(CHECK)),--check)
 
 .PHONY: test
-test: build guests lint unit ## Everything that a change has to pass
+test: build guests clients lint unit ## Everything that a change has to pass
 	@scripts/demo.sh --check
 	@echo "test: all passed"
+
+.PHONY: clients
+clients: setup ## Install the MQTT clients of others that the tests talk to
+	@scripts/mqtt-clients.sh
 
 .PHONY: unit
 unit: ## The tests, on what is built

@@ -102,7 +102,7 @@ impl Node {
             Runtime::new(runtime_config, Arc::clone(&telemetry) as _, Arc::clone(&clock), Arc::clone(&entropy))?;
         let observer = Arc::new(Counted(Arc::clone(&telemetry)));
         let gateway = Gateway::new(gateway_config(&config), Arc::clone(&clock), Arc::clone(&entropy), observer);
-        let mqtt = mqtt::start(&config.mqtt, &store, &clock, &entropy).await?;
+        let mqtt = Box::pin(mqtt::start(&config.mqtt, &store, &clock, &entropy)).await?;
         let (mqtt, urls) = mqtt.map_or((None, Vec::new()), |listening| (Some(listening.broker), listening.urls));
         let triggers = Arc::new(Triggers::new(marram_trigger::Ports {
             streams: Arc::clone(&streams) as _,

@@ -50,7 +50,8 @@ impl TestNode {
     }
 
     async fn on(state: TempDir, config: NodeConfig) -> Self {
-        let node = Node::start(config.clone()).await.unwrap();
+        // Boxed: a node starts once, and whoever waits for it need not hold all that it needs for that.
+        let node = Box::pin(Node::start(config.clone())).await.unwrap();
         let (http, admin) = (Client::new(node.http_addr()), Client::new(node.admin_addr()));
         Self { node, config, state, http, admin }
     }

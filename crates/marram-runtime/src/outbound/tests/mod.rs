@@ -132,6 +132,7 @@ fn allow(rules: &[&str], addresses: &[&str]) -> Allow {
     Allow {
         http: rules.iter().map(|rule| OutboundRule::parse(rule).unwrap()).collect(),
         addresses: addresses.iter().map(|net| net.parse().unwrap()).collect(),
+        ..Allow::default()
     }
 }
 
