@@ -4,6 +4,8 @@
 //! [`Node::drain`] ends it without dropping a request. The admin API ([`api`] are its types) does the same over HTTP.
 //! A node needs no network to boot and to serve, and it never exits the process: that is `main`'s.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod admin;
 pub mod api;
 mod collector;

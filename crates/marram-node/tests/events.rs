@@ -152,8 +152,8 @@ async fn changed_keys_and_time_start_functions() {
     let put = |key: &str, value: &str| {
         app.node.admin().send(Ask::new(Method::PUT, &format!("/v1/kv/thresholds/keys/{key}")).body(value.to_owned()))
     };
-    put("rms", "1.5").await.expect(200);
-    put("deep/rms", "1.5").await.expect(200);
+    let _ = put("rms", "1.5").await.expect(200);
+    let _ = put("deep/rms", "1.5").await.expect(200);
     let seen = eventually("a key and two seconds", || async {
         let seen = app.events("seen").await;
         let of = |kind: &str| seen.iter().filter(|event| event["data"]["type"] == kind).cloned().collect::<Vec<_>>();
@@ -175,7 +175,7 @@ async fn a_trace_goes_on_through_the_stream() {
         .header("content-type", "application/cloudevents+json")
         .header("traceparent", trace)
         .body(json!({ "specversion": "1.0", "id": "1", "source": "/t", "type": "reading" }).to_string());
-    app.node.admin().send(ask).await.expect(200);
+    let _ = app.node.admin().send(ask).await.expect(200);
     let seen = app.seen(1).await;
     let trace_seen = seen[0]["trace"].as_str().unwrap();
     assert_eq!(trace_seen.split('-').nth(1), trace.split('-').nth(1), "{trace_seen}");
@@ -198,11 +198,11 @@ async fn the_public_front_takes_events_with_the_stream_s_token_only() {
     };
     let refused = event(None, "readings").await.expect(401).json();
     assert!(refused["detail"].as_str().unwrap().contains("Authorization: Bearer"), "{refused}");
-    event(Some("a-token-of-nobody"), "readings").await.expect(401);
+    let _ = event(Some("a-token-of-nobody"), "readings").await.expect(401);
     let secret = Ask::new(Method::PUT, "/v1/apps/site/secrets/ingest_token").body("a-token-of-devices");
-    app.node.admin().send(secret).await.expect(204);
-    event(Some("a-token-of-nobody"), "readings").await.expect(401);
-    event(Some("a-token-of-devices"), "closed").await.expect(404);
+    let _ = app.node.admin().send(secret).await.expect(204);
+    let _ = event(Some("a-token-of-nobody"), "readings").await.expect(401);
+    let _ = event(Some("a-token-of-devices"), "closed").await.expect(404);
     assert_eq!(event(Some("a-token-of-devices"), "readings").await.expect(200).json()["published"][0]["position"], 1);
     app.seen(1).await;
     let rubbish = Ask::new(Method::POST, "/v1/streams/readings/events")
@@ -226,16 +226,16 @@ async fn a_consumer_waits_while_it_is_paused_and_is_replayed() {
     assert_eq!(paused["paused"], true);
     app.publish("readings", "reading", "2", "s", "x").await;
     assert_eq!(app.consumer("readings").await["handed"], 1);
-    post("pause", json!({ "consumer": consumer, "paused": false })).await.expect(200);
+    let _ = post("pause", json!({ "consumer": consumer, "paused": false })).await.expect(200);
     app.seen(2).await;
     // Answers are events of their own ids, and the same again within the window is one: only the books tell.
-    post("replay", json!({ "consumer": consumer, "from": "first" })).await.expect(200);
+    let _ = post("replay", json!({ "consumer": consumer, "from": "first" })).await.expect(200);
     eventually("both are delivered again", || async { (app.consumer("readings").await["acked"] == 4).then_some(()) })
         .await;
     assert_eq!(app.events("seen").await.len(), 2);
     let nobody = post("replay", json!({ "consumer": "nobody", "from": "first" })).await.expect(404).json();
     assert!(nobody["detail"].as_str().unwrap().contains("marram stream ls"), "{nobody}");
-    post("replay", json!({ "consumer": consumer, "from": "yesterday" })).await.expect(400);
+    let _ = post("replay", json!({ "consumer": consumer, "from": "yesterday" })).await.expect(400);
     app.node.stop().await;
 }
 
@@ -266,10 +266,10 @@ async fn only_the_node_publishes_what_its_sources_say() {
         let ask = Ask::new(Method::POST, &format!("/v1/streams/{stream}/events"))
             .header("content-type", "application/cloudevents+json")
             .body(json!({ "specversion": "1.0", "id": "1", "source": "/t", "type": "t" }).to_string());
-        app.node.admin().send(ask).await.expect(409);
+        let _ = app.node.admin().send(ask).await.expect(409);
     }
     for (name, status) in [("Readings", 400), ("a.b", 400), ("nothing", 404)] {
-        app.node.admin().get(&format!("/v1/streams/{name}/events")).await.expect(status);
+        let _ = app.node.admin().get(&format!("/v1/streams/{name}/events")).await.expect(status);
     }
     app.node.stop().await;
 }
