@@ -8,8 +8,8 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 announce setup
 
 # A C compiler for SQLite and ring; curl and python3 for the demo and the guests' tools; node and npm for the JavaScript
-# engine's streams, the TypeScript template and componentize-js.
-packages=(build-essential pkg-config curl ca-certificates git python3 python3-venv nodejs npm)
+# engine's streams, the TypeScript template and componentize-js; strace makes the disk fail in a test.
+packages=(build-essential pkg-config curl ca-certificates git python3 python3-venv nodejs npm strace)
 
 if ! command -v cargo > /dev/null; then
   fail "cargo is missing" "install Rust with rustup: https://rustup.rs"
@@ -29,6 +29,7 @@ need git git
 need python3 python3 python3-venv
 need node nodejs
 need npm npm
+need strace strace
 [ ${#missing[@]} = 0 ] && exit 0
 
 apt_install "${missing[@]}"
