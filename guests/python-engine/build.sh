@@ -20,7 +20,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp -r "$here/app" "$here/wit" "$work/"
 wasi_wit "$work/wit/deps"
-cp "$repo/wit/engine/source.wit" "$work/wit/deps/engine.wit"
+mkdir -p "$work/wit/deps/engine"
+cp "$repo"/wit/engine/*.wit "$work/wit/deps/engine/"
 
 use_python_tool componentize-py
 "$(dirname "$tool")/pip" install --quiet --target "$work/app" tzdata==2026.6 >&2

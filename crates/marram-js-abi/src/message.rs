@@ -12,6 +12,8 @@ pub struct Load<'a> {
     pub code: Code<'a>,
     /// Configuration and secrets: the properties of `env`.
     pub env: Vec<(&'a str, &'a str)>,
+    /// What `env` offers of the node's state besides, each as `<kind>/<name>`: `kv/thresholds`, `stream/trends`, `mqtt/`.
+    pub granted: Vec<&'a str>,
     /// The most memory that JavaScript may hold, in bytes; past it, it throws "out of memory".
     pub memory_bytes_max: u32,
 }
@@ -174,7 +176,7 @@ pub enum Event<'a> {
     CallResult {
         /// The call.
         op: u32,
-        /// Whether it succeeded; if not, the payload is the message.
+        /// Whether it succeeded; if not, the payload is the kind of the failure, a line feed, and its message.
         ok: bool,
         /// In the capability's own encoding.
         #[serde(with = "bytes")]

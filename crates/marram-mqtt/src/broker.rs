@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use marram_core::port::mqtt::{ClientId, Message, MqttJournal, Properties, Qos};
+use futures::future::BoxFuture;
+use marram_core::port::mqtt::{ClientId, Message, MqttJournal, MqttPublish, Publication};
 use marram_core::port::{Clock, Entropy};
 use marram_core::{Failure, Kind};
 use tokio::net::TcpListener;
@@ -52,25 +52,6 @@ pub enum StartError {
     /// What it kept cannot be read.
     #[error("the sessions of MQTT clients cannot be read: {0}")]
     Journal(Failure),
-}
-
-/// A message of the node's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Publication {
-    /// Where to; no wildcards.
-    pub topic: String,
-    /// The bytes.
-    pub payload: Bytes,
-    /// QoS.
-    pub qos: Qos,
-    /// Whether it is kept for those who subscribe later.
-    pub retain: bool,
-    /// Seconds until it is of no use.
-    pub expiry_s: Option<u32>,
-    /// Everything else.
-    pub properties: Option<Box<Properties>>,
-    /// Who it is from, in the event's source; empty for the node itself.
-    pub publisher: String,
 }
 
 impl Broker {
@@ -154,11 +135,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Publishes. Resolves once the message is durable in the queue of every session that gets it, and on its way to
-    /// those that are connected.
-    ///
-    /// Fails with [`Kind::Invalid`] for what is not a topic name, [`Kind::StreamFull`] when a stream that captures the
-    /// topic is full, [`Kind::StorageFull`] when the disk is.
+    /// What [`MqttPublish::publish`] says.
     pub async fn publish(&self, publication: Publication) -> Result<(), Failure> {
         let shared = &self.0.shared;
         if !topic::is_name(&publication.topic) || publication.topic.starts_with('$') {
@@ -231,5 +208,12 @@ impl Broker {
         inner.engine.close();
         inner.engine.wait().await;
         cut
+    }
+}
+
+impl MqttPublish for Broker {
+    fn publish(&self, publication: Publication) -> BoxFuture<'static, Result<(), Failure>> {
+        let broker = self.clone();
+        Box::pin(async move { Self::publish(&broker, publication).await })
     }
 }

@@ -43,7 +43,7 @@ mod wire;
 
 pub use access::{AccessConfig, AccessError, CertificateNames, Permissions, User, hash_password};
 pub use bridge::{Bridge, BridgeConfig, BridgeError, Route};
-pub use broker::{Broker, Publication, StartError};
+pub use broker::{Broker, StartError};
 pub use connection::{Io, Peer};
 pub use engine::ClientState;
 pub use event::MESSAGE_TYPE;

@@ -15,7 +15,7 @@ use crate::config::TlsFiles;
 use crate::node::bind;
 use crate::tls;
 
-/// `[mqtt]`: a broker for devices. Without a listener there is none.
+/// `[mqtt]`: a broker for devices. Without a listener it is there for functions only.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MqttConfig {
@@ -128,23 +128,20 @@ impl MqttConfig {
     }
 }
 
-/// A broker that listens.
+/// The broker, and where it listens.
 pub(crate) struct Listening {
     pub(crate) broker: Broker,
     /// `name=url`, in the order in which they are announced.
     pub(crate) urls: Vec<(&'static str, String)>,
 }
 
-/// Starts the broker, if it has a listener.
+/// Starts the broker. Without a listener it is there for functions only, which publish to each other.
 pub(crate) async fn start(
     config: &MqttConfig,
     store: &Store,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
-) -> anyhow::Result<Option<Listening>> {
-    if config.addresses().next().is_none() {
-        return Ok(None);
-    }
+) -> anyhow::Result<Listening> {
     let journal = store.mqtt(Arc::clone(clock));
     let broker = Broker::start(Limits::default(), config.access(), journal, Arc::clone(clock), Arc::clone(entropy));
     let broker = broker.await.context("the MQTT broker cannot start")?;
@@ -167,7 +164,7 @@ pub(crate) async fn start(
         let transport = Transport { tls: None, websocket: true };
         listen("mqtt_ws", "ws", bind(address, "mqtt.websocket").await?, transport)?;
     }
-    Ok(Some(Listening { broker, urls }))
+    Ok(Listening { broker, urls })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use marram_core::port::{Clock, Entropy};
 use marram_core::{Digest, Failure, Kind, Name};
 use marram_gateway::{Gateway, GatewayConfig};
 use marram_mqtt::Broker;
-use marram_runtime::{Runtime, RuntimeConfig};
+use marram_runtime::{Ports, Runtime, RuntimeConfig, StatePorts};
 use marram_store::{BlobPin, Keys, Store, StoreConfig, StoreStreams};
 use marram_telemetry::{Telemetry, TelemetryConfig, TelemetryTask};
 use marram_trigger::Triggers;
@@ -55,7 +55,7 @@ pub(crate) struct Parts {
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) streams: Arc<StoreStreams>,
     pub(crate) triggers: Arc<Triggers>,
-    pub(crate) mqtt: Option<Broker>,
+    pub(crate) mqtt: Broker,
     /// Listeners besides the front and the admin API: `name`, `url`.
     urls: Vec<(&'static str, String)>,
     pub(crate) kv: Keys,
@@ -98,12 +98,23 @@ impl Node {
             extra_roots: extra_roots(&config)?,
             ..RuntimeConfig::new(config.state.join("cache"), store.cache_key())
         };
-        let runtime =
-            Runtime::new(runtime_config, Arc::clone(&telemetry) as _, Arc::clone(&clock), Arc::clone(&entropy))?;
+        let mqtt::Listening { broker: mqtt, urls } =
+            Box::pin(mqtt::start(&config.mqtt, &store, &clock, &entropy)).await?;
+        let state = StatePorts {
+            kv: Arc::new(kv.clone()),
+            crdt: Arc::new(kv.clone()),
+            streams: Arc::clone(&streams) as _,
+            mqtt: Arc::new(mqtt.clone()),
+        };
+        let ports = Ports {
+            observe: Arc::clone(&telemetry) as _,
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            state: Some(state),
+        };
+        let runtime = Runtime::new(runtime_config, ports)?;
         let observer = Arc::new(Counted(Arc::clone(&telemetry)));
         let gateway = Gateway::new(gateway_config(&config), Arc::clone(&clock), Arc::clone(&entropy), observer);
-        let mqtt = Box::pin(mqtt::start(&config.mqtt, &store, &clock, &entropy)).await?;
-        let (mqtt, urls) = mqtt.map_or((None, Vec::new()), |listening| (Some(listening.broker), listening.urls));
         let triggers = Arc::new(Triggers::new(marram_trigger::Ports {
             streams: Arc::clone(&streams) as _,
             kv: Arc::new(kv.clone()),
@@ -243,11 +254,9 @@ impl Node {
         if tokio::time::timeout(self.parts.config.drain, self.parts.reconciler.finish()).await.is_err() {
             tracing::warn!("a deployment was still compiling at the drain deadline: it is not deployed");
         }
-        if let Some(mqtt) = &self.parts.mqtt {
-            let cut = mqtt.stop().await;
-            if cut > 0 {
-                tracing::warn!(cut, "MQTT connections were cut at the drain deadline");
-            }
+        let cut = self.parts.mqtt.stop().await;
+        if cut > 0 {
+            tracing::warn!(cut, "MQTT connections were cut at the drain deadline");
         }
         self.parts.triggers.drain(self.parts.config.drain).await;
         // Last of the listeners, so that what goes on can be watched to the end.

@@ -48,7 +48,8 @@ async fn main() -> anyhow::Result<()> {
     let state = tempfile::tempdir()?;
     let config = RuntimeConfig::new(state.path().to_owned(), [7; 32]);
     let ports = Arc::new(Ports::default());
-    let runtime = Runtime::new(config, ports.clone(), ports.clone(), ports.clone())?;
+    let (observe, clock, entropy) = (ports.clone(), ports.clone(), ports.clone());
+    let runtime = Runtime::new(config, marram_runtime::Ports { observe, clock, entropy, state: None })?;
     let manifest = Manifest::parse(MANIFEST).map_err(|error| anyhow::anyhow!("{error}"))?;
     let components = manifest.functions.iter().map(|function| Ok((function.name.clone(), guest(&function.component)?)));
     let components = components.collect::<anyhow::Result<BTreeMap<Name, ComponentFile>>>()?;

@@ -66,8 +66,8 @@ impl Console {
         self.write(&inner, level, Source::Logging, context, text);
     }
 
-    /// What the node says of an outbound request of the guest.
-    pub(crate) fn outbound(&self, text: String) {
+    /// What the node says of something that the guest tried.
+    pub(crate) fn warn(&self, text: String) {
         let inner = self.lock();
         self.write(&inner, Level::Warn, Source::Node, String::new(), text);
     }

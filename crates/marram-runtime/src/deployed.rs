@@ -12,6 +12,7 @@ use marram_core::{FunctionId, Name};
 use crate::invocation::Invocation;
 use crate::log_budget::{LogBudget, LogRoom};
 use crate::outbound::{Grant, Outbound};
+use crate::reach::Reach;
 
 /// A function's identity, limits, configuration and grants, and the node's ports that it is joined to.
 pub(crate) struct Deployed {
@@ -25,6 +26,7 @@ pub(crate) struct Deployed {
     pub(crate) grant: Arc<Grant>,
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) reach: Arc<Reach>,
     pub(crate) observe: Arc<dyn Observe>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,

@@ -81,7 +81,7 @@ impl WasiHttpHooks for Hooks {
                 }
                 Err(error) => {
                     // The guest gets a code without words; its developer needs the words.
-                    console.outbound(format!("outbound request: {error}"));
+                    console.warn(format!("outbound request: {error}"));
                     Err(codes::of_send(&error))
                 }
             }

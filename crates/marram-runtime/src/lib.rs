@@ -33,7 +33,9 @@ mod load;
 mod log_budget;
 mod machine;
 mod outbound;
+mod ports;
 mod program;
+mod reach;
 mod runtime;
 mod shared;
 mod state;
@@ -47,6 +49,7 @@ pub use engine::Allocation;
 pub use engines::available as available_engines;
 pub use function::{Function, FunctionStatus};
 pub use kind::Kind;
+pub use ports::{Ports, StatePorts};
 pub use runtime::{App, AppSpec, ComponentFile, Runtime, Verify};
 
 /// A wasmtime error in the type that this crate passes on inside.

@@ -1,9 +1,11 @@
 //! Imports of a component: what is linked, and what to tell about the rest.
 
+use marram_core::manifest::Allow;
 use marram_core::{Failure, Kind};
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
+use crate::capability::{OFFERS, Offer};
 use crate::state::GuestState;
 
 /// Packages whose interfaces every function gets. WASI is there with nothing opened: no directory, no address.
@@ -20,16 +22,16 @@ const LINKED: [&str; 9] = [
 ];
 
 /// Interfaces that exist and that this version does not offer.
-const LATER: [&str; 6] =
-    ["wasi:keyvalue/", "wasi:blobstore/", "wasi:messaging/", "wasi:nn/", "wasi:otel/", "wasi:config/runtime"];
+const LATER: [&str; 4] = ["wasi:blobstore/", "wasi:nn/", "wasi:otel/", "wasi:config/runtime"];
 
 /// Resolves every import, or says which one cannot be, and why.
 pub(crate) fn link(
     engine: &Engine,
     linker: &Linker<GuestState>,
     component: &Component,
+    allow: &Allow,
 ) -> Result<InstancePre<GuestState>, Failure> {
-    check_imports(engine, component)?;
+    check_imports(engine, component, allow)?;
     linker.instantiate_pre(component).map_err(|error| {
         let message = format!(
             "an import of the component cannot be resolved: {error:#}; build it with a toolchain for WASI 0.2 or 0.3.0"
@@ -38,13 +40,24 @@ pub(crate) fn link(
     })
 }
 
-/// Says which import nothing here provides, if there is one.
-pub(crate) fn check_imports(engine: &Engine, component: &Component) -> Result<(), Failure> {
-    let imports: Vec<String> = component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect();
-    match imports.iter().find(|name| !LINKED.iter().any(|known| name.starts_with(known))) {
-        Some(import) => Err(Failure::new(Kind::Invalid, unknown(import))),
-        None => Ok(()),
+/// Says which import nothing here provides, or the function was not granted, if there is one.
+pub(crate) fn check_imports(engine: &Engine, component: &Component, allow: &Allow) -> Result<(), Failure> {
+    for (import, _) in component.component_type().imports(engine) {
+        if LINKED.iter().any(|known| import.starts_with(known)) {
+            continue;
+        }
+        let refused = match OFFERS.iter().find(|offer| import.starts_with(offer.prefix)) {
+            Some(offer) if (offer.granted)(allow) => continue,
+            Some(offer) => ungranted(import, offer),
+            None => unknown(import),
+        };
+        return Err(Failure::new(Kind::Invalid, refused));
     }
+    Ok(())
+}
+
+fn ungranted(import: &str, offer: &Offer) -> String {
+    format!("the component imports `{import}`, which it was not granted: add `{}` to the function", offer.line)
 }
 
 fn unknown(import: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use marram_core::manifest::Allow;
 use marram_core::{Digest, Failure, Kind as FailureKind};
 use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -24,10 +25,10 @@ pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &C
     let shared = Arc::clone(&environment.shared);
     match kind {
         Kind::Component02 | Kind::Component03 => {
-            let code = code.clone();
+            let (code, deployed) = (code.clone(), Arc::clone(&environment.deployed));
             blocking(move || {
                 let (component, machine) = component(&shared, &code)?;
-                of_component(machine, &component, kind)
+                of_component(machine, &component, kind, &deployed.reach.allow)
             })
             .await
         }
@@ -120,8 +121,8 @@ fn check_digest(bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
     Ok(())
 }
 
-fn of_component(machine: &Machine, component: &Component, kind: Kind) -> Result<Program, Failure> {
-    let pre = link::link(&machine.engine, &machine.linker, component)?;
+fn of_component(machine: &Machine, component: &Component, kind: Kind, allow: &Allow) -> Result<Program, Failure> {
+    let pre = link::link(&machine.engine, &machine.linker, component, allow)?;
     let made = match kind {
         Kind::Component03 => Component03::new(pre).map(|program| Program::Component03(Arc::new(program))),
         _ => Component02::new(pre).map(|program| Program::Component02(Arc::new(program))),

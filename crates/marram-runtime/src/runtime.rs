@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use marram_core::manifest::{self, InstancePolicy, Manifest};
-use marram_core::port::{Clock, Entropy, Invoke, Observe};
+use marram_core::manifest::{self, Allow, InstancePolicy, Manifest};
+use marram_core::port::Invoke;
 use marram_core::{Digest, Failure, FunctionId, Kind as FailureKind, Name};
 use tokio::sync::{Notify, OnceCell};
 use tokio_util::task::TaskTracker;
@@ -22,7 +22,9 @@ use crate::link;
 use crate::load;
 use crate::machine::Machines;
 use crate::outbound::{Grant, Outbound, OutboundConfig};
+use crate::ports::Ports;
 use crate::program::Program;
+use crate::reach::Reach;
 use crate::shared::Shared;
 use crate::ticker::Ticker;
 use crate::turns::Turns;
@@ -32,9 +34,7 @@ pub struct Runtime {
     shared: Arc<Shared>,
     allocation: Allocation,
     outbound: Arc<Outbound>,
-    observe: Arc<dyn Observe>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    ports: Ports,
     reaper: tokio::task::AbortHandle,
 }
 
@@ -82,12 +82,7 @@ pub struct App {
 
 impl Runtime {
     /// Starts the engine. Has to be called inside a tokio runtime.
-    pub fn new(
-        config: RuntimeConfig,
-        observe: Arc<dyn Observe>,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-    ) -> anyhow::Result<Arc<Self>> {
+    pub fn new(config: RuntimeConfig, ports: Ports) -> anyhow::Result<Arc<Self>> {
         let machines = Machines::new(&config)?;
         let allocation = machines.plain.allocation;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -109,7 +104,7 @@ impl Runtime {
         };
         let outbound = Arc::new(Outbound::new(outbound)?);
         let reaper = tokio::spawn(Arc::clone(&shared).reap(config.code_idle)).abort_handle();
-        Ok(Arc::new(Self { shared, allocation, outbound, observe, clock, entropy, reaper }))
+        Ok(Arc::new(Self { shared, allocation, outbound, ports, reaper }))
     }
 
     /// Makes the functions of a revision ready, checking all of it first if asked.
@@ -157,7 +152,7 @@ impl Runtime {
             FileKind::Python => Kind::Python,
             FileKind::Component => match file.kind.filter(|_| verify == Verify::Later) {
                 Some(known) => known,
-                None => self.component_kind(&code).await?,
+                None => self.component_kind(&code, &function.allow).await?,
             },
         };
         let policy = InstancePolicy::of(function.instances.as_ref(), kind.default_policy());
@@ -181,12 +176,14 @@ impl Runtime {
             config.insert(secret.clone(), value.clone());
         }
         let is_source = file_kind != FileKind::Component;
+        let id = Arc::new(FunctionId {
+            app: spec.manifest.app.name.clone(),
+            function: function.name.clone(),
+            revision: spec.revision,
+        });
         let deployed = Arc::new(Deployed {
-            id: Arc::new(FunctionId {
-                app: spec.manifest.app.name.clone(),
-                function: function.name.clone(),
-                revision: spec.revision,
-            }),
+            reach: Arc::new(Reach::new(&id, &function.allow, &self.ports)),
+            id,
             limits: function.limits.resolve(),
             policy,
             config,
@@ -194,10 +191,10 @@ impl Runtime {
             grant: Grant::new(&function.allow),
             outbound: Arc::clone(&self.outbound),
             peers: Arc::clone(peers),
-            observe: Arc::clone(&self.observe),
-            clock: Arc::clone(&self.clock),
-            entropy: Arc::clone(&self.entropy),
-            started: self.clock.instant(),
+            observe: Arc::clone(&self.ports.observe),
+            clock: Arc::clone(&self.ports.clock),
+            entropy: Arc::clone(&self.ports.entropy),
+            started: self.ports.clock.instant(),
         });
         let environment = Arc::new(Environment { deployed, shared: Arc::clone(&self.shared) });
         let program: Option<Program> = match verify {
@@ -211,11 +208,11 @@ impl Runtime {
         Ok(Function::new(environment, kind, code, program))
     }
 
-    async fn component_kind(self: &Arc<Self>, code: &Code) -> Result<Kind, Failure> {
-        let (runtime, code) = (Arc::clone(self), code.clone());
+    async fn component_kind(self: &Arc<Self>, code: &Code, allow: &Allow) -> Result<Kind, Failure> {
+        let (runtime, code, allow) = (Arc::clone(self), code.clone(), allow.clone());
         let found = tokio::task::spawn_blocking(move || {
             let (component, machine) = load::component(&runtime.shared, &code)?;
-            link::check_imports(&machine.engine, &component)?;
+            link::check_imports(&machine.engine, &component, &allow)?;
             kind::of_component(&machine.engine, &component)
         });
         found

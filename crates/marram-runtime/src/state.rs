@@ -5,6 +5,7 @@ use std::sync::Arc;
 use marram_core::Failure;
 use marram_core::limits::HANDLES_MAX;
 use marram_core::record::Source;
+use marram_core::trace::TraceContext;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -16,6 +17,7 @@ use crate::deployed::Deployed;
 use crate::hooks::Hooks;
 use crate::js;
 use crate::limiter::Limiter;
+use crate::reach::Reach;
 use crate::trap::{self, LimitError};
 
 /// Bytes of a header section as the guest's toolchain sees it, in memory. The gateway bounds it on the wire.
@@ -34,6 +36,21 @@ pub(crate) struct GuestState {
 }
 
 impl GuestState {
+    /// What the guest holds of the host.
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// How far the function reaches into the node's state.
+    pub(crate) fn reach(&self) -> Arc<Reach> {
+        Arc::clone(&self.deployed.reach)
+    }
+
+    /// The trace of a run that the instance is in.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        self.console.any().map(|invocation| invocation.call.trace)
+    }
+
     /// A store for a new instance, with every limit armed.
     pub(crate) fn store(engine: &wasmtime::Engine, deployed: &Arc<Deployed>, clock: &SharedPollClock) -> Store<Self> {
         let console = Console::new(Arc::clone(deployed));

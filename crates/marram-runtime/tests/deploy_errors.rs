@@ -40,7 +40,7 @@ async fn imports_that_are_not_there() {
     check(
         "f.wat",
         &importing("wasi:keyvalue/store@0.2.0-draft"),
-        &["`wasi:keyvalue/store@0.2.0-draft`", "does not offer"],
+        &["`wasi:keyvalue/store@0.2.0-draft`", "not granted", "allow = { kv = [\"<bucket>\"] }"],
     )
     .await;
     check("f.wat", &importing("acme:billing/invoices@1.0.0"), &["`acme:billing/invoices@1.0.0`", "wac plug"]).await;

@@ -88,5 +88,9 @@ function onCallResult(op, ok, payload) {
   calls.delete(op);
   current = entry.owner;
   if (ok) entry.resolve(payload);
-  else entry.reject(new Error(host.decode(payload, false, true)));
+  else {
+    // What kind of failure, and what to do about it, on a line each.
+    const [kind, message] = host.decode(payload, false, true).split('\n', 2);
+    entry.reject(Object.assign(new Error(message), { kind }));
+  }
 }

@@ -111,8 +111,9 @@ function onSettled() {
 }
 
 // Takes the module and finds what answers requests in it.
-function start(module, environment) {
+function start(module, environment, granted) {
   loading = false;
+  bindState(environment, granted);
   env = Object.freeze(environment);
   const chosen = module.default;
   if (typeof chosen === 'function' && !/^class\b/.test(Function.prototype.toString.call(chosen))) handler = chosen;

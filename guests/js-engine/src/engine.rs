@@ -32,6 +32,7 @@ const PRELUDE: &str = concat!(
     include_str!("../prelude/fetch.js"),
     include_str!("../prelude/timers.js"),
     include_str!("../prelude/clone.js"),
+    include_str!("../prelude/state.js"),
     include_str!("../prelude/crypto.js"),
     include_str!("../prelude/inspect.js"),
     include_str!("../prelude/console.js"),
@@ -123,7 +124,8 @@ impl Engine {
             env.set(*name, *value).map_err(caught)?;
         }
         let namespace = module.namespace().map_err(caught)?;
-        self.call(ctx, &self.handlers.start, (namespace, env)).map_err(caught)?;
+        let granted: Vec<&str> = load.granted.clone();
+        self.call(ctx, &self.handlers.start, (namespace, env, granted)).map_err(caught)?;
         self.run_jobs(ctx);
         Ok(compiled)
     }

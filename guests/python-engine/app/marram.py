@@ -1,4 +1,5 @@
-"""What a Python function on Marram is given and gives back: Request, Response, Headers, and fetch for requests of its own.
+"""What a Python function on Marram is given and gives back: Request, Response, Headers, fetch for requests of its own,
+and StateError for what `env.kv`, `env.stream` and `env.mqtt` refuse.
 
     from marram import Response
 
@@ -14,11 +15,19 @@ import urllib.parse
 
 from marram_engine import transport
 
-__all__ = ["FetchError", "Headers", "Request", "Response", "fetch", "fetch_sync"]
+__all__ = ["FetchError", "Headers", "Request", "Response", "StateError", "fetch", "fetch_sync"]
 
 
 class FetchError(OSError):
     """A request that got no answer: refused by the platform, unreachable, or broken off."""
+
+
+class StateError(Exception):
+    """Something of the node's state was refused or failed. `kind` says what: `conflict`, `unauthorized`, `invalid`, ..."""
+
+    def __init__(self, kind, message):
+        super().__init__(message)
+        self.kind = kind
 
 
 class Headers:

@@ -20,7 +20,7 @@ use crate::{Failure, FunctionId, Kind};
 
 pub use crdt::Crdt;
 pub use kv::Kv;
-pub use mqtt::MqttJournal;
+pub use mqtt::{MqttJournal, MqttPublish};
 pub use streams::{Consumer, Streams};
 
 /// A streamed body, of a request or of an answer. It is never gathered on its way.

@@ -290,3 +290,33 @@ pub trait MqttJournal: Send + Sync + 'static {
     /// is one. Sees every commit that has resolved before the call.
     fn read(&self, client: &ClientId, after: u64, max: usize) -> BoxFuture<'static, Result<Vec<Queued>, Failure>>;
 }
+
+/// A message of the node's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Publication {
+    /// Where to; no wildcards.
+    pub topic: String,
+    /// The bytes.
+    pub payload: Bytes,
+    /// QoS.
+    pub qos: Qos,
+    /// Whether it is kept for those who subscribe later.
+    pub retain: bool,
+    /// Seconds until it is of no use.
+    pub expiry_s: Option<u32>,
+    /// Everything else.
+    pub properties: Option<Box<Properties>>,
+    /// Who it is from, in the event's source; empty for the node itself.
+    pub publisher: String,
+}
+
+/// Publishes to MQTT topics on behalf of the node and its functions. The broker implements.
+pub trait MqttPublish: Send + Sync + 'static {
+    /// Resolves once the message is durable in the queue of every session that gets it and in every stream that captures
+    /// its topic, and is on its way to those that are connected.
+    ///
+    /// Fails with [`crate::Kind::Invalid`] for what is not a topic name, [`crate::Kind::BodyTooLarge`] for a payload that no
+    /// packet takes, [`crate::Kind::StreamFull`] when a stream that captures the topic is full, and
+    /// [`crate::Kind::StorageFull`] when the disk is.
+    fn publish(&self, publication: Publication) -> BoxFuture<'static, Result<(), Failure>>;
+}

@@ -3,8 +3,7 @@
 use std::num::{NonZeroU16, NonZeroU32};
 
 use bytes::Bytes;
-use marram_core::port::mqtt::Qos;
-use marram_mqtt::Publication;
+use marram_core::port::mqtt::{Publication, Qos};
 use rmqtt_codec::types::Publish;
 use rmqtt_codec::v5::PublishProperties;
 

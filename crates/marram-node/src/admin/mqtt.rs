@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
-use marram_core::{Failure, Kind};
-use marram_mqtt::{Broker, ClientState, Version};
+use marram_core::Kind;
+use marram_mqtt::{ClientState, Version};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -42,7 +42,7 @@ struct DisconnectParameters {
 }
 
 async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<MqttClients>, Refusal> {
-    let clients = broker(&admin)?.clients().await?;
+    let clients = admin.parts.mqtt.clients().await?;
     Ok(Json(MqttClients { clients: clients.into_iter().map(view).collect() }))
 }
 
@@ -52,20 +52,11 @@ async fn disconnect(
     uri: Uri,
 ) -> Result<StatusCode, Refusal> {
     let DisconnectParameters { forget } = input::query(&uri)?;
-    if broker(&admin)?.disconnect(&client, forget).await? {
+    if admin.parts.mqtt.disconnect(&client, forget).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     let shown: String = client.chars().take(80).collect();
     Err(Refusal::new(Kind::NotFound, format!("there is no MQTT client {shown:?}: `marram mqtt clients` lists them")))
-}
-
-fn broker(admin: &Admin) -> Result<&Broker, Failure> {
-    admin.parts.mqtt.as_ref().ok_or_else(|| {
-        Failure::new(
-            Kind::NotFound,
-            "this node has no MQTT broker: give it a listener, with `--mqtt 127.0.0.1:1883` or `listen` below `[mqtt]`",
-        )
-    })
 }
 
 fn view(client: ClientState) -> MqttClient {

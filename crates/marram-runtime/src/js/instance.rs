@@ -15,6 +15,8 @@ pub(crate) struct Script<'a> {
     pub(crate) code: Code<'a>,
     /// The properties of `env`.
     pub(crate) env: &'a [(&'a str, &'a str)],
+    /// What `env` offers besides ([`marram_js_abi::Load::granted`]).
+    pub(crate) granted: &'a [&'a str],
     /// JavaScript throws "out of memory" past this; less than the store's own limit, which ends the instance.
     pub(crate) memory_bytes_max: u32,
 }
@@ -67,6 +69,7 @@ impl<T: State> JsInstance<T> {
             file: script.file,
             code: script.code,
             env: script.env.to_vec(),
+            granted: script.granted.to_vec(),
             memory_bytes_max: script.memory_bytes_max,
         });
         let load = self.exports.load.clone();

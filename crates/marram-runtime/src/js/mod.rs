@@ -17,6 +17,7 @@ mod outgoing;
 mod redirect;
 mod tasks;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use marram_core::port::Body;
@@ -39,6 +40,13 @@ pub(crate) trait Host: Account + Send + Sync + 'static {
         request: Option<u32>,
         outgoing: Request<Body>,
     ) -> BoxFuture<'static, Result<Response<Body>, String>>;
+    /// Uses a capability of the node. What it takes and gives is between its two ends.
+    fn call(
+        &self,
+        request: Option<u32>,
+        capability: &str,
+        payload: Bytes,
+    ) -> BoxFuture<'static, Result<Vec<u8>, Failure>>;
     /// Takes a line of the log.
     fn log(&self, request: Option<u32>, level: Level, text: &str);
     /// A request has failed, perhaps after its answer began. Told before anybody else hears of it.

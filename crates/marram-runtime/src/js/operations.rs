@@ -61,12 +61,31 @@ impl<T: State> Live<T> {
             Action::Log { request, level, text } => self.host.log(number(request), level, text),
             Action::Done { request } => self.finish(request, None),
             Action::Failed { request, error } => self.finish(request, Some(error)),
-            Action::Call { op, capability, .. } => {
-                let message = format!("the capability {capability} is not offered by this version of Marram");
-                self.tell(&Event::CallResult { op, ok: false, payload: message.as_bytes() });
+            Action::Call { op, request, capability, payload } => {
+                let mut call = self.host.call(number(request), capability, Bytes::copy_from_slice(payload));
+                // Much of it is in memory, and answered without a task.
+                match (&mut call).now_or_never() {
+                    Some(result) => self.called(op, result),
+                    None => {
+                        return self.start_task(op, move |live| async move {
+                            let result = call.await;
+                            live.upgrade().inspect(|live| live.called(op, result))
+                        });
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    fn called(&self, op: u32, result: std::result::Result<Vec<u8>, Failure>) {
+        match result {
+            Ok(payload) => self.tell(&Event::CallResult { op, ok: true, payload: &payload }),
+            Err(failure) => {
+                let told = format!("{}\n{}", failure.kind().label(), failure.message());
+                self.tell(&Event::CallResult { op, ok: false, payload: told.as_bytes() });
+            }
+        }
     }
 
     fn respond(self: &Arc<Self>, request: u32, status: u16, headers: &str, body: BodyOut<'_>) {

@@ -13,6 +13,7 @@ use marram_core::{Failure, Kind};
 use wasmtime::Store;
 
 use crate::body::{AnswerBody, Ready, RequestBody};
+use crate::capability::script;
 use crate::charged::charged;
 use crate::cpu::{Account, SharedPollClock};
 use crate::deployed::SourceText;
@@ -58,8 +59,15 @@ impl JavaScript {
         let mut loaded = start(&engine, environment, &clock).await?;
         let env: Vec<(&str, &str)> =
             deployed.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let script =
-            Script { file, code: Code::Source(text), env: &env, memory_bytes_max: script_bytes(&deployed.limits) };
+        let granted = script::granted(&deployed.reach.allow);
+        if let Some(kind) = script::hidden(&granted, &deployed.config) {
+            let message =
+                format!("`env.{kind}` is what it was granted, and its config or secret of that name: rename that");
+            return Err(Failure::new(Kind::Invalid, message));
+        }
+        let granted: Vec<&str> = granted.iter().map(String::as_str).collect();
+        let memory_bytes_max = script_bytes(&deployed.limits);
+        let script = Script { file, code: Code::Source(text), env: &env, granted: &granted, memory_bytes_max };
         let evaluated = charged(loaded.load(&script), clock, &account).await;
         match evaluated {
             Ok(Ok(_)) => {}

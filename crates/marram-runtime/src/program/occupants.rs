@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -12,6 +13,7 @@ use marram_core::limits::LOG_LINE_BYTES_MAX;
 use marram_core::port::Body;
 use marram_core::record::{Level, Source};
 
+use crate::capability::script;
 use crate::cpu::Account;
 use crate::deployed::Deployed;
 use crate::hooks;
@@ -134,6 +136,16 @@ impl js::Host for Occupants {
             sent.map_err(|error| error.to_string())
         }
         .boxed()
+    }
+
+    fn call(
+        &self,
+        request: Option<u32>,
+        capability: &str,
+        payload: Bytes,
+    ) -> BoxFuture<'static, Result<Vec<u8>, Failure>> {
+        let trace = self.of(request).map(|invocation| invocation.call.trace);
+        script::call(&self.deployed.reach, trace, capability, payload)
     }
 
     fn log(&self, request: Option<u32>, level: js::Level, text: &str) {

@@ -15,7 +15,7 @@ use marram_core::manifest::Manifest;
 use marram_core::port::{Body, Call, Clock, Entropy, Invoke as _, Observe, empty_body};
 use marram_core::record::{LogLine, MeterRecord};
 use marram_core::{Digest, Failure, FunctionId, Kind, Name};
-use marram_runtime::{App, AppSpec, ComponentFile, Function, Runtime, RuntimeConfig, Verify};
+use marram_runtime::{App, AppSpec, ComponentFile, Function, Ports, Runtime, RuntimeConfig, Verify};
 use tokio::sync::Notify;
 
 /// A guest of `make guests`, or the reason and the command if it is not there.
@@ -191,7 +191,13 @@ impl Host {
         let observed = Arc::new(Observed::default());
         let mut config = config(state.path());
         adjust(&mut config);
-        let runtime = Runtime::new(config, observed.clone(), Arc::new(System), Arc::new(Counting::default())).unwrap();
+        let ports = Ports {
+            observe: observed.clone(),
+            clock: Arc::new(System),
+            entropy: Arc::new(Counting::default()),
+            state: None,
+        };
+        let runtime = Runtime::new(config, ports).unwrap();
         let spec = AppSpec {
             manifest: Arc::new(manifest),
             revision: Digest::of(b"test"),

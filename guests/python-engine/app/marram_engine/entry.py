@@ -9,7 +9,7 @@ from wit_world.imports import types as http
 from wit_world.exports.loader import Failure
 
 import marram
-from marram_engine import loading, loop, preload, transport, wsgi  # noqa: F401, preload is there for its imports
+from marram_engine import loading, loop, preload, state, transport, wsgi  # noqa: F401, preload is there for its imports
 
 
 class Loader:
@@ -34,13 +34,19 @@ class IncomingHandler:
 
 
 class Env(dict):
-    """The function's configuration and environment: `env["currency"]`, `env.get("currency")` or `env.currency`."""
+    """The function's configuration and environment: `env["currency"]`, `env.get("currency")` or `env.currency`. What the manifest
+    grants of the node's state is in the attributes `kv`, `stream` and `mqtt`."""
+
+    def __init__(self, environment):
+        super().__init__(environment)
+        self.__dict__.update(state.granted())
 
     def __getattr__(self, name):
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(f"no {name!r} in the function's config: add it under `config` in marram.toml") from None
+            where = "`allow`" if name in ("kv", "stream", "mqtt") else "`config`"
+            raise AttributeError(f"no {name!r} in the function's env: add it under {where} in marram.toml") from None
 
 
 def _answer(incoming, out):

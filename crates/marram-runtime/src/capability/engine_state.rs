@@ -1,0 +1,34 @@
+//! `marram:engine/state`: the node's state for a language engine that comes with Marram, by the calls of [`super::script`].
+
+use bytes::Bytes;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Linker, Lower};
+
+use super::script;
+use crate::state::GuestState;
+
+/// `record failure` of the interface.
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct Failure {
+    kind: String,
+    message: String,
+}
+
+pub(super) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    type Store<'a> = StoreContextMut<'a, GuestState>;
+    let mut instance = linker.instance("marram:engine/state@0.1.0")?;
+    instance
+        .func_wrap("granted", |store: Store<'_>, (): ()| Ok((script::granted(&store.data().deployed.reach.allow),)))?;
+    instance.func_wrap_async("call", |store: Store<'_>, (capability, payload): (String, Vec<u8>)| {
+        Box::new(async move {
+            let (reach, trace) = (store.data().reach(), store.data().trace());
+            let called = script::call(&reach, trace, &capability, Bytes::from(payload)).await;
+            let told = |failure: marram_core::Failure| Failure {
+                kind: failure.kind().label().to_owned(),
+                message: failure.message().to_owned(),
+            };
+            Ok((called.map_err(told),))
+        })
+    })
+}

@@ -1,0 +1,151 @@
+// What `env` offers of the node's state: `env.kv.<bucket>`, `env.stream.<name>` and `env.mqtt`, each where the manifest grants
+// it. A call and its answer are a line of JSON, and the bytes that belong to it.
+
+async function ask(capability, head, bytes) {
+  const line = host.encode(JSON.stringify(head) + '\n');
+  const answer = await callHost(capability, bytes ? joinBytes([line, bytes]) : line);
+  const end = answer.indexOf(10);
+  return [JSON.parse(host.decode(answer.subarray(0, end), false, true)), answer.slice(end + 1)];
+}
+
+// A string, bytes, or anything that JSON takes.
+function toBytes(value) {
+  if (typeof value === 'string') return host.encode(value);
+  if (isBufferSource(value)) return asBytes(value);
+  const text = JSON.stringify(value);
+  if (text === undefined) throw new TypeError(`${inspect(value, DEPTH_MAX)} is not a value: give a string, bytes, or what JSON takes`);
+  return host.encode(text);
+}
+
+function fromBytes(bytes, type) {
+  switch (type) {
+    case undefined: case 'text': return host.decode(bytes, false, true);
+    case 'json': return JSON.parse(host.decode(bytes, false, true));
+    case 'bytes': return bytes;
+    case 'arrayBuffer': return bytes.buffer;
+    default: throw new TypeError(`${asText(type)} is not a type of value; use text, json, bytes or arrayBuffer`);
+  }
+}
+
+function typeOf(options) {
+  return typeof options === 'object' && options !== null ? options.type : options;
+}
+
+class KeyBucket {
+  #bucket;
+  constructor(bucket) { this.#bucket = bucket; }
+
+  // The value, or null. The type is text (the default), json, bytes or arrayBuffer.
+  async get(key, options) {
+    return (await this.getWithVersion(key, options)).value;
+  }
+
+  // { value, version, expiration }: null where there is none. The expiration is in seconds since the Unix epoch.
+  async getWithVersion(key, options) {
+    const [head, bytes] = await ask('kv.get', { bucket: this.#bucket, key: asText(key) });
+    if (head === null) return { value: null, version: null, expiration: null };
+    return { value: fromBytes(bytes, typeOf(options)), version: head.version, expiration: head.expiration };
+  }
+
+  // Sets the value; settles once that is durable, with its version. Options: expirationTtl (seconds), expiration (seconds since
+  // the Unix epoch), ifVersion (a version, or null for no entry).
+  async put(key, value, options = {}) {
+    const ttlMs = options.expirationTtl !== undefined ? Math.ceil(Number(options.expirationTtl) * 1000)
+      : options.expiration !== undefined ? Math.ceil(Number(options.expiration) * 1000 - host.now()) : undefined;
+    if (ttlMs !== undefined && !(ttlMs > 0)) throw new RangeError('the expiration is not in the future');
+    const head = { bucket: this.#bucket, key: asText(key), ttl_ms: ttlMs, ...expectation(options) };
+    return (await ask('kv.put', head, toBytes(value)))[0].version;
+  }
+
+  // Removes the entry; settles once that is durable. Options: ifVersion.
+  async delete(key, options = {}) {
+    await ask('kv.delete', { bucket: this.#bucket, key: asText(key), ...expectation(options) });
+  }
+
+  // Adds to a number, which begins at 0; settles once that is durable, with the sum.
+  async increment(key, delta = 1) {
+    if (!Number.isSafeInteger(delta)) throw new TypeError('a counter counts in whole numbers');
+    return (await ask('kv.increment', { bucket: this.#bucket, key: asText(key), delta }))[0].sum;
+  }
+
+  // { keys: [{ name }], list_complete, cursor }. Options: prefix, limit, cursor.
+  async list(options = {}) {
+    const { prefix = '', limit, cursor } = options ?? {};
+    const head = { bucket: this.#bucket, prefix: asText(prefix), limit, after: cursor };
+    const [{ keys, more }] = await ask('kv.list', head);
+    const listed = { keys: keys.map((name) => ({ name })), list_complete: !more };
+    if (more) listed.cursor = keys.at(-1);
+    return listed;
+  }
+}
+
+function expectation({ ifVersion }) {
+  if (ifVersion === undefined) return {};
+  return ifVersion === null ? { absent: true } : { version: asText(ifVersion) };
+}
+
+class EventStream {
+  #stream;
+  constructor(stream) { this.#stream = stream; }
+
+  // Publishes an event; settles once it is durable, with { position, duplicate }. Options are the attributes of a CloudEvent:
+  // type, subject, id, source, time, contentType, dataSchema, extensions.
+  async publish(data, options = {}) {
+    return (await this.publishBatch([{ ...options, data }]))[0];
+  }
+
+  // Publishes events in this order, all or none.
+  async publishBatch(events) {
+    const parts = [];
+    const heads = Array.from(events, ({ data, contentType, extensions = {}, ...attributes }) => {
+      const bytes = data === undefined || data === null ? null : toBytes(data);
+      if (bytes) parts.push(bytes);
+      const implied = bytes === null || isBufferSource(data) ? undefined : typeof data === 'string' ? 'text/plain' : 'application/json';
+      return {
+        id: text(attributes.id), source: text(attributes.source), type: text(attributes.type),
+        subject: text(attributes.subject), time: attributes.time instanceof Date ? attributes.time.toISOString() : text(attributes.time),
+        dataSchema: text(attributes.dataSchema), contentType: text(contentType) ?? implied,
+        extensions: Object.entries(extensions).map(([name, value]) => [name, asText(value)]),
+        length: bytes === null ? null : bytes.length,
+      };
+    });
+    return (await ask('stream.publish', { stream: this.#stream, events: heads }, parts.length ? joinBytes(parts) : null))[0];
+  }
+}
+
+function text(value) {
+  return value === undefined || value === null ? undefined : asText(value);
+}
+
+class MqttTopics {
+  // Publishes a message; settles once it is durable. Options: qos (0 to 2, default 1), retain, expiry (seconds), contentType,
+  // responseTopic, correlationData, userProperties (an object, or an array of pairs).
+  async publish(topic, payload, options = {}) {
+    const { qos = 1, retain = false, expiry, userProperties = [] } = options;
+    const pairs = Array.isArray(userProperties) ? userProperties : Object.entries(userProperties);
+    const bytes = toBytes(payload);
+    const correlation = options.correlationData === undefined ? null : toBytes(options.correlationData);
+    const head = {
+      topic: asText(topic), qos, retain: Boolean(retain), expiry_s: expiry, contentType: text(options.contentType),
+      responseTopic: text(options.responseTopic), user: pairs.map(([name, value]) => [asText(name), asText(value)]),
+      length: bytes.length, correlation: correlation !== null,
+    };
+    await ask('mqtt.publish', head, correlation ? joinBytes([bytes, correlation]) : bytes);
+  }
+}
+
+for (const cls of [KeyBucket, EventStream, MqttTopics]) {
+  Object.defineProperty(cls.prototype, Symbol.toStringTag, { value: cls.name, configurable: true });
+}
+
+// Puts what was granted on `env`; each is `<kind>/<name>`.
+function bindState(environment, granted) {
+  const kinds = {};
+  for (const grant of granted) {
+    const at = grant.indexOf('/');
+    const kind = grant.slice(0, at), name = grant.slice(at + 1);
+    if (kind === 'mqtt') environment.mqtt = new MqttTopics();
+    else (kinds[kind] ??= {})[name] = kind === 'kv' ? new KeyBucket(name) : new EventStream(name);
+  }
+  for (const [kind, names] of Object.entries(kinds)) environment[kind] = Object.freeze(names);
+}
