@@ -2,7 +2,7 @@
 //! `cargo run --release -p marram-store --example stream_bench [directory]`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/store/support/mod.rs"]
 mod support;
 
 use std::path::Path;

@@ -2,7 +2,7 @@
 //! alone. `cargo run --release -p marram-trigger --example deliver_bench`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/trigger/support/mod.rs"]
 mod support;
 
 use std::sync::Arc;

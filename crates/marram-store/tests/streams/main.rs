@@ -1,7 +1,7 @@
 //! Durable streams through their port, by theme.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../support/mod.rs"]
+#[path = "../store/support/mod.rs"]
 mod support;
 
 mod consumers;

@@ -16,4 +16,5 @@ mod output;
 mod process;
 mod secret;
 mod support;
+mod templates;
 mod up;

@@ -1,0 +1,248 @@
+//! The admin API: who is let in, what it describes, what it shows of what ran, and what it never shows.
+
+use std::collections::BTreeSet;
+
+use http::Method;
+use http_body_util::BodyExt as _;
+use marram_node::{NodeConfig, Token};
+use marram_testkit::{Ask, Reply, TestNode, eventually, get, guest, manifest};
+use serde_json::{Value, json};
+
+const SECRET: &str = "s3cret-that-nobody-may-see";
+
+fn probe(app: &str, secrets: &str) -> String {
+    manifest(app, &[("probe", "probe.wasm", "/...")]) + secrets
+}
+
+/// Every operation of the document as `METHOD /path`.
+fn described() -> BTreeSet<String> {
+    let paths = marram_node::openapi()["paths"].as_object().unwrap();
+    let operations = paths.iter().flat_map(|(path, item)| {
+        item.as_object().unwrap().keys().map(move |method| format!("{} {path}", method.to_uppercase()))
+    });
+    operations.collect()
+}
+
+/// Holds an answer to what the document says of its operation.
+#[track_caller]
+fn hold(operation: &str, reply: &Reply) {
+    let document = marram_node::openapi();
+    let (method, path) = operation.split_once(' ').unwrap();
+    let operation = &document["paths"][path][method.to_lowercase()];
+    let status = reply.status.to_string();
+    let answers = &operation["responses"];
+    let answer = answers.get(&status).unwrap_or(&answers["default"]);
+    assert!(reply.status >= 400 || answers.get(&status).is_some(), "{path}: {status} is not described");
+    let Some(content) = answer["content"].as_object() else {
+        assert!(reply.body.is_empty(), "{path}: a body that is not described");
+        return;
+    };
+    let media_type = reply.header("content-type").unwrap();
+    let described = content.get(media_type).unwrap_or_else(|| panic!("{path}: {media_type} is not among {content:?}"));
+    let values: Vec<Value> = match media_type {
+        "application/x-ndjson" => reply.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
+        json if json.contains("json") => vec![reply.json()],
+        _ => return,
+    };
+    for value in values {
+        crate::schema::check(document, &described["schema"], &value, path).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_as_the_document_says() {
+    let node = TestNode::start_with(|config| config.prices = Some(marram_telemetry::PriceList::default())).await;
+    let text = probe("shop", "secrets = [\"api_key\"]\n");
+    let component = std::fs::read(guest("probe-p2")).unwrap();
+    let digest = marram_core::Digest::of(&component).to_string();
+    let deployment = json!({ "manifest": text, "components": { "probe": digest } });
+    let invoke = "/v1/apps/{app}/functions/{function}/invoke/{path}";
+    let put = |path: &str| Ask::new(Method::PUT, path);
+    let post = |path: &str| Ask::new(Method::POST, path);
+    let delete = |path: &str| Ask::new(Method::DELETE, path);
+    let steps: Vec<(String, Ask, u16)> = vec![
+        ("GET /v1/health".into(), get("/v1/health"), 200),
+        ("GET /v1/node".into(), get("/v1/node"), 200),
+        ("GET /v1/openapi.json".into(), get("/v1/openapi.json"), 200),
+        ("GET /v1/apps".into(), get("/v1/apps"), 200),
+        ("HEAD /v1/blobs/{digest}".into(), Ask::new(Method::HEAD, &format!("/v1/blobs/{digest}")), 404),
+        ("PUT /v1/blobs/{digest}".into(), put(&format!("/v1/blobs/{digest}")).body(component.clone()), 201),
+        ("PUT /v1/blobs/{digest}".into(), put(&format!("/v1/blobs/{digest}")).body(component), 200),
+        ("PUT /v1/apps/{app}".into(), put("/v1/apps/shop").json(&deployment), 422),
+        ("PUT /v1/apps/{app}/secrets/{name}".into(), put("/v1/apps/shop/secrets/api_key").body(SECRET), 204),
+        ("PUT /v1/apps/{app}".into(), put("/v1/apps/shop").json(&deployment), 200),
+        ("GET /v1/apps".into(), get("/v1/apps"), 200),
+        ("GET /v1/apps/{app}".into(), get("/v1/apps/shop"), 200),
+        ("GET /v1/apps/{app}/revisions".into(), get("/v1/apps/shop/revisions"), 200),
+        ("POST /v1/apps/{app}/rollback".into(), post("/v1/apps/shop/rollback"), 409),
+        ("GET /v1/apps/{app}/secrets".into(), get("/v1/apps/shop/secrets"), 200),
+        (
+            format!("POST {invoke}"),
+            post("/v1/apps/shop/functions/probe/invoke/echo").header("content-type", "*/*").body("x"),
+            200,
+        ),
+        (format!("GET {invoke}"), get("/v1/apps/shop/functions/none/invoke/"), 404),
+        ("GET /v1/logs".into(), get("/v1/logs?app=shop"), 200),
+        ("GET /v1/logs".into(), get("/v1/logs?apps=shop"), 400),
+        ("GET /v1/logs".into(), get("/v1/logs?since=yesterday"), 400),
+        ("GET /v1/usage".into(), get("/v1/usage?since=1h"), 200),
+        ("GET /v1/invocations".into(), get("/v1/invocations?limit=5"), 200),
+        ("GET /metrics".into(), get("/metrics"), 200),
+        ("DELETE /v1/apps/{app}/secrets/{name}".into(), delete("/v1/apps/shop/secrets/api_key"), 409),
+        ("DELETE /v1/apps/{app}/secrets/{name}".into(), delete("/v1/apps/shop/secrets/other"), 404),
+        ("DELETE /v1/apps/{app}".into(), delete("/v1/apps/shop"), 204),
+    ];
+    for (operation, ask, status) in steps {
+        let reply = node.admin().send(ask).await;
+        assert_eq!(reply.status, status, "{operation}: {reply:?}");
+        assert!(reply.header("marram-request-id").is_some(), "{operation}");
+        assert!(!reply.text().contains(SECRET), "{operation} shows a secret");
+        if !operation.starts_with("HEAD") {
+            hold(&operation, &reply);
+        }
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn router_and_document_know_the_same_operations() {
+    let node = TestNode::start().await;
+    assert_eq!(node.admin().get("/v1/openapi.json").await.expect(200).json(), *marram_node::openapi());
+    let described = described();
+    let paths: BTreeSet<_> =
+        described.iter().map(|operation| operation.split_once(' ').unwrap().1.to_owned()).collect();
+    for path in paths {
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+            let known = described.contains(&format!("{method} {path}"));
+            let as_get = method == "HEAD" && described.contains(&format!("GET {path}"));
+            let concrete = path
+                .replace("{app}", "none")
+                .replace("{function}", "f")
+                .replace("{path}", "p")
+                .replace("{name}", "n")
+                .replace("{digest}", "d");
+            let reply = node.admin().send(Ask::new(method.parse().unwrap(), &concrete)).await;
+            assert_eq!(reply.status != 405, known || as_get, "{method} {concrete}: {reply:?}");
+            assert!(!reply.text().contains("has no /"), "{method} {concrete} is not routed: {reply:?}");
+        }
+    }
+    let reply = node.admin().get("/v2/apps").await.expect(404);
+    assert_eq!(reply.json()["type"], "urn:marram:problem:not-found");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_is_asked_for_everywhere_but_at_the_health() {
+    let token = "0123456789abcdef0123456789abcdef";
+    let node = TestNode::start_with(|config| config.token = Some(Token::new(token).unwrap())).await;
+    let _ = node.admin().get("/v1/health").await.expect(200);
+    for path in ["/v1/node", "/v1/apps", "/metrics", "/v1/openapi.json", "/v1/logs", "/nothing"] {
+        let reply = node.admin().get(path).await.expect(401);
+        assert_eq!(reply.header("www-authenticate"), Some("Bearer realm=\"marram\""));
+        let _ = node.admin().clone().with_token("0123456789abcdef0123456789abcdeF").get(path).await.expect(401);
+    }
+    let operator = node.admin().clone().with_token(token);
+    assert!(!operator.get("/v1/node").await.expect(200).text().contains(token));
+    // A function that is invoked through the API does not see the token.
+    node.deploy(&probe("shop", ""), &[("probe", guest("probe-p2"))]).await.unwrap();
+    let seen = operator.get("/v1/apps/shop/functions/probe/invoke/headers?q=1").await.expect(200);
+    assert!(!seen.text().contains(token), "{seen:?}");
+    assert_eq!(seen.json()["path"], "/headers?q=1");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_page_and_an_open_address_are_kept_out() {
+    let node = TestNode::start().await;
+    let _ = node.admin().send(get("/v1/apps").header("origin", "https://evil.example")).await.expect(401);
+    let _ = node.admin().send(get("/v1/apps").header("host", "rebound.example")).await.expect(401);
+    node.stop().await;
+    let open = NodeConfig { admin: "0.0.0.0:0".parse().unwrap(), ..NodeConfig::default() };
+    let error = marram_node::Node::start(open).await.err().unwrap().to_string();
+    assert!(error.contains("token") && error.contains("TLS"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_reach_the_function_and_nothing_else() {
+    let node = TestNode::start().await;
+    let text = probe("shop", "secrets = [\"api_key\"]\n");
+    let components = [("probe", guest("probe-p2"))];
+    let missing = node.deploy(&text, &components).await.unwrap_err();
+    assert!(missing.message().contains("marram secret set shop api_key"), "{missing}");
+    let set = |value: &str| Ask::new(Method::PUT, "/v1/apps/shop/secrets/api_key").body(value.to_owned());
+    let _ = node.admin().send(set("one")).await.expect(204);
+    node.deploy(&text, &components).await.unwrap();
+    assert!(node.http().get("/env").await.expect(200).text().contains("one"));
+    // A new value is in use with the next request, without a deployment.
+    let _ = node.admin().send(set(SECRET)).await.expect(204);
+    assert!(node.http().get("/env").await.expect(200).text().contains(SECRET));
+    let listed = node.admin().get("/v1/apps/shop/secrets").await.expect(200).json();
+    assert_eq!(
+        (&listed["secrets"][0]["name"], &listed["secrets"][0]["functions"]),
+        (&json!("api_key"), &json!(["probe"]))
+    );
+
+    let node = node.restart().await;
+    assert!(node.http().get("/env").await.expect(200).text().contains(SECRET));
+    for path in ["/v1/apps", "/v1/apps/shop", "/v1/apps/shop/secrets", "/v1/logs", "/metrics", "/v1/node"] {
+        assert!(!node.admin().get(path).await.expect(200).text().contains(SECRET), "{path} shows the secret");
+    }
+    for bad in [set("x").body(vec![0xff]), Ask::new(Method::PUT, "/v1/apps/shop/secrets/a%2Fb").body("x")] {
+        let _ = node.admin().send(bad).await.expect(422);
+    }
+    let _ = node.admin().send(set("x").body(vec![b'x'; (64 << 10) + 1])).await.expect(413);
+    let state = node.state_dir().to_owned();
+    for file in std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        let bytes = std::fs::read(&file).unwrap();
+        let found = bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
+        assert!(!found, "{} has the secret in clear text", file.display());
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_usage_and_metrics_add_up() {
+    let node = TestNode::start().await;
+    node.deploy(&probe("shop", ""), &[("probe", guest("probe-p2"))]).await.unwrap();
+    let mut follow = node.admin().open(get("/v1/logs?app=shop&follow=true")).await.unwrap();
+    let reply = node.http().get("/log").await.expect(200);
+    let request = reply.header("marram-request-id").unwrap().to_owned();
+    let followed = follow.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(String::from_utf8_lossy(&followed).contains(&request), "{followed:?}");
+    for _ in 0..9 {
+        let _ = node.http().get("/status/200").await.expect(200);
+    }
+    let echoed = Ask::new(Method::POST, "/v1/apps/shop/functions/probe/invoke/echo").body("12345");
+    assert_eq!(node.admin().send(echoed).await.expect(200).text(), "12345");
+
+    // A record is made when the answer has ended, which the client may see a moment earlier.
+    let usage = eventually("eleven invocations are in the usage", || async {
+        let usage = node.admin().get("/v1/usage?app=shop").await.expect(200).json();
+        (usage["usage"][0]["invocations"] == 11).then(|| usage["usage"][0].clone())
+    })
+    .await;
+    assert_eq!((&usage["failed"], &usage["bytes_in"], &usage["outcomes"]["ok"]), (&json!(0), &json!(5), &json!(11)));
+    let invocations = node.admin().get("/v1/invocations?app=shop").await.expect(200).json();
+    let invocations = invocations["invocations"].as_array().unwrap().clone();
+    assert_eq!(invocations.len(), 11);
+    let sum = |field: &str| invocations.iter().map(|one| one[field].as_u64().unwrap()).sum::<u64>();
+    for field in ["wall_ns", "cpu_ns", "bytes_in", "bytes_out"] {
+        assert_eq!(usage[field].as_u64(), Some(sum(field)), "{field}");
+    }
+    let lines = node.admin().get(&format!("/v1/logs?request={request}")).await.expect(200).text();
+    assert!(!lines.is_empty() && lines.lines().all(|line| line.contains(&request)), "{lines}");
+
+    let metrics = node.admin().get("/metrics").await.expect(200).text();
+    for line in ["marram_apps 1", "marram_functions 1", "marram_apps_failed 0"] {
+        assert!(metrics.lines().any(|metric| metric.starts_with(line)), "{line} is not in {metrics}");
+    }
+    let invoked = metrics.lines().filter(|line| line.starts_with("faas_invocations_total{"));
+    let total: f64 = invoked.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum();
+    assert!((total - 11.0).abs() < f64::EPSILON, "{metrics}");
+    // The ten of the front; the one through the admin API did not pass it.
+    assert!(metrics.contains("marram_http_requests_total{status=\"2xx\"} 10"), "{metrics}");
+
+    // A follower does not hold a drain up.
+    node.stop().await;
+    assert!(follow.frame().await.is_none_or(|frame| frame.is_err() || frame.is_ok_and(|frame| frame.is_data())));
+}

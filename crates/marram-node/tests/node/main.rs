@@ -1,0 +1,15 @@
+//! A whole node in this process, by theme. One binary, because each that links the runtime or the store is large.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod admin;
+mod deploy;
+mod events;
+mod hostile;
+mod many;
+mod outbound;
+mod schema;
+mod state;
+mod swap;
+mod tls;
+mod toolchains;

@@ -1,0 +1,140 @@
+//! Limits hold for JavaScript, and what one request does wrong is not the next one's trouble.
+
+use std::time::{Duration, Instant};
+
+use http_body_util::BodyExt as _;
+use marram_core::Kind;
+use marram_core::record::Outcome;
+
+use super::{script, try_script};
+use crate::host::get;
+
+/// Bad behaviour by path; `/ok` answers.
+const BAD: &str = "const kept = []; export default { async fetch(request) {
+    const never = new Promise(() => {});
+    switch (new URL(request.url).pathname) {
+        case '/loop': for (;;) {}
+        case '/loop-async': for (;;) await null;
+        case '/regex': return new Response(String(/^(a+)+$/.test('a'.repeat(64) + '!')));
+        case '/alloc': for (;;) kept.push('x'.repeat(100_000) + kept.length);
+        case '/alloc-buffers': for (;;) kept.push(new Uint8Array(1_000_000));
+        case '/recurse': return (function deeper() { return 1 + deeper(); })();
+        case '/throw': throw new TypeError('no such price');
+        case '/never': return never;
+        case '/slow': await new Promise((resolve) => setTimeout(resolve, 60_000)); return new Response('late');
+        case '/endless-body': return new Response(new ReadableStream({ async pull(out) {
+            out.enqueue(new TextEncoder().encode('more'));
+            await new Promise((resolve) => setTimeout(resolve, 60_000));
+        } }));
+        case '/broken-body': { let sent = 0; return new Response(new ReadableStream({ async pull(out) {
+            await new Promise((resolve) => setTimeout(resolve, 5));
+            if (sent++ < 3) out.enqueue(new TextEncoder().encode('more')); else throw new Error('half way');
+        } })); }
+        case '/timers': for (;;) setTimeout(() => {}, 60_000);
+        case '/log': for (let i = 0; i < 100_000; i++) console.log('line ' + i); return new Response('logged');
+        case '/no-response': return 'text';
+    }
+    return new Response('ok');
+} }";
+
+/// Asks for `path` under `limits`, and expects this failure, with a part of its message or of its log line.
+async fn check(limits: &str, path: &str, kind: Kind, part: &str) -> Duration {
+    let host = script(BAD, &format!("limits = {{ {limits} }}\ninstances = {{ concurrent = 2 }}")).await;
+    let begun = Instant::now();
+    let failure = match host.send(get(path)).await {
+        Err(failure) => failure,
+        Ok(response) => response.into_body().collect().await.err().unwrap_or_else(|| panic!("{path} was answered")),
+    };
+    let took = begun.elapsed();
+    assert_eq!(failure.kind(), kind, "{path}: {failure:?}");
+    let record = host.observed.record().await;
+    assert_eq!(record.outcome, Outcome::Failed(kind), "{path}");
+    let said = host.observed.texts().join("\n");
+    assert!(said.contains(part), "{path}: {part:?} is not in {said:?}");
+    for _ in 0..3 {
+        assert_eq!(host.get("/ok").await.unwrap(), (200, "ok".to_owned()), "after {path}");
+    }
+    took
+}
+
+#[tokio::test]
+async fn a_loop_ends_at_its_cpu_limit() {
+    for path in ["/loop", "/loop-async", "/regex"] {
+        check("cpu = \"100ms\", deadline = \"10s\"", path, Kind::CpuLimit, "raise `cpu`").await;
+    }
+}
+
+#[tokio::test]
+async fn memory_ends_at_its_limit() {
+    for path in ["/alloc", "/alloc-buffers"] {
+        check("memory = \"16MiB\"", path, Kind::ResourceLimit, "of memory").await;
+    }
+}
+
+#[tokio::test]
+async fn endless_recursion_throws() {
+    check("", "/recurse", Kind::Trap, "Maximum call stack").await;
+}
+
+#[tokio::test]
+async fn what_is_thrown_is_in_the_log_with_its_place() {
+    check("", "/throw", Kind::Trap, "TypeError: no such price").await;
+    check("", "/throw", Kind::Trap, "src/index.js:10:").await;
+    check("", "/no-response", Kind::Trap, "fetch has to return a Response").await;
+}
+
+#[tokio::test]
+async fn who_never_answers_is_told_at_once_or_at_the_deadline() {
+    let took = check("deadline = \"20s\"", "/never", Kind::Trap, "waits for a promise that nothing can settle").await;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    check("deadline = \"200ms\"", "/slow", Kind::Deadline, "raise `deadline`").await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_end_well_breaks_off() {
+    check("deadline = \"200ms\"", "/endless-body", Kind::Deadline, "raise `deadline`").await;
+    check("", "/broken-body", Kind::NoResponse, "half way").await;
+}
+
+#[tokio::test]
+async fn timers_without_end_stop_the_instance() {
+    check("cpu = \"5s\", memory = \"128MiB\"", "/timers", Kind::ResourceLimit, "timers and fetches").await;
+}
+
+#[tokio::test]
+async fn a_log_flood_is_cut() {
+    let host = script(BAD, "limits = { log = \"10KiB\" }").await;
+    assert_eq!(host.get("/log").await.unwrap().1, "logged");
+    let lines = host.observed.texts();
+    assert!(lines.len() < 2_000, "{} lines", lines.len());
+    assert!(lines.last().unwrap().contains("log limit of 10KiB reached"), "{:?}", lines.last());
+}
+
+#[tokio::test]
+async fn a_request_past_its_deadline_leaves_its_neighbour_in_peace() {
+    let source = "export default { async fetch(request) {
+        const wait = Number(new URL(request.url).pathname.slice(1));
+        await new Promise((resolve) => setTimeout(resolve, wait));
+        return new Response(String(wait));
+    } }";
+    let host = script(source, "limits = { deadline = \"300ms\" }\ninstances = { concurrent = 2 }").await;
+    let begun = Instant::now();
+    let slow = host.get("/60000");
+    let neighbour = async {
+        // Begun later, so that its own deadline is later too.
+        tokio::time::timeout(Duration::from_millis(200), std::future::pending::<()>()).await.unwrap_err();
+        host.get("/200").await
+    };
+    let (slow, neighbour) = tokio::join!(slow, neighbour);
+    assert_eq!(slow.unwrap_err().kind(), Kind::Deadline);
+    assert_eq!(neighbour.unwrap().1, "200");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_module_that_never_loads_is_refused() {
+    let source = "while (true) {}\nexport default { fetch() {} }";
+    let failure = try_script(source, "limits = { cpu = \"200ms\" }").await.err().expect("it never loads");
+    assert!(failure.message().contains("src/index.js cannot be loaded"), "{failure:?}");
+    assert!(failure.message().contains("200ms of CPU time"), "{failure:?}");
+}

@@ -1,0 +1,167 @@
+//! Limits hold, whatever a guest does, and the node and its neighbours go on.
+
+use std::time::{Duration, Instant};
+
+use http_body_util::BodyExt as _;
+use marram_core::Kind;
+use marram_core::record::Outcome;
+
+use crate::host::{Host, get};
+
+/// Deploys `bad` with `limits`, asks for `path`, and expects this failure, with a part of its message.
+#[track_caller]
+fn check(component: &str, limits: &str, path: &str, kind: Kind, part: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let host = Host::deploy(&format!(
+            "[[function]]\nname = \"bad\"\ncomponent = \"{component}\"\nlimits = {{ {limits} }}\n"
+        ))
+        .await;
+        let failure = match host.send(get(path)).await {
+            Err(failure) => failure,
+            Ok(response) => response.into_body().collect().await.err().unwrap_or_else(|| panic!("{path} was answered")),
+        };
+        assert_eq!(failure.kind(), kind, "{failure:?}");
+        assert!(failure.to_string().contains(part), "{part:?} is not in {failure:?}");
+        let record = host.observed.record().await;
+        assert_eq!(record.outcome, Outcome::Failed(kind));
+        // The next request finds the function as it was.
+        assert_eq!(host.get("/sleep/0").await.unwrap().0, 200);
+    });
+}
+
+#[test]
+fn a_busy_loop_ends_at_its_cpu_limit() {
+    check("bad.wasm", "cpu = \"100ms\", deadline = \"10s\"", "/loop", Kind::CpuLimit, "raise `cpu`");
+}
+
+#[test]
+fn an_async_loop_ends_at_its_cpu_limit() {
+    check("bad-p3.wasm", "cpu = \"100ms\", deadline = \"10s\"", "/loop", Kind::CpuLimit, "raise `cpu`");
+    check("bad-p3.wasm", "cpu = \"100ms\", deadline = \"10s\"", "/loop-async", Kind::CpuLimit, "raise `cpu`");
+}
+
+#[test]
+fn endless_allocation_ends_at_its_memory_limit() {
+    check("bad.wasm", "memory = \"16MiB\"", "/alloc", Kind::ResourceLimit, "16MiB of memory");
+}
+
+#[test]
+fn an_exhausted_stack_is_a_trap() {
+    check("bad.wasm", "cpu = \"5s\"", "/recurse", Kind::Trap, "");
+}
+
+#[test]
+fn a_trap_before_the_answer() {
+    check("bad.wasm", "", "/trap", Kind::Trap, "crashed");
+    check("bad-p3.wasm", "", "/trap", Kind::Trap, "crashed");
+}
+
+#[test]
+fn a_trap_after_the_head() {
+    check("bad.wasm", "", "/trap-after-headers", Kind::Trap, "");
+}
+
+#[test]
+fn no_answer_at_all() {
+    check("bad.wasm", "", "/no-response", Kind::NoResponse, "without an answer");
+}
+
+#[test]
+fn waiting_for_ever_ends_at_the_deadline() {
+    check("bad.wasm", "deadline = \"200ms\"", "/never", Kind::Deadline, "raise `deadline`");
+    check("bad-p3.wasm", "deadline = \"200ms\"", "/never", Kind::Deadline, "raise `deadline`");
+}
+
+#[test]
+fn a_body_without_end_ends_at_the_deadline() {
+    check("bad.wasm", "deadline = \"200ms\"", "/never-end", Kind::Deadline, "raise `deadline`");
+}
+
+#[test]
+fn a_million_handles_are_too_many() {
+    check("bad.wasm", "", "/handles", Kind::ResourceLimit, "handles");
+}
+
+/// MISSION: within 20 ms of its limit. The guest's own CPU clock says how much it used, so a busy machine changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cpu_limit_holds_within_20_ms() {
+    let host = Host::deploy(
+        "[[function]]\nname = \"bad\"\ncomponent = \"bad.wasm\"\nlimits = { cpu = \"100ms\", deadline = \"20s\" }\n",
+    )
+    .await;
+    let failure = host.send(get("/loop")).await.expect_err("it loops for ever");
+    assert_eq!(failure.kind(), Kind::CpuLimit);
+    let used = Duration::from_nanos(host.observed.record().await.cpu_ns);
+    assert!((Duration::from_millis(100)..Duration::from_millis(120)).contains(&used), "stopped after {used:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn past_the_queue_a_request_is_refused_at_once() {
+    let limits = "limits = { concurrency = 1, queue = 1, deadline = \"20s\" }";
+    let host = std::sync::Arc::new(
+        Host::deploy(&format!("[[function]]\nname = \"bad\"\ncomponent = \"bad.wasm\"\n{limits}\n")).await,
+    );
+    let waiting: Vec<_> = (0..2)
+        .map(|_| {
+            let host = host.clone();
+            tokio::spawn(async move { host.send(get("/sleep/500")).await.map(|response| response.status().as_u16()) })
+        })
+        .collect();
+    let function = host.function("bad").clone();
+    while function.status().running + function.status().queued < 2 {
+        tokio::task::yield_now().await;
+    }
+    let asked = Instant::now();
+    let failure = host.send(get("/sleep/0")).await.expect_err("there is no room");
+    assert_eq!(failure.kind(), Kind::Overloaded);
+    assert!(asked.elapsed() < Duration::from_millis(200), "refused only after {:?}", asked.elapsed());
+    assert_eq!(*host.observed.refused.lock().unwrap(), [("bad".to_owned(), Kind::Overloaded)]);
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().unwrap(), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_without_end_is_cut_and_says_so() {
+    let host = Host::deploy(
+        "[[function]]\nname = \"bad\"\ncomponent = \"bad.wasm\"\nlimits = { log = \"16KiB\", cpu = \"300ms\" }\n",
+    )
+    .await;
+    let _ = host.send(get("/log-flood")).await;
+    let record = host.observed.record().await;
+    let bytes: usize = host.observed.texts().iter().map(String::len).sum();
+    assert!(bytes < 64 << 10, "{bytes} bytes were logged");
+    assert!(record.log_bytes_dropped > 16 << 10, "what was dropped is counted: {record:?}");
+    assert!(host.observed.texts().iter().any(|text| text.contains("log limit of 16KiB")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_at_its_limit_does_not_slow_another() {
+    let host = std::sync::Arc::new(
+        Host::deploy(
+            "[[function]]\nname = \"bad\"\ncomponent = \"bad.wasm\"\nlimits = { cpu = \"3s\", deadline = \"4s\", concurrency = 4 }\n\
+             [[function]]\nname = \"hello\"\ncomponent = \"hello-p2.wasm\"\n",
+        )
+        .await,
+    );
+    let hello = host.function("hello").clone();
+    let loops: Vec<_> = (0..4)
+        .map(|_| {
+            let host = host.clone();
+            tokio::spawn(async move { host.send(get("/loop")).await.map(drop) })
+        })
+        .collect();
+    while host.function("bad").status().running < 4 {
+        tokio::task::yield_now().await;
+    }
+    // Four loops on two threads yield at every tick: a hello waits for a few ticks at most.
+    let mut slowest = Duration::ZERO;
+    for _ in 0..20 {
+        let asked = Instant::now();
+        host.send_to(&hello, get("/")).await.expect("hello answers");
+        slowest = slowest.max(asked.elapsed());
+    }
+    assert!(slowest < Duration::from_millis(500), "a hello took {slowest:?} beside loops");
+    loops.into_iter().for_each(|task| task.abort());
+}

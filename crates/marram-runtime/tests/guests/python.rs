@@ -1,0 +1,98 @@
+//! Python as source: what it answers with, and what is found before its first request.
+
+use marram_core::record::Start;
+use marram_core::{Failure, Kind};
+
+use crate::host::Host;
+
+/// One function from this source, with more of its manifest.
+async fn try_python(source: &str, more: &str) -> Result<Host, Failure> {
+    let functions = format!("[[function]]\nname = \"f\"\ncomponent = \"src/app.py\"\n{more}\n");
+    Host::try_sources(&functions, &[("src/app.py", source)]).await
+}
+
+async fn python(source: &str, more: &str) -> Host {
+    try_python(source, more).await.unwrap_or_else(|failure| panic!("{failure:?}"))
+}
+
+#[tokio::test]
+async fn what_does_not_load_is_refused_with_its_place() {
+    let cases = [
+        ("def fetch(request):\n    return (\n", "src/app.py:2:", "SyntaxError"),
+        ("def fetch(request):\nreturn 1\n", "src/app.py:2:", "IndentationError"),
+        ("import marram\n\nx = 1 / 0\n\ndef fetch(request):\n    pass\n", "src/app.py:3:", "ZeroDivisionError"),
+        ("import numpy\n\ndef fetch(request):\n    pass\n", "src/app.py:1", "numpy"),
+        ("def handler(request):\n    pass\n", "src/app.py: ", "nothing to call"),
+        ("from marram import fetch\n", "src/app.py: ", "nothing to call"),
+        ("raise SystemExit(3)\n", "src/app.py:1", "SystemExit"),
+    ];
+    for (source, place, part) in cases {
+        let failure = try_python(source, "").await.err().unwrap_or_else(|| panic!("{source} was taken"));
+        assert_eq!(failure.kind(), Kind::Invalid, "{failure:?}");
+        assert!(failure.message().contains("function \"f\""), "{failure:?}");
+        assert!(failure.message().contains(place), "{place:?} is not in {failure:?}");
+        assert!(failure.message().contains(part), "{part:?} is not in {failure:?}");
+    }
+    // The whole account is for the log.
+    let source = "def broken():\n    return {}[\"key\"]\n\nbroken()\n";
+    let failure = try_python(source, "").await.err().unwrap();
+    assert!(failure.message().contains("src/app.py:2:"), "{failure:?}");
+    let trace = failure.detail().unwrap();
+    assert!(trace.contains("Traceback") && trace.contains("in broken") && !trace.contains("marram_engine"), "{trace}");
+}
+
+#[tokio::test]
+async fn a_module_that_never_loads_is_refused_too() {
+    let limits = "limits = { cpu = \"300ms\", deadline = \"10s\" }";
+    let failure = try_python("while True:\n    pass\n", limits).await.err().expect("it never loads");
+    assert_eq!(failure.kind(), Kind::CpuLimit, "{failure:?}");
+    let limits = "limits = { deadline = \"300ms\" }";
+    let failure = try_python("import time\ntime.sleep(3600)\n", limits).await.err().expect("it never loads");
+    assert_eq!(failure.kind(), Kind::Deadline, "{failure:?}");
+}
+
+#[tokio::test]
+async fn an_imported_fetch_asks_and_does_not_answer() {
+    let source =
+        "from marram import Response, fetch\n\n\nasync def on_fetch(request):\n    return Response(fetch.__module__)\n";
+    let host = python(source, "").await;
+    assert_eq!(host.get("/").await.unwrap(), (200, "marram".to_owned()));
+    // Its own comes before the other name.
+    let both = "def fetch(request):\n    return \"fetch\"\n\n\ndef on_fetch(request):\n    return \"on_fetch\"\n";
+    assert_eq!(python(both, "").await.get("/").await.unwrap().1, "fetch");
+    let wsgi = "from marram import fetch\n\n\ndef application(environ, start_response):\n    start_response(\"200 OK\", [])\n    return [b\"wsgi\"]\n";
+    assert_eq!(python(wsgi, "").await.get("/").await.unwrap().1, "wsgi");
+}
+
+#[tokio::test]
+async fn a_warm_instance_has_its_program() {
+    let source = "print(\"loaded\")\n\n\ndef fetch(request):\n    return \"ok\"\n";
+    let host = python(source, "instances = { reuse = 10, warm = 2 }").await;
+    let loaded = || host.observed.texts().iter().filter(|text| *text == "loaded").count();
+    // Once to check it, and once in each of the two.
+    assert_eq!((host.function("f").status().idle, loaded()), (2, 3));
+    assert_eq!(host.get("/").await.unwrap().1, "ok");
+    assert_eq!(host.observed.record().await.start, Start::Fresh);
+}
+
+#[tokio::test]
+async fn what_is_written_before_any_request_is_bounded_and_counted() {
+    let source = "for n in range(200):\n    print(\"x\" * 1000)\n\n\ndef fetch(request):\n    return \"ok\"\n";
+    let host = python(source, "instances = { reuse = 10, warm = 1 }\nlimits = { log = \"16KiB\" }").await;
+    let bytes: usize = host.observed.texts().iter().map(String::len).sum();
+    // Two instances have loaded it: one to check it, one to be warm.
+    assert!((16 << 10..40 << 10).contains(&bytes), "{bytes} bytes were logged");
+    assert_eq!(host.observed.texts().iter().filter(|text| text.contains("log limit of 16KiB")).count(), 2);
+    // Whoever uses the instance first has it in the books.
+    assert_eq!(host.get("/").await.unwrap().1, "ok");
+    assert!(host.observed.record().await.log_bytes_dropped > 150_000);
+}
+
+#[tokio::test]
+async fn an_instance_is_used_again_as_often_as_the_manifest_says() {
+    let source = "seen = 0\n\n\ndef fetch(request):\n    global seen\n    seen += 1\n    return str(seen)\n";
+    let host = python(source, "instances = { reuse = 3 }").await;
+    for expected in ["1", "2", "3", "1"] {
+        assert_eq!(host.get("/").await.unwrap().1, expected);
+    }
+}

@@ -1,0 +1,111 @@
+//! Batches, and what happens to those that fail.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::support::rig::{Rig, batch, policy};
+use crate::support::{answer, until};
+use marram_core::{Failure, Kind};
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_fills_up_or_waits_no_longer_than_it_says() {
+    let rig = Rig::new(batch(3, 20), policy(), |got| async move {
+        assert_eq!(got.headers["content-type"], "application/cloudevents-batch+json");
+        answer(200, &[], "")
+    })
+    .start();
+    // After a long time without events.
+    tokio::time::sleep(Duration::from_secs(3_610)).await;
+    let began = tokio::time::Instant::now();
+    rig.publish(&["1"]).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    rig.publish(&["2"]).await;
+    rig.settled().await;
+    let took = began.elapsed();
+    assert_eq!(rig.got(), [["1", "2"]]);
+    assert!((Duration::from_millis(20)..Duration::from_millis(30)).contains(&took), "{took:?}");
+    let began = tokio::time::Instant::now();
+    rig.publish(&["3", "4", "5", "6"]).await;
+    rig.settled().await;
+    let took = began.elapsed();
+    assert_eq!(rig.got()[1..], [vec!["3", "4", "5"], vec!["6"]]);
+    assert!((Duration::from_millis(20)..Duration::from_millis(30)).contains(&took), "{took:?}");
+    rig.stop().await;
+}
+
+/// 64 events, of which one always traps: it alone is given up on, and the others are acknowledged at once.
+#[tokio::test(start_paused = true)]
+async fn a_poison_event_does_not_take_its_batch_along() {
+    for poison in ["n0", "n1", "n37", "n63"] {
+        let rig = Rig::new(batch(64, 0), policy(), move |got| async move {
+            if got.ids().iter().any(|id| id == poison) {
+                return Err(Failure::new(Kind::Trap, "the function crashed"));
+            }
+            answer(200, &[], "")
+        });
+        let ids: Vec<_> = (0..64).map(|n| format!("n{n}")).collect();
+        rig.publish(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let rig = rig.start();
+        rig.settled().await;
+        assert_eq!(rig.streams.reasons("in.dead"), [(poison.to_owned(), "trap: the function crashed".to_owned())]);
+        assert_eq!(rig.consumer.state().acked, 63);
+        let runs = rig.got();
+        assert!(runs.len() <= 1 + 2 * 6 + 2, "{poison}: {} runs", runs.len());
+        assert_eq!(runs.iter().filter(|ids| ids.iter().any(|id| *id == poison)).count(), 7 + 2, "alone from then on");
+        let again = runs.iter().filter(|ids| ids.iter().any(|id| id == "n5")).count();
+        assert!(again <= 7, "a good one runs again only as long as it is with the poison: {again}");
+        rig.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_culprit_that_comes_again_does_not_join_others() {
+    let rig = Rig::new(batch(2, 2_000), policy(), |got| async move {
+        if got.ids().iter().any(|id| id == "poison") { answer(500, &[], "") } else { answer(200, &[], "") }
+    })
+    .start();
+    rig.publish(&["poison", "a"]).await;
+    until("the first batch to be taken apart", || rig.got().len() == 3).await;
+    // It waits for a second one when the poison comes again, after a second.
+    rig.publish(&["b"]).await;
+    rig.settled().await;
+    let expected = [vec!["poison", "a"], vec!["poison"], vec!["a"], vec!["poison"], vec!["b"], vec!["poison"]];
+    assert_eq!(rig.got(), expected);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_refused_is_taken_apart_as_well_but_later_means_all() {
+    let busy = Arc::new(AtomicUsize::new(0));
+    let rig = Rig::new(batch(8, 0), policy(), move |got| {
+        let first = busy.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            match () {
+                () if first => answer(503, &[("retry-after", "5")], "busy"),
+                () if got.ids().iter().any(|id| id == "c") => answer(400, &[], "no"),
+                () => answer(200, &[], ""),
+            }
+        }
+    });
+    rig.publish(&["a", "b", "c", "d"]).await;
+    let rig = rig.start();
+    rig.settled().await;
+    assert_eq!(rig.streams.reasons("in.dead"), [("c".to_owned(), "400 Bad Request: no".to_owned())]);
+    let expected =
+        [vec!["a", "b", "c", "d"], vec!["a", "b", "c", "d"], vec!["a", "b"], vec!["c", "d"], vec!["c"], vec!["d"]];
+    assert_eq!(rig.got(), expected);
+    rig.stop().await;
+}
+
+/// Where everything fails, a batch costs a bounded number of runs, and then each event its own deliveries.
+#[tokio::test(start_paused = true)]
+async fn a_function_that_always_traps_is_not_run_without_end() {
+    let rig = Rig::new(batch(32, 0), policy(), |_| async { Err(Failure::new(Kind::Trap, "crashed")) });
+    let ids: Vec<_> = (0..32).map(|n| format!("n{n}")).collect();
+    rig.publish(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let rig = rig.start();
+    rig.settled().await;
+    assert_eq!(rig.consumer.state().dead_lettered, 32);
+    assert!(rig.got().len() <= 1 + 12 + 32 * 2, "{} runs", rig.got().len());
+    rig.stop().await;
+}

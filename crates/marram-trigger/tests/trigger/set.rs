@@ -1,0 +1,270 @@
+//! Deployments: what starts, goes on, changes and ends, and that no event is lost or delivered twice on the way.
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::support::{Counting, MemoryKv, MemoryStreams, TestClock, answer, event, fake, until};
+use marram_core::capture::{Capture, Source};
+use marram_core::event::SubjectFilter;
+use marram_core::manifest::Manifest;
+use marram_core::port::Invoke;
+use marram_core::stream::StreamName;
+use marram_core::{Kind, Name};
+use marram_trigger::{Ports, TriggerState, Triggers};
+
+struct Node {
+    streams: Arc<MemoryStreams>,
+    kv: Arc<MemoryKv>,
+    triggers: Triggers,
+    seen: Arc<Mutex<Vec<(&'static str, String)>>>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let clock = TestClock::at("2026-11-25T03:29:51Z");
+        let streams = MemoryStreams::new(Arc::clone(&clock) as _);
+        let kv = Arc::<MemoryKv>::default();
+        let triggers = Triggers::new(Ports {
+            streams: streams.port(),
+            kv: Arc::clone(&kv) as _,
+            clock,
+            entropy: Arc::new(Counting::default()),
+        });
+        Self { streams, kv, triggers, seen: Arc::default() }
+    }
+
+    /// A function that writes down what it saw, and takes its time.
+    fn function(&self, revision: &'static str, takes: Duration) -> Arc<dyn Invoke> {
+        let seen = Arc::clone(&self.seen);
+        fake(move |got| {
+            seen.lock().unwrap().extend(got.ids().into_iter().map(|id| (revision, id)));
+            async move {
+                tokio::time::sleep(takes).await;
+                answer(200, &[], "")
+            }
+        })
+    }
+
+    async fn apply(&self, rest: &str, function: Option<Arc<dyn Invoke>>) -> Result<(), marram_core::Failure> {
+        self.apply_as("plant", rest, function).await
+    }
+
+    async fn apply_as(
+        &self,
+        app: &str,
+        rest: &str,
+        function: Option<Arc<dyn Invoke>>,
+    ) -> Result<(), marram_core::Failure> {
+        let text = format!("manifest_version = 1\n[app]\nname = \"{app}\"\n{rest}");
+        let manifest = Manifest::parse(&text).unwrap_or_else(|error| panic!("{error}"));
+        let functions: BTreeMap<_, _> =
+            function.into_iter().map(|function| (Name::new("spectrum").unwrap(), function)).collect();
+        // A node applies within tasks.
+        sent(self.triggers.apply(&manifest, &functions)).await
+    }
+
+    async fn publish(&self, stream: &str, id: &str) {
+        let stream = StreamName::new(stream).unwrap();
+        self.streams.port().publish(&stream, vec![event(id, "plant/1/vibration")]).await.unwrap();
+    }
+
+    fn seen(&self) -> Vec<(&'static str, String)> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    fn consumers(&self) -> Vec<String> {
+        let states = self.streams.port().list().unwrap();
+        states.iter().flat_map(|state| state.consumers.iter().map(|consumer| consumer.id.0.to_string())).collect()
+    }
+}
+
+fn on(triggers: &str) -> String {
+    format!("[[function]]\nname = \"spectrum\"\ncomponent = \"x\"\non = [{triggers}]\n")
+}
+
+fn sent<T: Send>(future: T) -> T {
+    future
+}
+
+const NOW: Duration = Duration::ZERO;
+
+#[tokio::test(start_paused = true)]
+async fn every_source_is_a_consumer_of_its_stream() {
+    let node = Node::new();
+    let all = on(
+        r#"{ mqtt = "plant/+/vibration" }, { stream = "readings" }, { key = "limits/*" }, { object = "up/*.png" }, { schedule = "*/5 * * * *" }, { http = "/" }"#,
+    );
+    let rest = format!("{all}[stream.trends]\nmqtt = [\"trend/#\"]\nretain = {{ bytes = \"3MiB\" }}\n");
+    node.apply(&rest, Some(node.function("1", NOW))).await.unwrap();
+    let mut status = node.triggers.status();
+    status.sort_by(|a, b| a.source.cmp(&b.source));
+    let rows: Vec<_> = status.iter().map(|row| (row.source.as_str(), row.stream.as_str())).collect();
+    let expected = [
+        ("key:limits/*", "keys"),
+        ("mqtt:plant/+/vibration", "mqtt"),
+        ("object:up/*.png", "objects"),
+        ("schedule:*/5 * * * * UTC", "schedule"),
+        ("stream:readings", "readings"),
+    ];
+    assert_eq!(rows, expected);
+    assert!(status.iter().all(|row| row.state == TriggerState::Running && row.function.as_str() == "spectrum"));
+    let capture = |source, filter, stream: &str| Capture { source, filter, stream: StreamName::new(stream).unwrap() };
+    let topic = |text| SubjectFilter::topic(text).unwrap();
+    let glob = |text| SubjectFilter::glob(text).unwrap();
+    let captures = node.triggers.captures();
+    let expected = [
+        capture(Source::Mqtt, topic("plant/+/vibration"), "mqtt"),
+        capture(Source::Key, glob("limits/*"), "keys"),
+        capture(Source::Object, glob("up/*.png"), "objects"),
+        capture(Source::Mqtt, topic("trend/#"), "trends"),
+    ];
+    assert!(captures.len() == 4 && expected.iter().all(|wanted| captures.contains(wanted)), "{captures:?}");
+    let states = node.streams.port().list().unwrap();
+    let trends = states.iter().find(|state| state.name.as_str() == "trends").unwrap();
+    assert_eq!(trends.policy.bytes_max, 3 << 20);
+    // Each gets what is its own, and the schedule comes.
+    for (stream, id) in [("mqtt", "m"), ("readings", "r"), ("keys", "k")] {
+        node.publish(stream, id).await;
+    }
+    until("all to be seen", || node.seen().len() == 3).await;
+    let mut ids: Vec<_> = node.seen().into_iter().map(|(_, id)| id).collect();
+    ids.sort();
+    let expected = ["m", "plant/spectrum/*/5 * * * * UTC 2026-11-25T03:30:00Z", "r"];
+    assert_eq!(ids, expected, "the changed key is of another bucket");
+    node.triggers.drain(Duration::from_secs(1)).await;
+    assert!(node.triggers.status().is_empty());
+    assert_eq!(node.consumers().len(), 5, "they are there for the next start");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_loses_nothing_and_delivers_nothing_twice() {
+    let node = Node::new();
+    let rest = on(r#"{ stream = "readings" }"#);
+    node.apply(&rest, Some(node.function("1", Duration::from_millis(10)))).await.unwrap();
+    let publish = async {
+        for n in 0..300 {
+            node.publish("readings", &format!("n{n}")).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let deploy = async {
+        for (revision, rest) in [
+            ("2", rest.clone()),
+            ("3", on(r#"{ stream = "readings", batch = { max = 7, wait = "3ms" } }"#)),
+            ("4", on(r#"{ stream = "readings", order = "subject" }, { stream = "other" }"#)),
+            ("5", rest.clone()),
+        ] {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            node.apply(&rest, Some(node.function(revision, Duration::from_millis(10)))).await.unwrap();
+        }
+    };
+    tokio::join!(publish, deploy);
+    until("all to be acknowledged", || node.streams.consumer_state("readings").acked == 300).await;
+    let mut ids: Vec<_> = node.seen().into_iter().map(|(_, id)| id).collect();
+    assert_eq!(ids.len(), 300, "none was delivered twice");
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 300);
+    for revision in ["1", "2", "3", "4", "5"] {
+        assert!(node.seen().iter().any(|(by, _)| *by == revision), "revision {revision} saw nothing");
+    }
+    assert_eq!(node.consumers(), ["plant/spectrum/stream:readings"], "the other is forgotten");
+    node.triggers.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_trigger_runs_ends_before_it_changes_and_goes_on_where_it_stays_the_same() {
+    let node = Node::new();
+    let rest = on(r#"{ stream = "readings" }"#);
+    let changed = on(r#"{ stream = "readings", in_flight = 9 }"#);
+    let slow = |revision| Some(node.function(revision, Duration::from_secs(2)));
+    node.apply(&rest, slow("1")).await.unwrap();
+    node.publish("readings", "a").await;
+    until("it to run", || node.seen().len() == 1).await;
+    node.apply(&rest, slow("2")).await.unwrap();
+    assert_eq!(node.streams.consumer_state("readings").in_flight, 1, "nobody waited");
+    node.apply(&changed, slow("3")).await.unwrap();
+    let state = node.streams.consumer_state("readings");
+    assert_eq!((state.in_flight, state.acked), (0, 1));
+    node.triggers.drain(Duration::from_secs(1)).await;
+    assert_eq!(node.seen(), [("1", "a".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_new_begins_at_its_deployment_and_what_is_kept_at_the_first() {
+    let node = Node::new();
+    for stream in ["mqtt", "readings"] {
+        node.publish(stream, &format!("old-{stream}")).await;
+    }
+    let rest = on(r#"{ mqtt = "plant/#" }, { stream = "readings" }"#);
+    node.apply(&rest, Some(node.function("1", NOW))).await.unwrap();
+    node.publish("mqtt", "new").await;
+    until("both", || node.seen().len() == 2).await;
+    let mut ids: Vec<_> = node.seen().into_iter().map(|(_, id)| id).collect();
+    ids.sort();
+    assert_eq!(ids, ["new", "old-readings"]);
+    node.triggers.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_cannot_run_is_still_owed_its_events() {
+    let node = Node::new();
+    let rest = on(r#"{ mqtt = "plant/#" }"#);
+    node.apply(&rest, None).await.unwrap();
+    assert_eq!(node.triggers.status()[0].state, TriggerState::Unavailable);
+    node.publish("mqtt", "1").await;
+    node.apply(&rest, Some(node.function("2", NOW))).await.unwrap();
+    until("it", || node.seen() == [("2", "1".to_owned())]).await;
+    node.triggers.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_app_leaves_nothing_but_its_streams() {
+    let node = Node::new();
+    let rest = on(r#"{ mqtt = "plant/#" }, { schedule = "* * * * *" }"#) + "[stream.trends]\n";
+    node.apply(&rest, Some(node.function("1", NOW))).await.unwrap();
+    node.apply_as("plant2", &on(r#"{ mqtt = "plant/#" }"#), Some(node.function("2", NOW))).await.unwrap();
+    assert_eq!(node.kv.keys(), ["plant/spectrum/* * * * * UTC"]);
+    sent(node.triggers.remove(&Name::new("plant").unwrap())).await.unwrap();
+    assert_eq!(node.consumers(), ["plant2/spectrum/mqtt:plant/#"]);
+    assert_eq!(node.kv.keys(), Vec::<String>::new());
+    assert_eq!((node.triggers.captures().len(), node.triggers.status().len()), (1, 1));
+    assert!(node.streams.port().list().unwrap().iter().any(|state| state.name.as_str() == "trends"));
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(node.streams.events("schedule").is_empty(), "its timer is gone");
+    node.triggers.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_deployed_changes_nothing() {
+    let node = Node::new();
+    let declare = |age: &str| format!("[stream.readings]\nretain = {{ age = \"{age}\" }}\n");
+    let rest = on(r#"{ stream = "readings" }"#) + &declare("1d");
+    node.apply(&rest, Some(node.function("1", NOW))).await.unwrap();
+    let failure = node.apply_as("other", &declare("2d"), None).await.unwrap_err();
+    assert_eq!(failure.kind(), Kind::Conflict);
+    assert!(failure.message().contains("\"readings\"") && failure.message().contains("\"plant\""), "{failure}");
+    node.apply_as("other", &declare("1d"), None).await.unwrap();
+    let bad = on(r#"{ stream = "a" }, { stream = "b" }, { schedule = "0 0 31 2 *" }"#);
+    let failure = node.apply(&bad, Some(node.function("2", NOW))).await.unwrap_err();
+    assert_eq!(failure.kind(), Kind::Invalid);
+    assert!(failure.message().contains("never comes"), "{failure}");
+    assert_eq!(node.consumers(), ["plant/spectrum/stream:readings"]);
+    node.publish("readings", "1").await;
+    until("it", || node.seen() == [("1", "1".to_owned())]).await;
+    node.triggers.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_cuts_off_what_does_not_end() {
+    let node = Node::new();
+    let slow = node.function("1", Duration::from_secs(1_000));
+    node.apply(&on(r#"{ stream = "readings" }"#), Some(slow)).await.unwrap();
+    node.publish("readings", "1").await;
+    until("it to run", || node.seen().len() == 1).await;
+    let began = tokio::time::Instant::now();
+    node.triggers.drain(Duration::from_secs(5)).await;
+    let took = began.elapsed();
+    assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&took), "{took:?}");
+    assert_eq!(node.streams.consumer_state("readings").in_flight, 0, "given back");
+}
