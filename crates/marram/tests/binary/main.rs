@@ -10,6 +10,7 @@ mod compile;
 mod doctor;
 mod kill;
 mod logs;
+mod losses;
 mod new;
 mod node;
 mod output;

@@ -1,0 +1,263 @@
+//! Nothing acknowledged is ever lost: devices publish at QoS 1 and 2, others post events and set keys, a function consumes what
+//! comes, and the node is killed at any moment, over and over. At the end the books balance to the last event.
+
+mod books;
+mod device;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use marram_testkit::{Ask, Client, eventually};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use crate::kill::random;
+use crate::support::{Node, client, folder, home};
+use books::{Read, stream};
+use device::{Device, Listener};
+
+/// Differs in each round and is the same in each run.
+const SEED: u64 = 0x6c_6f73_7365_73;
+/// How many of each there are.
+const WRITERS: usize = 3;
+
+/// How often the node is killed. `make soak` sets more.
+fn rounds() -> u64 {
+    std::env::var("MARRAM_KILLS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(200)
+}
+
+/// What ends with a 3 is never taken, and of the rest a tenth only later. Each answer is another event, so that one that is
+/// published twice is seen twice.
+const FUNCTION: &str = r#"
+export default { async fetch(request) {
+    const data = await request.text();
+    if (data.endsWith("3")) return new Response("never", { status: 400 });
+    if (Math.random() < 0.1) return new Response("later", { status: 503 });
+    return new Response(data, { headers: { "content-type": "text/plain", "ce-specversion": "1.0",
+        "ce-id": crypto.randomUUID(), "ce-source": "/seen", "ce-type": "seen" } });
+} }
+"#;
+
+const MANIFEST: &str = r#"
+manifest_version = 1
+[app]
+name = "site"
+[[function]]
+name = "take"
+component = "index.js"
+on = [{ stream = "readings", retry = { max = 100, backoff = "1ms..10ms" } }]
+output = "seen"
+[stream.readings]
+mqtt = ["plant/#"]
+[stream.seen]
+"#;
+
+/// Somebody who posts events or sets a key, one after the other, and what of it was acknowledged.
+#[derive(Default)]
+struct Writer {
+    name: String,
+    asked: u64,
+    acknowledged: Vec<u64>,
+}
+
+impl Writer {
+    /// Posts events until the node is gone.
+    async fn post(&mut self, admin: &Client) {
+        loop {
+            self.asked += 1;
+            let event = Ask::new(Method::POST, "/v1/streams/readings/events")
+                .header("ce-specversion", "1.0")
+                .header("ce-id", &format!("{}-{}", self.name, self.asked))
+                .header("ce-source", "/writer")
+                .header("ce-type", "reading")
+                .header("content-type", "text/plain")
+                .body(format!("{}-{}", self.name, self.asked));
+            let Ok(reply) = admin.try_send(event).await else { return };
+            let _ = reply.expect(200);
+            self.acknowledged.push(self.asked);
+        }
+    }
+
+    /// Sets its key to ever greater numbers until the node is gone.
+    async fn set(&mut self, admin: &Client) {
+        loop {
+            self.asked += 1;
+            let put = Ask::new(Method::PUT, &format!("/v1/kv/state/keys/{}", self.name)).body(self.asked.to_string());
+            let Ok(reply) = admin.try_send(put).await else { return };
+            assert!(matches!(reply.status, 200 | 201 | 204), "{reply:?}");
+            self.acknowledged.push(self.asked);
+        }
+    }
+
+    async fn check_key(&self, admin: &Client) {
+        let last = self.acknowledged.last().copied().unwrap_or(0);
+        let reply = admin.get(&format!("/v1/kv/state/keys/{}", self.name)).await;
+        let found = if reply.status == 404 { 0 } else { reply.expect(200).text().parse().unwrap() };
+        assert!((last..=self.asked).contains(&found), "{} is {found}, not {last} to {}", self.name, self.asked);
+    }
+}
+
+/// Everybody, and what they know.
+struct Site {
+    devices: Vec<Arc<Mutex<Device>>>,
+    posters: Vec<Arc<Mutex<Writer>>>,
+    setters: Vec<Arc<Mutex<Writer>>>,
+    listener: Arc<Mutex<Listener>>,
+    readings: Read,
+    seen: Read,
+    dead: Read,
+    /// How many acknowledgements of each were compared with what is there.
+    compared: Vec<usize>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let writer = |name: String| Arc::new(Mutex::new(Writer { name, ..Writer::default() }));
+        let device = |n: usize| Arc::new(Mutex::new(Device::new(&format!("d{n}"), if n == 0 { 1 } else { 2 })));
+        Self {
+            devices: (0..WRITERS).map(device).collect(),
+            posters: (0..WRITERS).map(|n| writer(format!("p{n}"))).collect(),
+            setters: (0..WRITERS).map(|n| writer(format!("k{n}"))).collect(),
+            listener: Arc::new(Mutex::new(Listener::new())),
+            readings: Read::default(),
+            seen: Read::default(),
+            dead: Read::default(),
+            compared: vec![0; 2 * WRITERS],
+        }
+    }
+
+    /// Puts everybody to work until the node is gone.
+    fn work(&self, node: &Node, mqtt: &str) -> tokio::task::JoinSet<()> {
+        let mut tasks = tokio::task::JoinSet::new();
+        for device in &self.devices {
+            let (device, mqtt) = (Arc::clone(device), mqtt.to_owned());
+            tasks.spawn(async move { device.lock().await.publish(&mqtt).await });
+        }
+        for poster in &self.posters {
+            let (poster, admin) = (Arc::clone(poster), client(&node.admin_url));
+            tasks.spawn(async move { poster.lock().await.post(&admin).await });
+        }
+        for setter in &self.setters {
+            let (setter, admin) = (Arc::clone(setter), client(&node.admin_url));
+            tasks.spawn(async move { setter.lock().await.set(&admin).await });
+        }
+        let (listener, mqtt) = (Arc::clone(&self.listener), mqtt.to_owned());
+        tasks.spawn(async move { listener.lock().await.listen(&mqtt, |_| false).await });
+        tasks
+    }
+
+    /// What was acknowledged since the last time is there.
+    async fn check(&mut self, node: &Node) {
+        let admin = client(&node.admin_url);
+        self.readings.on(&admin, "readings").await;
+        self.seen.on(&admin, "seen").await;
+        self.dead.on(&admin, "readings.dead").await;
+        for (n, device) in self.devices.iter().enumerate() {
+            let device = device.lock().await;
+            for n in &device.acknowledged[self.compared[n]..] {
+                let payload = device.payload(*n);
+                assert!(self.readings.counts.contains_key(&payload), "{payload} was acknowledged, and is lost");
+            }
+            self.compared[n] = device.acknowledged.len();
+        }
+        for (n, poster) in self.posters.iter().enumerate() {
+            let (poster, compared) = (poster.lock().await, &mut self.compared[WRITERS + n]);
+            for n in &poster.acknowledged[*compared..] {
+                let data = format!("{}-{n}", poster.name);
+                assert!(self.readings.counts.contains_key(&data), "{data} was acknowledged, and is lost");
+            }
+            *compared = poster.acknowledged.len();
+        }
+        for setter in &self.setters {
+            setter.lock().await.check_key(&admin).await;
+        }
+    }
+
+    /// The books: every event is done or dead, once for each time that it is there, and what may be there only once is.
+    async fn balance(&mut self, node: &Node, mqtt: &str) {
+        let admin = client(&node.admin_url);
+        let settled = eventually("every event is settled", || async {
+            let readings = stream(&admin, "readings").await;
+            let consumer = &readings["consumers"][0];
+            (consumer["cursor"] == readings["last"]).then(|| consumer.clone())
+        });
+        let consumer = settled.await;
+        self.check(node).await;
+        let total: u64 = self.readings.counts.values().map(|count| u64::from(*count)).sum();
+        let number = |name: &str| consumer[name].as_u64().unwrap();
+        assert_eq!(number("acked") + number("dead_lettered"), total, "{consumer}");
+        assert_eq!((number("dropped"), number("in_flight"), number("retrying")), (0, 0, 0), "{consumer}");
+        for (data, count) in &self.readings.counts {
+            let of = |read: &Read| read.counts.get(data).copied().unwrap_or(0);
+            let (done, dead) = (of(&self.seen), of(&self.dead));
+            assert_eq!(done + dead, *count, "{data}: {done} done, {dead} dead");
+            assert_eq!(dead > 0, data.ends_with('3'), "{data}: {done} done, {dead} dead");
+        }
+        assert_eq!(self.seen.names().union(&self.dead.names()).count(), self.readings.counts.len());
+        // Devices at QoS 2, and events that say who they are, are there once.
+        let once = |data: &str| !data.starts_with("d0-");
+        let repeated: Vec<_> = self.readings.repeated().into_iter().filter(|(data, _)| once(data)).collect();
+        assert!(repeated.is_empty(), "stored twice: {repeated:?}");
+        self.hear(mqtt).await;
+    }
+
+    /// The subscriber that was away at times has heard everything that was acknowledged to devices.
+    async fn hear(&self, mqtt: &str) {
+        let mut owed = BTreeSet::new();
+        for device in &self.devices {
+            let device = device.lock().await;
+            owed.extend(device.acknowledged.iter().map(|n| device.payload(*n)));
+        }
+        let mut listener = self.listener.lock().await;
+        let all = listener.listen(mqtt, |listener| owed.is_subset(&listener.heard));
+        let heard = tokio::time::timeout(Duration::from_secs(60), all).await.is_ok();
+        let missing: Vec<_> = owed.difference(&listener.heard).take(5).collect();
+        assert!(heard && missing.is_empty(), "the subscriber was never told {missing:?} and others");
+    }
+}
+
+async fn start(home: TempDir) -> (Node, String) {
+    let mut node = Node::start_in(home).await;
+    let printed = node.running.prints("mqtt=mqtt://").await;
+    let mqtt = printed.lines().find_map(|line| line.strip_prefix("mqtt=mqtt://")).unwrap().to_owned();
+    (node, mqtt)
+}
+
+async fn deploy(node: &Node) {
+    let app = folder();
+    std::fs::write(app.path().join("marram.toml"), MANIFEST).unwrap();
+    std::fs::write(app.path().join("index.js"), FUNCTION).unwrap();
+    let deployed: Value = node.deploy(app.path()).await;
+    assert_eq!(deployed["app"], "site", "{deployed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_kill_9_and_the_books_balance() {
+    let mut site = Site::new();
+    let mut seed = SEED;
+    let (node, mut mqtt) = start(home("[mqtt]\nlisten = \"127.0.0.1:0\"\n").await).await;
+    deploy(&node).await;
+    site.listener.lock().await.subscribe(&mqtt).await;
+    let mut node = node;
+    for _ in 0..rounds() {
+        let mut tasks = site.work(&node, &mqtt);
+        // Not a wait for something, but the moment at which the power fails.
+        tokio::time::sleep(Duration::from_micros(random(&mut seed) % 150_000)).await;
+        let Node { running, home, .. } = node;
+        running.kill().await;
+        while let Some(task) = tasks.join_next().await {
+            task.unwrap();
+        }
+        (node, mqtt) = start(home).await;
+        site.check(&node).await;
+    }
+    site.balance(&node, &mqtt).await;
+    let devices: usize = site.compared[..WRITERS].iter().sum();
+    let posted: usize = site.compared[WRITERS..].iter().sum();
+    assert!(devices as u64 > rounds() && posted as u64 > rounds(), "this has shown nothing: {:?}", site.compared);
+    assert!(!site.dead.counts.is_empty(), "this has shown nothing of dead letters");
+    node.drain().await.expect(0);
+}
