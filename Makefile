@@ -60,6 +60,12 @@ clients: setup ## Install the MQTT clients of others that the tests talk to
 unit: ## The tests, on what is built
 	@$(CARGO) test --release --locked --workspace
 
+.PHONY: soak
+soak: build guests ## Kill nodes and stores under load, thousands of times (half an hour)
+	@MARRAM_KILLS=2000 $(CARGO) test --release --locked -p marram --test binary losses
+	@MARRAM_KILLS=200 $(CARGO) test --release --locked -p marram --test binary kill
+	@MARRAM_CRASH_ROUNDS=400 $(CARGO) test --release --locked -p marram-store crash
+
 .PHONY: bench
 bench: dist ## Measure it beside its peers; `make bench ONLY=fresh,js` measures some rows
 	@benches/peers.sh

@@ -55,6 +55,24 @@ impl Marram {
         self
     }
 
+    /// As a child of another program, which has these arguments before the command.
+    pub fn under(self, program: &str, arguments: &[&str]) -> Self {
+        let inner = self.command.as_std();
+        let mut command = Command::new(program);
+        command.args(arguments).arg(inner.get_program()).args(inner.get_args());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(folder) = inner.get_current_dir() {
+            command.current_dir(folder);
+        }
+        Self { command, stdin: self.stdin }
+    }
+
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self

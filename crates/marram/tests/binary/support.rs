@@ -30,6 +30,13 @@ impl Node {
         Self { http: client(&http_url), running, http_url, admin_url, home }
     }
 
+    /// The same as a child of another program, which has these arguments before the node's own.
+    pub async fn start_under(home: TempDir, program: &str, arguments: &[&str]) -> Self {
+        let mut running = node(&home).under(program, arguments).start().await;
+        let (http_url, admin_url) = running.ready().await;
+        Self { http: client(&http_url), running, http_url, admin_url, home }
+    }
+
     /// The command line, talking to this node.
     pub fn marram(&self, args: &[&str]) -> Marram {
         marram(args).env("MARRAM_NODE", &self.admin_url)
@@ -53,10 +60,12 @@ impl Node {
 
 /// `marram node` in a folder of [`home`], which may not be ready yet.
 pub async fn start_node(home: &TempDir) -> Running {
-    marram(&["node", "--config", "node.toml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-        .at(home.path())
-        .start()
-        .await
+    node(home).start().await
+}
+
+fn node(home: &TempDir) -> Marram {
+    let args = ["node", "--config", "node.toml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    marram(&args).at(home.path())
 }
 
 /// Sends requests to the address of a URL that a node has printed.

@@ -2,10 +2,14 @@
 //! what was not acknowledged, and never sends again what was (MQTT 3.1.1 §4.4), so that what the broker does is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::Progress;
 
 /// Messages on their way at a time.
 const WINDOW: usize = 8;
@@ -24,14 +28,15 @@ pub struct Device {
     open: BTreeMap<u16, (u64, bool)>,
     /// What the broker has acknowledged: from PUBACK or PUBREC on, it may never be lost.
     pub acknowledged: Vec<u64>,
+    progress: Arc<Progress>,
 }
 
 /// What has ended a connection.
 type Gone = std::io::Error;
 
 impl Device {
-    pub fn new(name: &str, qos: u8) -> Self {
-        Self { name: name.to_owned(), qos, next: 0, open: BTreeMap::new(), acknowledged: Vec::new() }
+    pub fn new(name: &str, qos: u8, progress: Arc<Progress>) -> Self {
+        Self { name: name.to_owned(), qos, next: 0, open: BTreeMap::new(), acknowledged: Vec::new(), progress }
     }
 
     pub fn topic(&self) -> String {
@@ -43,10 +48,15 @@ impl Device {
         format!("{}-{n}", self.name)
     }
 
-    /// Publishes until the broker is gone.
+    /// Publishes until the broker is gone; connects again when it was only cut off.
     pub async fn publish(&mut self, address: &str) {
-        let Err(gone) = self.connected(address).await else { unreachable!("it publishes without an end") };
-        assert_ne!(gone.kind(), std::io::ErrorKind::InvalidData, "{}: {gone}", self.name);
+        loop {
+            let Err(gone) = self.connected(address).await else { unreachable!("it publishes without an end") };
+            if is_final(&gone) {
+                return;
+            }
+            self.progress.cut();
+        }
     }
 
     async fn connected(&mut self, address: &str) -> Result<(), Gone> {
@@ -62,18 +72,27 @@ impl Device {
             let (kind, body) = packet(&mut read).await?;
             let id = u16::from_be_bytes([body[0], body[1]]);
             match kind >> 4 {
-                PUBACK => self.acknowledged.push(self.open.remove(&id).expect("it was sent").0),
+                PUBACK => {
+                    let (n, _) = self.open.remove(&id).expect("it was sent");
+                    self.acknowledged(n);
+                }
                 PUBREC => {
                     let open = self.open.get_mut(&id).expect("it was sent");
-                    if !std::mem::replace(&mut open.1, true) {
-                        self.acknowledged.push(open.0);
+                    let (n, again) = (open.0, std::mem::replace(&mut open.1, true));
+                    if !again {
+                        self.acknowledged(n);
                     }
                     write.write_all(&[PUBREL, 2, body[0], body[1]]).await?;
                 }
                 PUBCOMP => drop(self.open.remove(&id)),
-                _ => return Err(Gone::new(std::io::ErrorKind::InvalidData, format!("a packet {kind:#x}"))),
+                _ => return Err(Gone::new(ErrorKind::InvalidData, format!("a packet {kind:#x}"))),
             }
         }
+    }
+
+    fn acknowledged(&mut self, n: u64) {
+        self.acknowledged.push(n);
+        self.progress.went_on();
     }
 
     /// What the last connection has left: a release where the broker has the message, the message again where it may not.
@@ -104,6 +123,12 @@ impl Device {
     }
 }
 
+/// Whether nobody is there any more. What is not MQTT is a mistake of the broker's, or of this test.
+fn is_final(gone: &Gone) -> bool {
+    assert_ne!(gone.kind(), ErrorKind::InvalidData, "{gone}");
+    gone.kind() == ErrorKind::ConnectionRefused
+}
+
 /// Connects with a session that stays (§3.1.2.4).
 async fn connect(address: &str, name: &str) -> Result<(BufReader<OwnedReadHalf>, OwnedWriteHalf), Gone> {
     let stream = TcpStream::connect(address).await?;
@@ -116,8 +141,12 @@ async fn connect(address: &str, name: &str) -> Result<(BufReader<OwnedReadHalf>,
     packet.extend(name.bytes());
     write.write_all(&packet).await?;
     let (kind, body) = self::packet(&mut read).await?;
-    assert_eq!((kind, body[1]), (0x20, 0), "{name} is let in");
-    Ok((read, write))
+    match (kind, body[1]) {
+        (0x20, 0) => Ok((read, write)),
+        // Server unavailable (§3.2.2.3).
+        (0x20, 3) => Err(ErrorKind::ConnectionAborted.into()),
+        other => Err(Gone::new(ErrorKind::InvalidData, format!("{name} is not let in: {other:?}"))),
+    }
 }
 
 /// A subscriber with a session that stays: everything that was published while it was away comes when it is back.
@@ -139,12 +168,14 @@ impl Listener {
 
     /// Listens until the broker is gone, or it has heard enough.
     pub async fn listen(&mut self, address: &str, enough: impl Fn(&Self) -> bool) {
-        if let Err(gone) = self.connected(address, enough).await {
-            assert_ne!(gone.kind(), std::io::ErrorKind::InvalidData, "{gone}");
+        while let Err(gone) = self.connected(address, &enough).await {
+            if is_final(&gone) {
+                return;
+            }
         }
     }
 
-    async fn connected(&mut self, address: &str, enough: impl Fn(&Self) -> bool) -> Result<(), Gone> {
+    async fn connected(&mut self, address: &str, enough: &impl Fn(&Self) -> bool) -> Result<(), Gone> {
         let (mut read, mut write) = connect(address, "listener").await?;
         while !enough(self) {
             let (kind, body) = packet(&mut read).await?;
@@ -155,7 +186,7 @@ impl Listener {
                     self.heard.insert(String::from_utf8_lossy(payload).into_owned());
                     write.write_all(&[PUBACK << 4, 2, id[0], id[1]]).await?;
                 }
-                _ => return Err(Gone::new(std::io::ErrorKind::InvalidData, format!("a packet {kind:#x}"))),
+                _ => return Err(Gone::new(ErrorKind::InvalidData, format!("a packet {kind:#x}"))),
             }
         }
         Ok(())

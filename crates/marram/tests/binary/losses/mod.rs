@@ -3,9 +3,12 @@
 
 mod books;
 mod device;
+mod disk;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use http::Method;
@@ -61,6 +64,7 @@ struct Writer {
     name: String,
     asked: u64,
     acknowledged: Vec<u64>,
+    progress: Arc<Progress>,
 }
 
 impl Writer {
@@ -76,8 +80,17 @@ impl Writer {
                 .header("content-type", "text/plain")
                 .body(format!("{}-{}", self.name, self.asked));
             let Ok(reply) = admin.try_send(event).await else { return };
-            let _ = reply.expect(200);
-            self.acknowledged.push(self.asked);
+            self.note(reply.status);
+        }
+    }
+
+    fn note(&mut self, status: u16) {
+        match status {
+            200..300 => {
+                self.acknowledged.push(self.asked);
+                self.progress.went_on();
+            }
+            _ => self.progress.failed(status),
         }
     }
 
@@ -87,8 +100,7 @@ impl Writer {
             self.asked += 1;
             let put = Ask::new(Method::PUT, &format!("/v1/kv/state/keys/{}", self.name)).body(self.asked.to_string());
             let Ok(reply) = admin.try_send(put).await else { return };
-            assert!(matches!(reply.status, 200 | 201 | 204), "{reply:?}");
-            self.acknowledged.push(self.asked);
+            self.note(reply.status);
         }
     }
 
@@ -97,6 +109,34 @@ impl Writer {
         let reply = admin.get(&format!("/v1/kv/state/keys/{}", self.name)).await;
         let found = if reply.status == 404 { 0 } else { reply.expect(200).text().parse().unwrap() };
         assert!((last..=self.asked).contains(&found), "{} is {found}, not {last} to {}", self.name, self.asked);
+    }
+}
+
+/// How somebody gets on, for those who watch.
+#[derive(Default)]
+struct Progress {
+    /// One more than what was acknowledged since the last failure; 0 before the first.
+    since: AtomicUsize,
+    /// Of refusals over HTTP.
+    statuses: std::sync::Mutex<BTreeSet<u16>>,
+}
+
+impl Progress {
+    fn went_on(&self) {
+        let _ = self.since.fetch_update(SeqCst, SeqCst, |since| (since > 0).then_some(since + 1));
+    }
+
+    fn failed(&self, status: u16) {
+        self.since.store(1, SeqCst);
+        self.statuses.lock().unwrap().insert(status);
+    }
+
+    fn cut(&self) {
+        self.since.store(1, SeqCst);
+    }
+
+    fn since_failure(&self) -> Option<usize> {
+        self.since.load(SeqCst).checked_sub(1)
     }
 }
 
@@ -109,18 +149,26 @@ struct Site {
     readings: Read,
     seen: Read,
     dead: Read,
+    progress: Vec<Arc<Progress>>,
     /// How many acknowledgements of each were compared with what is there.
     compared: Vec<usize>,
 }
 
 impl Site {
     fn new() -> Self {
-        let writer = |name: String| Arc::new(Mutex::new(Writer { name, ..Writer::default() }));
-        let device = |n: usize| Arc::new(Mutex::new(Device::new(&format!("d{n}"), if n == 0 { 1 } else { 2 })));
+        let progress: Vec<Arc<Progress>> = (0..3 * WRITERS).map(|_| Arc::default()).collect();
+        let writer = |name: String, n: usize| {
+            Arc::new(Mutex::new(Writer { name, progress: Arc::clone(&progress[n]), ..Writer::default() }))
+        };
+        let device = |n: usize| {
+            let qos = if n == 0 { 1 } else { 2 };
+            Arc::new(Mutex::new(Device::new(&format!("d{n}"), qos, Arc::clone(&progress[n]))))
+        };
         Self {
             devices: (0..WRITERS).map(device).collect(),
-            posters: (0..WRITERS).map(|n| writer(format!("p{n}"))).collect(),
-            setters: (0..WRITERS).map(|n| writer(format!("k{n}"))).collect(),
+            posters: (0..WRITERS).map(|n| writer(format!("p{n}"), WRITERS + n)).collect(),
+            setters: (0..WRITERS).map(|n| writer(format!("k{n}"), 2 * WRITERS + n)).collect(),
+            progress,
             listener: Arc::new(Mutex::new(Listener::new())),
             readings: Read::default(),
             seen: Read::default(),
@@ -147,6 +195,16 @@ impl Site {
         let (listener, mqtt) = (Arc::clone(&self.listener), mqtt.to_owned());
         tasks.spawn(async move { listener.lock().await.listen(&mqtt, |_| false).await });
         tasks
+    }
+
+    /// Waits until every writer was refused something and had this many acknowledged after that. Gives the refusals' statuses.
+    async fn fail_and_go_on(&self, acknowledged: usize) -> BTreeSet<u16> {
+        let everybody = eventually("everybody failed and went on", || async {
+            let gone_on = self.progress.iter().all(|progress| progress.since_failure() >= Some(acknowledged));
+            gone_on.then_some(())
+        });
+        everybody.await;
+        self.progress.iter().flat_map(|progress| progress.statuses.lock().unwrap().clone()).collect()
     }
 
     /// What was acknowledged since the last time is there.
@@ -220,7 +278,15 @@ impl Site {
 }
 
 async fn start(home: TempDir) -> (Node, String) {
-    let mut node = Node::start_in(home).await;
+    listening(Node::start_in(home).await).await
+}
+
+/// The same as a child of another program.
+async fn start_under(home: TempDir, program: &str, arguments: &[&str]) -> (Node, String) {
+    listening(Node::start_under(home, program, arguments).await).await
+}
+
+async fn listening(mut node: Node) -> (Node, String) {
     let printed = node.running.prints("mqtt=mqtt://").await;
     let mqtt = printed.lines().find_map(|line| line.strip_prefix("mqtt=mqtt://")).unwrap().to_owned();
     (node, mqtt)
