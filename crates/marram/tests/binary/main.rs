@@ -11,6 +11,8 @@ mod doctor;
 mod kill;
 mod logs;
 mod losses;
+mod maintenance;
+mod mqtt;
 mod new;
 mod node;
 mod output;

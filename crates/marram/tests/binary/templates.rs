@@ -80,6 +80,11 @@ async fn check(template: &str) {
     assert!(status.success(), "{template} drained with {status}");
 }
 
+/// Builds an app where it is.
+pub async fn build(app: &Path) {
+    succeed(marram(app).arg("build")).await;
+}
+
 /// Starts `marram up`, and waits until it says where it serves.
 async fn serve(app: &Path) -> (Child, SocketAddr) {
     let log = app.join("up.log");
