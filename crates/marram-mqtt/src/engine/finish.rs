@@ -22,6 +22,9 @@ impl Engine {
         self.lazy_since = None;
         let (mut changes, steps) = self.batch.take();
         let settled = self.settle_changes(&mut changes);
+        if changes.is_empty() && steps.is_empty() {
+            return;
+        }
         if changes.is_empty() && self.commits.is_empty() {
             return steps.into_iter().for_each(|step| self.finish(step.finish, None));
         }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use marram_core::port::mqtt::{Publication, Qos};
 use marram_mqtt::Limits;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -290,4 +291,31 @@ async fn a_drain_tells_clients_and_answers_what_they_sent() {
     assert_eq!(stopped.await.unwrap(), 0);
     assert!(TcpStream::connect(node.address).await.is_err());
     assert_eq!(node.journal.state().events.len(), 2);
+}
+
+#[tokio::test]
+async fn a_drain_ends_when_what_was_under_way_is_kept() {
+    let node = Node::new().await;
+    node.journal.capture("#");
+    node.journal.hold();
+    let publications: Vec<_> = (1..=3)
+        .map(|n| {
+            let (broker, topic) = (node.broker.clone(), format!("t/{n}"));
+            let publication = Publication { topic, qos: Qos::AtLeastOnce, ..Publication::default() };
+            tokio::spawn(async move { broker.publish(publication).await })
+        })
+        .collect();
+    crate::node::until("commits to be under way", async || node.journal.held() > 0).await;
+    let broker = node.broker.clone();
+    let stopped = tokio::spawn(async move { broker.stop().await });
+    // The broker hears that it is to stop while they are under way: all of it runs on this thread.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!stopped.is_finished());
+    node.journal.release();
+    assert_eq!(tokio::time::timeout(Duration::from_secs(20), stopped).await.unwrap().unwrap(), 0);
+    for publication in publications {
+        publication.await.unwrap().unwrap();
+    }
 }
