@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -118,25 +119,31 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(front: &Arc<Front>, str
 
 async fn answer(front: &Arc<Front>, request: http::Request<Incoming>) -> Result<http::Response<Body>, Infallible> {
     let idle = front.limits.body_idle;
+    // RFC 9110 §10.1.1. The AWS CLI of version 1 takes an answer that comes instead of a 100 for that of its next request, too.
+    let expects = request.headers().get(http::header::EXPECT).is_some_and(|value| value.as_bytes() == b"100-continue");
+    let is_empty = request.body().is_end_stream();
     let answered = match refused(&request) {
         Some(error) => error.to_http_response().map_err(|error| s3s::HttpError::new(Box::new(error))),
         None => front.service.call(request.map(|body| Body::http_body_unsync(Timed::new(body, idle)))).await,
     };
-    Ok(answered.unwrap_or_else(|error| {
+    let mut response = answered.unwrap_or_else(|error| {
         let error: s3s::StdError = error.into();
         tracing::error!(%error, "an S3 answer could not be written");
         let mut response = http::Response::new(Body::empty());
         *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
         response
-    }))
+    });
+    if expects && (is_empty || !response.status().is_success()) {
+        response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
-/// What s3s would take, and this node does not: the signatures before version 4, which cover no body, and forms.
+/// What s3s would take, and this node does not: headers signed as before version 4, which covers no body, and forms. URLs signed
+/// so are taken: what they cover is what those of version 4 do, and boto3 still makes them.
 fn refused(request: &http::Request<Incoming>) -> Option<s3s::S3Error> {
     let header = |name| request.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-    let old = header(http::header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS "))
-        || request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("AWSAccessKeyId=")));
-    if old {
+    if header(http::header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS ")) {
         return Some(s3_error!(InvalidRequest, "this way of signing is not supported: use AWS4-HMAC-SHA256"));
     }
     let form = header(http::header::CONTENT_TYPE).is_some_and(|value| value.starts_with("multipart/form-data"));
