@@ -53,8 +53,9 @@ test: build guests clients lint unit ## Everything that a change has to pass
 	@echo "test: all passed"
 
 .PHONY: clients
-clients: setup ## Install the MQTT clients of others that the tests talk to
+clients: setup ## Install the MQTT and S3 clients of others that the tests talk to
 	@scripts/mqtt-clients.sh
+	@scripts/s3-clients.sh
 
 .PHONY: unit
 unit: ## The tests, on what is built

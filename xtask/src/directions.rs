@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("marram-gateway", &["marram-core"]),
     ("marram-trigger", &["marram-core"]),
     ("marram-mqtt", &["marram-core"]),
+    ("marram-s3", &["marram-core"]),
     ("marram-runtime", &["marram-core", "marram-js-abi"]),
     (
         "marram-node",
@@ -25,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "marram-runtime",
             "marram-trigger",
             "marram-mqtt",
+            "marram-s3",
             "marram-testkit",
         ],
     ),
@@ -42,6 +44,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("croner", &["marram-trigger"]),
     ("jiff", &["marram-trigger"]),
     ("rmqtt-codec", &["marram-mqtt"]),
+    ("s3s", &["marram-s3"]),
     ("axum", &["marram-node"]),
     ("clap", &["marram"]),
 ];

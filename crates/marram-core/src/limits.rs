@@ -141,3 +141,20 @@ pub const KV_BATCH_BYTES_MAX: usize = 8 << 20;
 pub const KV_LIST_KEYS_MAX: usize = 1_000;
 /// Bytes of a value that a watch brings along: a thousand changes wait for slow readers, and these bytes with each.
 pub const KV_WATCH_VALUE_BYTES_MAX: usize = 4 << 10;
+/// Bytes of an object, and of one part of one: a disk of an edge node, and far from what a file system cannot hold.
+pub const OBJECT_BYTES_MAX: u64 = 1 << 40;
+/// Bytes of the name of an object, as in S3.
+pub const OBJECT_NAME_BYTES_MAX: usize = 1024;
+/// Bytes of everything that is said of an object: S3 takes 2 KiB of the user's own, and some headers beside it. It comes with
+/// each entry of a list.
+pub const OBJECT_ATTRIBUTES_BYTES_MAX: usize = 8 << 10;
+/// Parts of an object, as in S3: each is a row and a file.
+pub const OBJECT_PARTS_MAX: u32 = 10_000;
+/// Entries of one page of a list, and objects of one delete, as in S3.
+pub const OBJECT_LIST_MAX: usize = 1_000;
+/// Buckets of a node, which are listed without pages.
+pub const OBJECT_BUCKETS_MAX: usize = 1_000;
+/// Uploads in parts that are begun in one bucket and not completed: each holds what was uploaded.
+pub const OBJECT_UPLOADS_MAX: usize = 1_000;
+/// How long an upload in parts is kept that nothing happens to: a client that comes back after a week begins anew.
+pub const OBJECT_UPLOAD_KEPT: Duration = Duration::from_secs(7 * 86_400);

@@ -1,4 +1,4 @@
-//! Removes what nothing needs any more: components that no kept revision refers to, and the code that was compiled of
+//! Removes what nothing needs any more: components that no kept revision refers to, contents that no object has, and the code that was compiled of
 //! what is gone. Never what a deployment under way, or a revision that may be running, could still ask for.
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ fn collect(store: &Store, runtime: &Runtime) {
             tracing::info!(
                 blobs = collected.blobs,
                 bytes = collected.bytes,
-                "removed components that are no longer used"
+                "removed components and contents of objects that are no longer used"
             );
         }
         Ok(_) => {}

@@ -16,6 +16,7 @@ use marram_telemetry::PriceList;
 use serde::Deserialize;
 
 use crate::mqtt::MqttConfig;
+use crate::s3::S3Config;
 
 /// What is wrong with a `node.toml`: the line, what is wrong with it, and what to write.
 pub type ConfigError = ManifestError;
@@ -62,6 +63,8 @@ pub struct NodeConfig {
     pub prices: Option<PriceList>,
     /// The MQTT broker, if there is to be one.
     pub mqtt: MqttConfig,
+    /// The S3 API, if there is to be one.
+    pub s3: S3Config,
 }
 
 /// Files in PEM.
@@ -127,6 +130,7 @@ impl Default for NodeConfig {
             drain: Duration::from_secs(30),
             prices: None,
             mqtt: MqttConfig::default(),
+            s3: S3Config::default(),
         }
     }
 }
@@ -153,6 +157,8 @@ struct File {
     prices: Option<PriceList>,
     #[serde(default)]
     mqtt: MqttConfig,
+    #[serde(default)]
+    s3: S3Config,
 }
 
 /// `[outbound]`: the requests that functions make.
@@ -175,6 +181,7 @@ impl NodeConfig {
             *tls = TlsFiles { cert: folder.join(&tls.cert), key: folder.join(&tls.key) };
         }
         config.mqtt = config.mqtt.within(folder);
+        config.s3 = config.s3.within(folder);
         config.extra_roots.iter_mut().for_each(|file| *file = folder.join(&*file));
         match token_file {
             Some(file) => {
@@ -213,6 +220,7 @@ impl NodeConfig {
     /// nobody on the way.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.mqtt.check()?;
+        self.s3.check()?;
         if self.admin.ip().is_loopback() {
             return Ok(());
         }
@@ -255,6 +263,7 @@ fn parse(text: &str) -> Result<(NodeConfig, Option<PathBuf>), ConfigError> {
         drain: file.drain.map_or(default.drain, |span| span.0),
         prices: file.prices,
         mqtt: file.mqtt,
+        s3: file.s3,
     };
     within("name", config.name.len() as u64, 1, 63)
         .map_err(|_| ConfigError::at(text, "name", "the node's name has to have 1 to 63 bytes".to_owned()))?;
@@ -268,7 +277,7 @@ fn parse(text: &str) -> Result<(NodeConfig, Option<PathBuf>), ConfigError> {
     Ok((config, file.token_file))
 }
 
-fn read_limited(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn read_limited(path: &Path) -> anyhow::Result<String> {
     use std::io::Read as _;
     let shown = path.display();
     let file = std::fs::File::open(path).map_err(|error| anyhow::anyhow!("{shown} cannot be read: {error}"))?;

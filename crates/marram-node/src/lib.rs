@@ -20,6 +20,7 @@ mod package;
 mod pem;
 mod reconcile;
 mod routes;
+mod s3;
 mod system;
 mod tls;
 mod unavailable;
@@ -31,6 +32,7 @@ pub use marram_runtime::{Compiler, compile_stdin};
 pub use mqtt::{MqttConfig, MqttGrant, MqttTls, MqttUser};
 pub use node::Node;
 pub use package::{ComponentSource, Package};
+pub use s3::{OwnS3Key, S3Config, S3Key, S3Tls, own_s3_key};
 
 /// What this build runs: both standards of components, and the languages whose engine is in it.
 #[must_use]

@@ -13,7 +13,7 @@ use marram_core::{Digest, Failure, Kind, Name};
 use marram_gateway::{Gateway, GatewayConfig};
 use marram_mqtt::Broker;
 use marram_runtime::{Ports, Runtime, RuntimeConfig, StatePorts};
-use marram_store::{BlobPin, Keys, Store, StoreConfig, StoreStreams};
+use marram_store::{BlobPin, Keys, Objects, Store, StoreConfig, StoreStreams};
 use marram_telemetry::{Telemetry, TelemetryConfig, TelemetryTask};
 use marram_trigger::Triggers;
 use tokio::net::TcpListener;
@@ -31,6 +31,7 @@ use crate::observer::Counted;
 use crate::package::{ComponentSource, Package};
 use crate::pem;
 use crate::reconcile::{Reconciler, ReconcilerParts};
+use crate::s3;
 use crate::system::{SystemClock, SystemEntropy};
 use crate::upkeep;
 
@@ -56,9 +57,11 @@ pub(crate) struct Parts {
     pub(crate) streams: Arc<StoreStreams>,
     pub(crate) triggers: Arc<Triggers>,
     pub(crate) mqtt: Broker,
+    s3: Option<marram_s3::Server>,
     /// Listeners besides the front and the admin API: `name`, `url`.
     urls: Vec<(&'static str, String)>,
     pub(crate) kv: Keys,
+    pub(crate) objects: Objects,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) http: SocketAddr,
@@ -91,6 +94,7 @@ impl Node {
         let (telemetry, telemetry_task) = Telemetry::open(telemetry_config(&config), Arc::clone(&clock))?;
         let streams = store.streams(Arc::clone(&clock), Arc::clone(&entropy));
         let kv = store.kv(Arc::clone(&clock));
+        let objects = store.objects(Arc::clone(&clock));
         let runtime_config = RuntimeConfig {
             instances_max: config.instances,
             code_idle: config.code_idle,
@@ -98,13 +102,14 @@ impl Node {
             extra_roots: extra_roots(&config)?,
             ..RuntimeConfig::new(config.state.join("cache"), store.cache_key())
         };
-        let mqtt::Listening { broker: mqtt, urls } =
+        let mqtt::Listening { broker: mqtt, mut urls } =
             Box::pin(mqtt::start(&config.mqtt, &store, &clock, &entropy)).await?;
         let state = StatePorts {
             kv: Arc::new(kv.clone()),
             crdt: Arc::new(kv.clone()),
             streams: Arc::clone(&streams) as _,
             mqtt: Arc::new(mqtt.clone()),
+            blobs: Arc::new(objects.clone()),
         };
         let ports = Ports {
             observe: Arc::clone(&telemetry) as _,
@@ -115,6 +120,11 @@ impl Node {
         let runtime = Runtime::new(runtime_config, ports)?;
         let observer = Arc::new(Counted(Arc::clone(&telemetry)));
         let gateway = Gateway::new(gateway_config(&config), Arc::clone(&clock), Arc::clone(&entropy), observer);
+        let s3 = s3::start(&config.s3, &config.state, Arc::new(objects.clone())).await?;
+        let s3 = s3.map(|listening| {
+            urls.extend(listening.urls);
+            listening.server
+        });
         let triggers = Arc::new(Triggers::new(marram_trigger::Ports {
             streams: Arc::clone(&streams) as _,
             kv: Arc::new(kv.clone()),
@@ -123,6 +133,7 @@ impl Node {
         }));
         let reconciler = Reconciler::new(ReconcilerParts {
             store: Arc::clone(&store),
+            objects: objects.clone(),
             streams: Arc::clone(&streams) as _,
             triggers: Arc::clone(&triggers),
             token: config.token.clone(),
@@ -147,8 +158,10 @@ impl Node {
             streams,
             triggers,
             mqtt,
+            s3,
             urls,
             kv,
+            objects,
             clock,
             entropy,
         });
@@ -164,6 +177,7 @@ impl Node {
             upkeep: tokio::spawn(upkeep::run(
                 Arc::clone(&parts.streams),
                 parts.kv.clone(),
+                parts.objects.clone(),
                 Arc::clone(&parts.clock),
                 stop.child_token(),
             )),
@@ -196,7 +210,7 @@ impl Node {
         self.parts.admin_url()
     }
 
-    /// URLs of the listeners besides these two, by what they are: `mqtt`, `mqtts`, `mqtt_ws`.
+    /// URLs of the listeners besides these two, by what they are: `mqtt`, `mqtts`, `mqtt_ws`, `s3`, `s3_tls`.
     #[must_use]
     pub fn urls(&self) -> &[(&'static str, String)] {
         &self.parts.urls
@@ -257,6 +271,9 @@ impl Node {
         let cut = self.parts.mqtt.stop().await;
         if cut > 0 {
             tracing::warn!(cut, "MQTT connections were cut at the drain deadline");
+        }
+        if let Some(s3) = &self.parts.s3 {
+            s3.drain(self.parts.config.drain).await;
         }
         self.parts.triggers.drain(self.parts.config.drain).await;
         // Last of the listeners, so that what goes on can be watched to the end.

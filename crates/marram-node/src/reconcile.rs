@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use marram_core::port::{Clock, Invoke, Streams};
+use marram_core::manifest::On;
+use marram_core::port::{Blobs as _, Clock, Invoke, Streams};
 use marram_core::{Digest, Failure, Kind, Name};
 use marram_gateway::{Routes, Table};
 use marram_runtime::{App, AppSpec, ComponentFile, Kind as FunctionKind, Runtime, Verify};
-use marram_store::{BlobPin, Deployment, Revision, SecretValue, Store};
+use marram_store::{BlobPin, Deployment, Objects, Revision, SecretValue, Store};
 use marram_telemetry::Telemetry;
 use marram_trigger::Triggers;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
@@ -52,6 +53,7 @@ pub(crate) struct Changed {
 /// The apps of a node, and the one way to change them.
 pub(crate) struct Reconciler {
     store: Arc<Store>,
+    objects: Objects,
     streams: Arc<dyn Streams>,
     triggers: Arc<Triggers>,
     /// The node's token, which opens what an app's own token opens.
@@ -69,6 +71,7 @@ pub(crate) struct Reconciler {
 /// What a reconciler works with.
 pub(crate) struct ReconcilerParts {
     pub(crate) store: Arc<Store>,
+    pub(crate) objects: Objects,
     pub(crate) streams: Arc<dyn Streams>,
     pub(crate) triggers: Arc<Triggers>,
     pub(crate) token: Option<Token>,
@@ -80,9 +83,10 @@ pub(crate) struct ReconcilerParts {
 
 impl Reconciler {
     pub(crate) fn new(parts: ReconcilerParts) -> Arc<Self> {
-        let ReconcilerParts { store, streams, triggers, token, runtime, telemetry, routes, clock } = parts;
+        let ReconcilerParts { store, objects, streams, triggers, token, runtime, telemetry, routes, clock } = parts;
         Arc::new(Self {
             store,
+            objects,
             streams,
             triggers,
             token,
@@ -363,6 +367,25 @@ impl Reconciler {
         self.replace(now)
     }
 
+    /// Makes the buckets of objects that an app declares, reads, writes or listens to. They stay when it goes: what is in them
+    /// is not the app's alone.
+    async fn make_buckets(&self, app: &Observed) -> Result<(), Failure> {
+        let manifest = &app.desired.manifest;
+        let listened =
+            manifest.functions.iter().flat_map(|function| &function.on).filter_map(|trigger| match trigger {
+                On::Object(trigger) => Some(&trigger.object.bucket),
+                _ => None,
+            });
+        let allowed = manifest.functions.iter().flat_map(|function| &function.allow.blob);
+        for bucket in manifest.buckets.keys().chain(allowed).chain(listened) {
+            // Looked at first: a full disk is no reason not to start what has its buckets.
+            if self.objects.bucket(bucket).await?.is_none() {
+                self.objects.create_bucket(bucket).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts, changes and stops what events start. Of an app that cannot run the events are kept.
     async fn apply_triggers(&self, app: &Observed) -> Result<(), Failure> {
         let functions = app.running.as_ref().map(|running| {
@@ -371,6 +394,7 @@ impl Reconciler {
             };
             running.functions.iter().map(function).collect()
         });
+        self.make_buckets(app).await?;
         self.triggers.apply(&app.desired.manifest, &functions.unwrap_or_default()).await?;
         self.store.set_captures(self.triggers.captures());
         Ok(())

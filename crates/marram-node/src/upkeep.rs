@@ -1,10 +1,10 @@
-//! What time does to state: old events go, keys expire. The store does it in small steps; this says when.
+//! What time does to state: old events go, keys expire, uploads in parts that nobody goes on with end. The store does it in small steps; this says when.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use marram_core::port::Clock;
-use marram_store::{Keys, StoreStreams};
+use marram_store::{Keys, Objects, StoreStreams};
 use tokio_util::sync::CancellationToken;
 
 /// How often events and cursors are looked at. An expired key reads as absent at once; only its event waits.
@@ -13,10 +13,16 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(10);
 
 /// Works until it is stopped.
-pub(crate) async fn run(streams: Arc<StoreStreams>, keys: Keys, clock: Arc<dyn Clock>, stop: CancellationToken) {
+pub(crate) async fn run(
+    streams: Arc<StoreStreams>,
+    keys: Keys,
+    objects: Objects,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
     let mut complained = false;
     loop {
-        let more = match step(&streams, &keys).await {
+        let more = match step(&streams, &keys, &objects).await {
             Ok(more) => {
                 complained = false;
                 more
@@ -38,10 +44,11 @@ pub(crate) async fn run(streams: Arc<StoreStreams>, keys: Keys, clock: Arc<dyn C
 }
 
 /// One step of each. Says whether there is more to do at once.
-async fn step(streams: &StoreStreams, keys: &Keys) -> Result<bool, marram_core::Failure> {
+async fn step(streams: &StoreStreams, keys: &Keys, objects: &Objects) -> Result<bool, marram_core::Failure> {
     let events = streams.maintain().await?;
     let keys = keys.maintain().await?;
-    Ok(events.more || keys.more)
+    let uploads = objects.maintain().await?;
+    Ok(events.more || keys.more || uploads > 0)
 }
 
 /// Until the next second, or until a key expires before that.

@@ -22,7 +22,7 @@ const LINKED: [&str; 9] = [
 ];
 
 /// Interfaces that exist and that this version does not offer.
-const LATER: [&str; 4] = ["wasi:blobstore/", "wasi:nn/", "wasi:otel/", "wasi:config/runtime"];
+const LATER: [&str; 3] = ["wasi:nn/", "wasi:otel/", "wasi:config/runtime"];
 
 /// Resolves every import, or says which one cannot be, and why.
 pub(crate) fn link(

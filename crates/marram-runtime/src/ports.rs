@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use marram_core::port::{Clock, Crdt, Entropy, Kv, MqttPublish, Observe, Streams};
+use marram_core::port::{Blobs, Clock, Crdt, Entropy, Kv, MqttPublish, Observe, Streams};
 
 /// The ports of a node, as its functions need them.
 #[derive(Clone)]
@@ -28,4 +28,6 @@ pub struct StatePorts {
     pub streams: Arc<dyn Streams>,
     /// MQTT topics.
     pub mqtt: Arc<dyn MqttPublish>,
+    /// Objects.
+    pub blobs: Arc<dyn Blobs>,
 }

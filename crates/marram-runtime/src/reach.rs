@@ -10,7 +10,7 @@ use marram_core::limits::PUBLISH_BYTES_MAX;
 use marram_core::manifest::Allow;
 use marram_core::port::mqtt::Publication;
 use marram_core::port::streams::Published;
-use marram_core::port::{Clock, Crdt, Entropy, Kv};
+use marram_core::port::{Blobs, Clock, Crdt, Entropy, Kv};
 use marram_core::stream::StreamName;
 use marram_core::time::Timestamp;
 use marram_core::trace::TraceContext;
@@ -72,6 +72,17 @@ impl Reach {
     /// The node's collections, for buckets that [`Reach::bucket`] gives.
     pub(crate) fn crdt(&self) -> Result<&dyn Crdt, Failure> {
         Ok(&*self.state()?.crdt)
+    }
+
+    /// A bucket of objects that was granted.
+    pub(crate) fn container(&self, bucket: &str) -> Result<&Name, Failure> {
+        granted(&self.allow.blob, bucket, Name::as_str)
+            .ok_or_else(|| self.denied("use the objects of", bucket, "allow.blob"))
+    }
+
+    /// The node's objects, for buckets that [`Reach::container`] gives.
+    pub(crate) fn blobs(&self) -> Result<&Arc<dyn Blobs>, Failure> {
+        Ok(&self.state()?.blobs)
     }
 
     /// Publishes events to a stream; resolves once they are durable.

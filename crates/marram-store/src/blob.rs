@@ -136,6 +136,17 @@ impl Blobs {
         Ok(Some(BlobPin { digest, pins: Arc::clone(&self.pins) }))
     }
 
+    /// Keeps blobs that a committed row refers to. The caller looks at the row again afterwards: if it is still there, the
+    /// blobs were never without either, and stay.
+    pub(crate) fn pin_referenced(&self, digests: impl IntoIterator<Item = Digest>) -> Vec<BlobPin> {
+        let mut pins = lock(&self.pins);
+        let pin = |digest| {
+            *pins.entry(digest).or_default() += 1;
+            BlobPin { digest, pins: Arc::clone(&self.pins) }
+        };
+        digests.into_iter().map(pin).collect()
+    }
+
     /// Opens the blob. Its content is not checked again; [`Blobs::read`] does.
     pub fn open_file(&self, digest: &Digest) -> Result<File, StoreError> {
         let path = self.path(digest);

@@ -23,6 +23,20 @@ pub enum Finding {
     BlobMissing(Digest),
     /// A component's content is not what its name says.
     BlobDamaged(Digest),
+    /// The content of an object is not here.
+    ObjectMissing {
+        /// Its bucket.
+        bucket: String,
+        /// Its name.
+        name: String,
+    },
+    /// The content of an object has another size than it had.
+    ObjectDamaged {
+        /// Its bucket.
+        bucket: String,
+        /// Its name.
+        name: String,
+    },
     /// A secret that the node's key does not open.
     SecretUnsealable {
         /// The app.
@@ -44,6 +58,12 @@ impl fmt::Display for Finding {
                     digest.short()
                 )
             }
+            Self::ObjectMissing { bucket, name } => {
+                write!(f, "the content of object {name:?} in bucket \"{bucket}\" is missing: store it again")
+            }
+            Self::ObjectDamaged { bucket, name } => {
+                write!(f, "the content of object {name:?} in bucket \"{bucket}\" is cut off or altered: store it again")
+            }
             Self::SecretUnsealable { app, name } => write!(
                 f,
                 "secret \"{name}\" of app \"{app}\" cannot be opened with this node's secret.key: set it again, `marram secret set {app} {name}`"
@@ -56,7 +76,8 @@ impl fmt::Display for Finding {
 const DATABASE_FINDINGS_MAX: usize = 20;
 
 impl Store {
-    /// Checks the database, every deployed component and every secret. Reads all of them: seconds on a large store.
+    /// Checks the database, every deployed component and every secret, and reads all of them: seconds on a large store. Of
+    /// objects, whose contents may be terabytes, that they are there and of the right size.
     pub fn check(&self) -> Result<Vec<Finding>, StoreError> {
         self.readers.read(|db| check(db, self.blobs(), &self.sealer))
     }
@@ -77,6 +98,7 @@ pub fn check_state_dir(dir: &Path) -> Result<Vec<Finding>, StoreError> {
 fn check(db: &Connection, blobs: &Arc<Blobs>, sealer: &Sealer) -> Result<Vec<Finding>, StoreError> {
     let mut findings = database(db)?;
     findings.extend(components(db, blobs)?);
+    findings.extend(objects(db, blobs)?);
     findings.extend(secrets(db, sealer)?);
     Ok(findings)
 }
@@ -104,6 +126,25 @@ fn components(db: &Connection, blobs: &Blobs) -> Result<Vec<Finding>, StoreError
             Ok(_) => findings.push(Finding::BlobDamaged(digest)),
             Err(StoreError::NoBlob(_)) => findings.push(Finding::BlobMissing(digest)),
             Err(error) => return Err(error),
+        }
+    }
+    Ok(findings)
+}
+
+fn objects(db: &Connection, blobs: &Blobs) -> Result<Vec<Finding>, StoreError> {
+    let sql = "SELECT bucket, name, digest, size FROM object WHERE digest IS NOT NULL
+        UNION ALL SELECT bucket, name, object_segment.digest, object_segment.size FROM object_segment
+        JOIN object ON version = object";
+    let mut query = db.prepare(sql)?;
+    let mut rows = query.query([])?;
+    let mut findings = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (digest, size): (_, u64) = (Digest::from_bytes(row.get(2)?), row.get(3)?);
+        let (bucket, name) = (row.get(0)?, row.get(1)?);
+        match blobs.path(&digest).metadata() {
+            Ok(file) if file.len() == size => {}
+            Ok(_) => findings.push(Finding::ObjectDamaged { bucket, name }),
+            Err(_) => findings.push(Finding::ObjectMissing { bucket, name }),
         }
     }
     Ok(findings)

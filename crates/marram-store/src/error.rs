@@ -97,6 +97,12 @@ pub enum StoreError {
         /// The secret.
         name: String,
     },
+    /// No such bucket of objects.
+    #[error("there is no bucket \"{0}\" on this node: create it first")]
+    NoBucket(Name),
+    /// A content is not what its sender says.
+    #[error("the content does not have the MD5 digest that came with it: it was damaged on its way")]
+    WrongMd5,
     /// No such stream.
     #[error("there is no stream \"{0}\" on this node")]
     NoStream(StreamName),
@@ -180,11 +186,13 @@ impl From<StoreError> for Failure {
             StoreError::NoApp(_)
             | StoreError::NoRevision { .. }
             | StoreError::NoBlob(_)
+            | StoreError::NoBucket(_)
             | StoreError::NoStream(_)
             | StoreError::NoConsumer { .. } => Kind::NotFound,
             StoreError::NothingEarlier(_) | StoreError::OtherContent { .. } | StoreError::Conflict(_) => Kind::Conflict,
             StoreError::MissingBlob { .. } | StoreError::WrongDigest { .. } | StoreError::Invalid(_) => Kind::Invalid,
             StoreError::BlobTooLarge(_) | StoreError::EventTooLarge(_) | StoreError::TooLarge(_) => Kind::BodyTooLarge,
+            StoreError::WrongMd5 => Kind::BadRequest,
             StoreError::StreamFull(_) => Kind::StreamFull,
             StoreError::Busy | StoreError::TooMany(_) => Kind::Overloaded,
             StoreError::Closed => Kind::Draining,

@@ -1,7 +1,8 @@
 //! The node's embedded store: one SQLite database, one writer, blobs as files named by their digest.
 //!
 //! Whatever is acknowledged here is on the disk: it survives `kill -9` and a power cut at any moment. The state directory
-//! holds `node.db` (deployments, sealed secrets, keys), `blobs/sha256/…` (components), `secret.key` and `cache.key`
+//! holds `node.db` (deployments, sealed secrets, keys, streams, what is said of objects), `blobs/sha256/…` (components, and the
+//! contents of objects), `secret.key` and `cache.key`
 //! (32 random bytes each, readable by the owner only) and `lock`.
 //!
 //! Reads take microseconds to a few milliseconds and block the calling thread; writes are asynchronous, and what belongs to
@@ -56,6 +57,7 @@ mod kv;
 pub mod limits;
 mod lock;
 mod mqtt;
+mod object;
 mod read;
 mod schema;
 mod secret;
@@ -73,6 +75,7 @@ pub use deployment::{App, Deployed, Deployment, Removed, Revision, RevisionSumma
 pub use error::StoreError;
 pub use kv::{Keys, KvMaintained};
 pub use mqtt::StoreMqtt;
+pub use object::Objects;
 pub use schema::SCHEMA_VERSION;
 pub use secret::{SecretName, SecretValue};
 pub use stream::{Captures, Maintained, StoreStreams};
@@ -170,12 +173,15 @@ impl Store {
         *self.cache_key
     }
 
-    /// Removes blobs that no kept revision refers to, that nobody has pinned, and that are older than `grace`
+    /// Removes blobs that no kept revision, no object and no part of an upload refers to, that nobody has pinned, and that are older than `grace`
     /// ([`limits::BLOB_GRACE`]). Blocks for as long as the disk takes.
     pub fn collect_blobs(&self, grace: std::time::Duration) -> Result<Collected, StoreError> {
         self.blobs.collect(grace, |digest| {
             self.readers.read(|db| {
-                let sql = "SELECT EXISTS (SELECT 1 FROM component WHERE digest = ?)";
+                let sql = "SELECT EXISTS (SELECT 1 FROM component WHERE digest = ?1)
+                    OR EXISTS (SELECT 1 FROM object WHERE digest = ?1)
+                    OR EXISTS (SELECT 1 FROM object_segment WHERE digest = ?1)
+                    OR EXISTS (SELECT 1 FROM object_part WHERE digest = ?1)";
                 Ok(db.prepare_cached(sql)?.query_row([digest.as_bytes()], |row| row.get(0))?)
             })
         })

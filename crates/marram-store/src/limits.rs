@@ -118,3 +118,10 @@ pub const LOG_PAGES_MAX: i64 = 16_384;
 
 /// How long the writer waits for them: everybody's writes wait with it, and reads take milliseconds.
 pub const EMPTY_LOG_WAIT: Duration = Duration::from_millis(100);
+
+/// Bytes of a content that are read at once, and that are gathered before they are written: a tenth of a millisecond of a
+/// blocking thread, and at most two of these in memory for each upload.
+pub const OBJECT_CHUNK_BYTES: usize = 256 << 10;
+
+/// Uploads in parts that one operation of maintenance aborts: with 10,000 parts each, tens of milliseconds.
+pub const OBJECT_UPLOADS_SWEPT_MAX: usize = 1;

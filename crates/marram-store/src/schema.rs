@@ -116,6 +116,7 @@ const MIGRATIONS: &[&str] = &[
 ",
     crate::kv::schema::TABLES,
     crate::mqtt::schema::TABLES,
+    crate::object::schema::TABLES,
 ];
 
 /// The schema version that this code writes.

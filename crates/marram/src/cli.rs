@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Stream(cmd::stream::Stream),
     /// Keys of buckets: get, set, list, watch
     Kv(cmd::kv::Kv),
+    /// Objects of buckets: list, put, get, delete
+    Blob(cmd::blob::Blob),
     /// MQTT clients: list, disconnect, hash a password
     Mqtt(cmd::mqtt::Mqtt),
     /// Show what functions have used

@@ -1,5 +1,6 @@
 //! Ports: where crates that do not know each other meet. `marram-node` joins them.
 
+pub mod blobs;
 pub mod crdt;
 pub mod kv;
 pub mod mqtt;
@@ -18,6 +19,7 @@ use crate::record::{LogLine, MeterRecord};
 use crate::trace::{RequestId, SpanId, TraceContext};
 use crate::{Failure, FunctionId, Kind};
 
+pub use blobs::Blobs;
 pub use crdt::Crdt;
 pub use kv::Kv;
 pub use mqtt::{MqttJournal, MqttPublish};

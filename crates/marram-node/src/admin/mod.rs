@@ -13,6 +13,7 @@ mod invoke;
 mod keys;
 mod logs;
 mod mqtt;
+mod objects;
 mod openapi_document;
 mod operation;
 mod problem;
@@ -57,6 +58,7 @@ fn operations() -> Vec<Operation> {
         usage::operations(),
         streams::operations(),
         keys::operations(),
+        objects::operations(),
         mqtt::operations(),
     ]
     .into_iter()

@@ -5,6 +5,7 @@
 
 mod keys;
 mod mqtt;
+mod objects;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ pub use marram_core::problem::Problem;
 use marram_core::{Digest, Name};
 use marram_telemetry::{Cost, Invocation, LogEntry, Usage};
 pub use mqtt::{MqttClient, MqttClients};
+pub use objects::{ObjectBucket, ObjectBuckets, ObjectView, Objects};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub use streams::{

@@ -7,6 +7,7 @@ mod deploy;
 mod events;
 mod hostile;
 mod many;
+mod objects;
 mod outbound;
 mod schema;
 mod state;

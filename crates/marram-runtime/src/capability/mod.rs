@@ -1,6 +1,7 @@
 //! Host interfaces, one file each. A capability is one file here and one line in [`OFFERS`], or in [`link`] where it needs no
 //! grant.
 
+mod blobstore;
 mod config;
 mod crdt;
 mod engine_state;
@@ -30,7 +31,8 @@ pub(crate) struct Offer {
 }
 
 /// What can be granted.
-pub(crate) const OFFERS: [Offer; 5] = [keyvalue::OFFER, expiring::OFFER, crdt::OFFER, messaging::OFFER, publish::OFFER];
+pub(crate) const OFFERS: [Offer; 6] =
+    [blobstore::OFFER, keyvalue::OFFER, expiring::OFFER, crdt::OFFER, messaging::OFFER, publish::OFFER];
 
 /// Links all of WASI with nothing opened, configuration, logging, and everything that can be granted: a component that
 /// imports what its function was not granted is refused before it is linked ([`crate::link`]).

@@ -1,6 +1,7 @@
 //! One file a verb: its arguments, and what it does.
 
 pub(crate) mod apps;
+pub(crate) mod blob;
 pub(crate) mod build;
 pub(crate) mod compile;
 pub(crate) mod completions;
@@ -36,6 +37,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Logs(args) => logs::run(&args).await?,
         Command::Stream(args) => stream::run(&args).await?,
         Command::Kv(args) => kv::run(&args).await?,
+        Command::Blob(args) => blob::run(&args).await?,
         Command::Mqtt(args) => mqtt::run(&args).await?,
         Command::Usage(args) => usage::run(&args).await?,
         Command::Rollback(args) => rollback::run(&args).await?,

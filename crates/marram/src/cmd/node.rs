@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use marram_node::{MqttConfig, NodeConfig};
+use marram_node::{MqttConfig, NodeConfig, S3Config};
 use tracing_subscriber::EnvFilter;
 
 use crate::exit::{Exit, Problem};
@@ -39,6 +39,9 @@ pub(crate) struct ListenArgs {
     /// Where MQTT devices connect; port 0 takes a free one [default: nowhere]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) mqtt: Option<SocketAddr>,
+    /// Where clients of S3 connect; port 0 takes a free one [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) s3: Option<SocketAddr>,
     /// The folder of everything that the node keeps [default: .marram]
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
@@ -60,6 +63,7 @@ impl ListenArgs {
             listen: self.listen.unwrap_or(config.listen),
             admin: self.admin.unwrap_or(config.admin),
             mqtt: MqttConfig { listen: self.mqtt.or(config.mqtt.listen), ..config.mqtt },
+            s3: S3Config { listen: self.s3.or(config.s3.listen), ..config.s3 },
             state: self.state.clone().unwrap_or(config.state.clone()),
             ..config
         }
@@ -87,6 +91,8 @@ pub(crate) fn begin_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
             .hint("write --log info, or --log warn,marram_node=debug")
     };
     let filter = EnvFilter::try_new(filter).map_err(wrong)?;
+    // It calls every request that is refused an error: what is one, this program says itself.
+    let filter = filter.add_directive("s3s=off".parse()?);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(anstream::stderr);
     let begun = match format {
         LogFormat::Text => builder.with_target(false).try_init(),

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod apps;
+mod blob;
 mod build;
 mod compile;
 mod doctor;

@@ -1,0 +1,292 @@
+"""boto3 against a node: ENDPOINT ID SECRET. Prints `ok` at the end; whatever does not hold is an AssertionError."""
+
+import base64
+import datetime
+import hashlib
+import http.client
+import io
+import os
+import sys
+import urllib.parse
+import urllib.request
+import zlib
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.client import Config
+from botocore.exceptions import ClientError
+
+endpoint, key_id, secret = sys.argv[1:4]
+
+
+def client(id=key_id, secret=secret, **config):
+    return boto3.client(
+        "s3", endpoint_url=endpoint, aws_access_key_id=id, aws_secret_access_key=secret, region_name="us-east-1",
+        config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, **config),
+    )
+
+
+s3 = client()
+
+
+def refused(code, status, call, **arguments):
+    try:
+        call(**arguments)
+    except ClientError as error:
+        found = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+        assert found == (code, status), (found, code, status)
+    else:
+        raise AssertionError(f"{call} was not refused with {code}")
+
+
+def buckets():
+    s3.create_bucket(Bucket="uploads")
+    refused("BucketAlreadyOwnedByYou", 409, s3.create_bucket, Bucket="uploads")
+    s3.create_bucket(Bucket="second")
+    assert [b["Name"] for b in s3.list_buckets()["Buckets"]] == ["second", "uploads"]
+    assert s3.head_bucket(Bucket="uploads")["ResponseMetadata"]["HTTPStatusCode"] == 200
+    refused("404", 404, s3.head_bucket, Bucket="nothing")
+    assert s3.get_bucket_location(Bucket="uploads")["LocationConstraint"] is None
+    refused("NoSuchBucket", 404, s3.put_object, Bucket="nothing", Key="k", Body=b"1")
+    refused("NoSuchBucket", 404, s3.list_objects_v2, Bucket="nothing")
+
+
+def one_object():
+    put = s3.put_object(
+        Bucket="uploads", Key="a/b c+ä.txt", Body=b"hello", ContentType="text/plain; charset=utf-8",
+        CacheControl="max-age=60", ContentDisposition='attachment; filename="x"', ContentLanguage="de",
+        ContentEncoding="identity", Expires=datetime.datetime(2030, 1, 2, tzinfo=datetime.timezone.utc),
+        Metadata={"taken-by": "me", "number": "7"},
+    )
+    assert put["ETag"] == '"5d41402abc4b2a76b9719d911017c592"'
+    crc = base64.b64encode(zlib.crc32(b"hello").to_bytes(4, "big")).decode()
+    assert put["ChecksumCRC32"] == crc, put  # boto3's default
+    got = s3.get_object(Bucket="uploads", Key="a/b c+ä.txt")
+    assert got["Body"].read() == b"hello"
+    assert got["ChecksumCRC32"] == crc and got["ContentLength"] == 5 and got["AcceptRanges"] == "bytes"
+    for name, value in {
+        "ContentType": "text/plain; charset=utf-8", "CacheControl": "max-age=60", "ContentLanguage": "de",
+        "ContentDisposition": 'attachment; filename="x"', "ContentEncoding": "identity",
+        "Metadata": {"taken-by": "me", "number": "7"},
+    }.items():
+        assert got[name] == value, (name, got[name])
+    assert got["Expires"].year == 2030
+    age = datetime.datetime.now(datetime.timezone.utc) - got["LastModified"]
+    assert abs(age.total_seconds()) < 60
+    head = s3.head_object(Bucket="uploads", Key="a/b c+ä.txt")
+    assert head["ETag"] == put["ETag"] and head["ContentLength"] == 5
+    refused("404", 404, s3.head_object, Bucket="uploads", Key="none")
+    refused("NoSuchKey", 404, s3.get_object, Bucket="uploads", Key="none")
+    s3.put_object(Bucket="uploads", Key="empty", Body=b"")
+    assert s3.get_object(Bucket="uploads", Key="empty")["Body"].read() == b""
+    assert s3.get_object(Bucket="uploads", Key="empty")["ContentType"] == "binary/octet-stream"
+
+
+def ranges():
+    content = os.urandom(700_000)
+    s3.put_object(Bucket="uploads", Key="range", Body=content)
+    for header, want in {
+        "bytes=0-0": content[:1], "bytes=5-99": content[5:100], "bytes=699999-": content[-1:],
+        "bytes=-10": content[-10:], "bytes=300000-9999999": content[300000:], "bytes=-9999999": content,
+    }.items():
+        got = s3.get_object(Bucket="uploads", Key="range", Range=header)
+        assert got["Body"].read() == want, header
+        assert got["ResponseMetadata"]["HTTPStatusCode"] == 206
+        assert got["ContentRange"].endswith("/700000")
+    refused("InvalidRange", 416, s3.get_object, Bucket="uploads", Key="range", Range="bytes=700000-")
+
+
+def conditions():
+    etag = s3.put_object(Bucket="uploads", Key="c", Body=b"1")["ETag"]
+    get = dict(Bucket="uploads", Key="c")
+    assert s3.get_object(**get, IfMatch=etag)["Body"].read() == b"1"
+    refused("PreconditionFailed", 412, s3.get_object, **get, IfMatch='"x"')
+    refused("304", 304, s3.get_object, **get, IfNoneMatch=etag)
+    hour = datetime.timedelta(hours=1)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    refused("304", 304, s3.get_object, **get, IfModifiedSince=now + hour)
+    refused("304", 304, s3.head_object, **get, IfModifiedSince=now + hour)
+    refused("PreconditionFailed", 412, s3.get_object, **get, IfUnmodifiedSince=now - hour)
+    assert s3.get_object(**get, IfModifiedSince=now - hour)["Body"].read() == b"1"
+    refused("PreconditionFailed", 412, s3.put_object, **get, Body=b"2", IfNoneMatch="*")
+    s3.put_object(Bucket="uploads", Key="new", Body=b"1", IfNoneMatch="*")
+    refused("PreconditionFailed", 412, s3.put_object, **get, Body=b"2", IfMatch='"x"')
+    refused("NoSuchKey", 404, s3.put_object, Bucket="uploads", Key="gone", Body=b"2", IfMatch=etag)
+    s3.put_object(**get, Body=b"2", IfMatch=etag)
+    assert s3.get_object(**get)["Body"].read() == b"2"
+
+
+def checksums():
+    for algorithm in ["CRC32", "CRC32C", "SHA1", "SHA256", "CRC64NVME"]:
+        try:
+            put = s3.put_object(Bucket="uploads", Key=algorithm, Body=b"abc", ChecksumAlgorithm=algorithm)
+        except Exception as error:  # CRC32C and CRC64NVME need the optional awscrt
+            assert "MissingDependency" in type(error).__name__, error
+            continue
+        assert s3.head_object(Bucket="uploads", Key=algorithm, ChecksumMode="ENABLED")["Checksum" + algorithm]
+        assert s3.get_object(Bucket="uploads", Key=algorithm)["Body"].read() == b"abc"
+    # Known values, without boto3 computing them (RFC 3720 §B.4 for CRC32C of 32 zero bytes).
+    s3.put_object(Bucket="uploads", Key="crc32c", Body=bytes(32), ChecksumCRC32C="ipE2qg==")
+    refused("BadDigest", 400, s3.put_object, Bucket="uploads", Key="bad", Body=b"abc", ChecksumCRC32C="ipE2qg==")
+    refused("BadDigest", 400, s3.put_object, Bucket="uploads", Key="bad", Body=b"abc", ChecksumSHA256="AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+    wrong = base64.b64encode(hashlib.md5(b"x").digest()).decode()
+    refused("BadDigest", 400, s3.put_object, Bucket="uploads", Key="bad", Body=b"abc", ContentMD5=wrong)
+    refused("404", 404, s3.head_object, Bucket="uploads", Key="bad")
+    # A body of unknown checksum up front is sent in chunks with a trailer.
+    class Unseekable(io.RawIOBase):
+        def __init__(self, data): self.data = io.BytesIO(data)
+        def read(self, n=-1): return self.data.read(n)
+        def readable(self): return True
+    content = os.urandom(300_000)
+    s3.upload_fileobj(Unseekable(content), "uploads", "stream")
+    assert s3.get_object(Bucket="uploads", Key="stream")["Body"].read() == content
+
+
+def multipart():
+    content = os.urandom(20 << 20)
+    config = TransferConfig(multipart_threshold=8 << 20, multipart_chunksize=8 << 20, max_concurrency=4)
+    s3.upload_fileobj(io.BytesIO(content), "uploads", "large", Config=config, ExtraArgs={"Metadata": {"a": "b"}})
+    head = s3.head_object(Bucket="uploads", Key="large", ChecksumMode="ENABLED")
+    assert head["ContentLength"] == 20 << 20 and head["ETag"].endswith('-3"') and head["Metadata"] == {"a": "b"}
+    assert head.get("ChecksumCRC32", "-3").endswith("-3") or head["ChecksumType"] == "FULL_OBJECT", head
+    back = io.BytesIO()
+    s3.download_fileobj("uploads", "large", back, Config=config)
+    assert back.getvalue() == content
+    part = s3.get_object(Bucket="uploads", Key="large", Range="bytes=8388600-8388620")
+    assert part["Body"].read() == content[8388600:8388621]
+
+    upload = s3.create_multipart_upload(Bucket="uploads", Key="m")["UploadId"]
+    one = s3.upload_part(Bucket="uploads", Key="m", UploadId=upload, PartNumber=1, Body=b"one")
+    copied = s3.upload_part_copy(Bucket="uploads", Key="m", UploadId=upload, PartNumber=7, CopySource="uploads/large", CopySourceRange="bytes=5-9")
+    listed = s3.list_parts(Bucket="uploads", Key="m", UploadId=upload)["Parts"]
+    assert [(part["PartNumber"], part["Size"]) for part in listed] == [(1, 3), (7, 5)]
+    uploads = s3.list_multipart_uploads(Bucket="uploads")["Uploads"]
+    assert [(u["Key"], u["UploadId"]) for u in uploads] == [("m", upload)]
+    complete = lambda parts, id=upload: s3.complete_multipart_upload(Bucket="uploads", Key="m", UploadId=id, MultipartUpload={"Parts": parts})
+    named = lambda number, etag: {"PartNumber": number, "ETag": etag}
+    seven = named(7, copied["CopyPartResult"]["ETag"])
+    refused("InvalidPart", 400, complete, parts=[named(1, one["ETag"]), named(2, '"x"')])
+    refused("InvalidPartOrder", 400, complete, parts=[seven, named(1, one["ETag"])])
+    complete([named(1, one["ETag"]), seven])
+    assert s3.get_object(Bucket="uploads", Key="m")["Body"].read() == b"one" + content[5:10]
+    refused("NoSuchUpload", 404, complete, parts=[seven])
+    upload = s3.create_multipart_upload(Bucket="uploads", Key="m2")["UploadId"]
+    s3.upload_part(Bucket="uploads", Key="m2", UploadId=upload, PartNumber=1, Body=b"one")
+    s3.abort_multipart_upload(Bucket="uploads", Key="m2", UploadId=upload)
+    refused("NoSuchUpload", 404, s3.list_parts, Bucket="uploads", Key="m2", UploadId=upload)
+    refused("404", 404, s3.head_object, Bucket="uploads", Key="m2")
+
+
+def copies():
+    s3.put_object(Bucket="uploads", Key="from ü", Body=b"copy me", ContentType="text/a", Metadata={"x": "1"})
+    s3.copy_object(Bucket="second", Key="to", CopySource={"Bucket": "uploads", "Key": "from ü"})
+    got = s3.get_object(Bucket="second", Key="to")
+    assert (got["Body"].read(), got["ContentType"], got["Metadata"]) == (b"copy me", "text/a", {"x": "1"})
+    s3.copy_object(Bucket="second", Key="to", CopySource="second/to", MetadataDirective="REPLACE", Metadata={"y": "2"}, ContentType="text/b")
+    got = s3.head_object(Bucket="second", Key="to")
+    assert (got["ContentType"], got["Metadata"]) == ("text/b", {"y": "2"})
+    refused("NoSuchKey", 404, s3.copy_object, Bucket="second", Key="to2", CopySource="uploads/none")
+    refused("PreconditionFailed", 412, s3.copy_object, Bucket="second", Key="to2", CopySource="second/to", CopySourceIfMatch='"x"')
+    refused("BucketNotEmpty", 409, s3.delete_bucket, Bucket="second")
+    s3.delete_object(Bucket="second", Key="to")
+    s3.delete_object(Bucket="second", Key="to")
+    s3.delete_bucket(Bucket="second")
+    refused("NoSuchBucket", 404, s3.list_objects_v2, Bucket="second")
+
+
+def lists():
+    s3.create_bucket(Bucket="many")
+    names = sorted(f"d{n % 3}/k {n:04}+ä" for n in range(1100)) + ["top"]
+    for name in names:
+        s3.put_object(Bucket="many", Key=name, Body=b"")
+    for version in ["list_objects_v2", "list_objects"]:
+        for size in [1000, 7 if version == "list_objects" else 99]:
+            pages = s3.get_paginator(version).paginate(Bucket="many", PaginationConfig={"PageSize": size})
+            found = [o["Key"] for page in pages for o in page.get("Contents", [])]
+            assert found == names, version
+        pages = s3.get_paginator(version).paginate(Bucket="many", Delimiter="/", PaginationConfig={"PageSize": 2})
+        pages = list(pages)
+        assert [p["Prefix"] for page in pages for p in page.get("CommonPrefixes", [])] == ["d0/", "d1/", "d2/"]
+        assert [o["Key"] for page in pages for o in page.get("Contents", [])] == ["top"]
+    page = s3.list_objects_v2(Bucket="many", Prefix="d1/", StartAfter=names[500], MaxKeys=5)
+    assert [o["Key"] for o in page["Contents"]] == [n for n in names if n.startswith("d1/") and n > names[500]][:5]
+    assert page["KeyCount"] == 5 and page["IsTruncated"]
+    assert s3.list_objects_v2(Bucket="many", MaxKeys=0)["KeyCount"] == 0
+    refused("InvalidArgument", 400, s3.list_objects_v2, Bucket="many", ContinuationToken="nonsense")
+    gone = [{"Key": name} for name in names[:1000]]
+    answer = s3.delete_objects(Bucket="many", Delete={"Objects": gone})
+    assert len(answer["Deleted"]) == 1000 and not answer.get("Errors")
+    answer = s3.delete_objects(Bucket="many", Delete={"Objects": [{"Key": n} for n in names[1000:]] + [{"Key": "none"}], "Quiet": True})
+    assert not answer.get("Deleted") and not answer.get("Errors")
+    s3.delete_bucket(Bucket="many")
+
+
+def presigned():
+    for version in ["s3", "s3v4"]:  # the first is what boto3 does by itself
+        signing = client(signature_version=version)
+        url = signing.generate_presigned_url("put_object", Params={"Bucket": "uploads", "Key": "signed ä/x"}, ExpiresIn=60)
+        # Without what urllib would say of its own: version 2 signs the media type.
+        parts = urllib.parse.urlsplit(url)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port)
+        connection.request("PUT", f"{parts.path}?{parts.query}", body=b"by url " + version.encode())
+        answer = connection.getresponse()
+        assert answer.status == 200, (version, answer.read())
+        connection.close()
+        get = lambda seconds: signing.generate_presigned_url("get_object", Params={"Bucket": "uploads", "Key": "signed ä/x"}, ExpiresIn=seconds)
+        url = get(60)
+        assert urllib.request.urlopen(url).read() == b"by url " + version.encode()
+        for bad in [url.replace("uploads", "second"), url.replace("signed", "Signed"), endpoint + "/uploads/c", get(-5)]:
+            try:
+                urllib.request.urlopen(bad)
+                raise AssertionError(bad)
+            except urllib.error.HTTPError as error:
+                assert error.code in (400, 403), (bad, error.code)
+                assert b"<Code>" in error.read()
+
+
+def signatures():
+    refused("SignatureDoesNotMatch", 403, client(secret="wrong-wrong-wrong-wrong").list_buckets)
+    refused("InvalidAccessKeyId", 403, client(id="nobody").list_buckets)
+    unsigned = client(signature_version=__import__("botocore").UNSIGNED)
+    refused("AccessDenied", 403, unsigned.list_buckets)
+    refused("AccessDenied", 403, unsigned.get_object, Bucket="uploads", Key="c")
+    refused("InvalidRequest", 400, client(signature_version="s3").list_buckets)
+    # A clock that is an hour off: botocore is told that it is.
+    import botocore.auth
+
+    real = botocore.auth.get_current_datetime
+    botocore.auth.get_current_datetime = lambda *a, **k: real(*a, **k) - datetime.timedelta(hours=1)
+    try:
+        refused("RequestTimeTooSkewed", 403, client().list_buckets)
+    finally:
+        botocore.auth.get_current_datetime = real
+
+
+def names():
+    for name in ["../../etc/passwd", "a/../b", "..", "./x", "//", "a//b", "%2e%2e/%2f", "\\..\\", "x" * 1024, "ü" * 512]:
+        s3.put_object(Bucket="uploads", Key=name, Body=name.encode())
+        assert s3.get_object(Bucket="uploads", Key=name)["Body"].read() == name.encode(), name
+        found = s3.list_objects_v2(Bucket="uploads", Prefix=name)["Contents"]
+        assert name in [o["Key"] for o in found], name
+        s3.delete_object(Bucket="uploads", Key=name)
+    refused("KeyTooLongError", 400, s3.put_object, Bucket="uploads", Key="x" * 1025, Body=b"")
+    for name in ["a\0b", "a\nb", "\x85"]:
+        refused("InvalidArgument", 400, s3.put_object, Bucket="uploads", Key=name, Body=b"")
+    # Straight to the socket, as no client would send it.
+    host = urllib.parse.urlsplit(endpoint)
+    for path in ["/..%2f..%2fetc/passwd", "/uploads/../../node.db", "/%00/x", "/uploads%2f..%2f..", "//", "/UPLOADS/x"]:
+        connection = http.client.HTTPConnection(host.hostname, host.port)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert answer.status in (400, 403), (path, answer.status)
+        connection.close()
+
+
+def metadata_limit():
+    refused("MetadataTooLarge", 400, s3.put_object, Bucket="uploads", Key="k", Body=b"", Metadata={"a": "x" * 9000})
+
+
+for check in [buckets, one_object, ranges, conditions, checksums, multipart, copies, lists, presigned, signatures, names, metadata_limit]:
+    print(check.__name__, flush=True)
+    check()
+print("ok")

@@ -1,0 +1,206 @@
+//! Accepts connections, in clear text or with TLS, and serves HTTP/1.1 on them.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use s3s::service::S3Service;
+use s3s::{Body, s3_error};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::Limits;
+use crate::body::Timed;
+
+/// When accepting fails for want of descriptors or memory, trying again at once would fail again: wait for this long,
+/// doubling up to a second.
+const BACK_OFF: Duration = Duration::from_millis(5);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// What every connection needs.
+pub(crate) struct Front {
+    pub(crate) service: S3Service,
+    pub(crate) limits: Limits,
+    pub(crate) tasks: TaskTracker,
+    /// Ends listening, and connections once their request is answered.
+    pub(crate) stop: CancellationToken,
+    /// Ends connections as they are.
+    pub(crate) cut: CancellationToken,
+}
+
+/// Accepts until the stop.
+pub(crate) async fn accept(
+    front: Arc<Front>,
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    permits: Arc<Semaphore>,
+) {
+    let stop = front.stop.clone();
+    let mut back_off = BACK_OFF;
+    loop {
+        let Some(Ok(permit)) = stop.run_until_cancelled(permits.clone().acquire_owned()).await else { return };
+        let Some(accepted) = stop.run_until_cancelled(listener.accept()).await else { return };
+        match accepted {
+            Ok((stream, _)) => {
+                back_off = BACK_OFF;
+                let (front, tls) = (front.clone(), tls.clone());
+                front.tasks.clone().spawn(async move {
+                    let cut = front.cut.clone();
+                    cut.run_until_cancelled(connection(&front, stream, tls)).await;
+                    drop(permit);
+                });
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "accepting S3 connections fails: raise the limit of open files (ulimit -n)?");
+                stop.run_until_cancelled(tokio::time::sleep(back_off)).await;
+                back_off = (back_off * 2).min(BACK_OFF_MAX);
+            }
+        }
+    }
+}
+
+/// accept(2): errors that the connection had, and not the listener.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn connection(front: &Arc<Front>, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
+    if stream.set_nodelay(true).is_err() {
+        return; // The client is gone.
+    }
+    match tls {
+        None => serve(front, stream).await,
+        Some(tls) => {
+            let hello = TlsAcceptor::from(tls).accept(stream);
+            if let Ok(Ok(stream)) = tokio::time::timeout(front.limits.handshake_time, hello).await {
+                serve(front, stream).await;
+            }
+        }
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(front: &Arc<Front>, stream: S) {
+    let io = TokioIo::new(Watched { stream, stall: front.limits.write_stall, waiting: None });
+    let service = service_fn(|request| answer(front, request));
+    let mut http1 = http1::Builder::new();
+    http1
+        .timer(TokioTimer::new())
+        .header_read_timeout(front.limits.header_time)
+        .max_buf_size(front.limits.header_bytes);
+    let mut connection = std::pin::pin!(http1.serve_connection(io, service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = front.stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    // Clients break connections all the time.
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an S3 connection ended early");
+    }
+}
+
+async fn answer(front: &Arc<Front>, request: http::Request<Incoming>) -> Result<http::Response<Body>, Infallible> {
+    let idle = front.limits.body_idle;
+    // RFC 9110 §10.1.1. The AWS CLI of version 1 takes an answer that comes instead of a 100 for that of its next request, too.
+    let expects = request.headers().get(http::header::EXPECT).is_some_and(|value| value.as_bytes() == b"100-continue");
+    let is_empty = request.body().is_end_stream();
+    let answered = match refused(&request) {
+        Some(error) => error.to_http_response().map_err(|error| s3s::HttpError::new(Box::new(error))),
+        None => front.service.call(request.map(|body| Body::http_body_unsync(Timed::new(body, idle)))).await,
+    };
+    let mut response = answered.unwrap_or_else(|error| {
+        let error: s3s::StdError = error.into();
+        tracing::error!(%error, "an S3 answer could not be written");
+        let mut response = http::Response::new(Body::empty());
+        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    });
+    if expects && (is_empty || !response.status().is_success()) {
+        response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+/// What s3s would take, and this node does not: headers signed as before version 4, which covers no body, and forms. URLs signed
+/// so are taken: what they cover is what those of version 4 do, and boto3 still makes them.
+fn refused(request: &http::Request<Incoming>) -> Option<s3s::S3Error> {
+    let header = |name| request.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    if header(http::header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS ")) {
+        return Some(s3_error!(InvalidRequest, "this way of signing is not supported: use AWS4-HMAC-SHA256"));
+    }
+    let form = header(http::header::CONTENT_TYPE).is_some_and(|value| value.starts_with("multipart/form-data"));
+    form.then(|| s3_error!(NotImplemented, "uploads by form are not supported: use PUT"))
+}
+
+/// A connection that fails once its peer takes nothing for too long.
+struct Watched<S> {
+    stream: S,
+    stall: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Watched<S> {
+    fn watch<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if done.is_ready() {
+            self.waiting = None;
+            return done;
+        }
+        let stall = self.stall;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        waiting.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch(cx, done)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watch(cx, done)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.watch(cx, done)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.watch(cx, done)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

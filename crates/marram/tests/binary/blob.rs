@@ -1,0 +1,51 @@
+//! `marram blob`: objects go in and come back, and the node's own S3 key is there for who may read it.
+
+use rustix::process::Signal;
+
+use crate::support::{client, folder, marram};
+
+#[tokio::test]
+async fn objects_go_in_and_come_back_also_by_pipe() {
+    let home = folder();
+    std::fs::write(home.path().join("node.toml"), "state = \"state\"\ninstances = 64\n").unwrap();
+    let args =
+        ["node", "--config", "node.toml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--s3", "127.0.0.1:0"];
+    let mut running = marram(&args).at(home.path()).start().await;
+    let (_, admin) = running.ready().await;
+    let printed = running.prints("s3=http://127.0.0.1:").await;
+    let blob = |args: &[&str]| marram(&[&["blob"], args].concat()).env("MARRAM_NODE", &admin).at(home.path());
+
+    blob(&["buckets"]).run().await.expect(0).without_data().says(&["--create"]);
+    blob(&["put", "b", "node.toml"]).run().await.expect(5).without_data().says(&["there is no bucket \"b\""]);
+    blob(&["buckets", "--create", "b"]).run().await.expect(0).says(&["created"]);
+    assert_eq!(blob(&["buckets", "--json"]).json().await["bucket"], "b");
+    let stored =
+        blob(&["put", "b", "node.toml", "--name", "deep/a b.toml", "--content-type", "text/x", "--json"]).json().await;
+    assert_eq!((&stored["name"], &stored["content_type"]), (&"deep/a b.toml".into(), &"text/x".into()));
+    blob(&["put", "b", "-", "--name", "piped"]).stdin("by pipe").run().await.expect(0).says(&["stored"]);
+    blob(&["put", "b", "-"]).stdin("x").run().await.expect(2).without_data().says(&["--name"]);
+    blob(&["put", "b", "-", "--name", "piped", "--if-absent"]).stdin("x").run().await.expect(7).without_data();
+    assert_eq!(blob(&["get", "b", "piped", "-"]).done().await, "by pipe");
+    assert_eq!(blob(&["ls", "b", "--prefix", "p", "--json"]).json().await["name"], "piped");
+    let listed = blob(&["ls", "b", "--folders"]).done().await;
+    assert!(listed.contains("deep/") && !listed.contains("a b.toml"), "{listed}");
+    blob(&["get", "b", "deep/a b.toml"]).run().await.expect(0).says(&["fetched"]);
+    let of = |name: &str| std::fs::read(home.path().join(name)).unwrap();
+    assert_eq!(of("a b.toml"), of("node.toml"));
+    blob(&["get", "b", "none", "-"]).run().await.expect(5).without_data().says(&["marram blob ls b"]);
+    blob(&["rm", "b", "piped"]).run().await.expect(0).says(&["deleted"]);
+    blob(&["buckets", "--delete", "b"]).run().await.expect(7).without_data().says(&["not empty"]);
+
+    let key = blob(&["key", "--state", "state", "--endpoint", "http://x", "--json"]).json().await;
+    let secret = key["secret_access_key"].as_str().unwrap().to_owned();
+    let shell = blob(&["key", "--state", "state"]).done().await;
+    assert!(shell.contains(&format!("export AWS_SECRET_ACCESS_KEY={secret}\n")), "{shell}");
+    blob(&["key", "--state", "elsewhere"]).run().await.expect(5).without_data().says(&["--s3"]);
+    // Nobody gets anything of S3 without it.
+    let url = printed.lines().find_map(|line| line.strip_prefix("s3=")).unwrap().to_owned();
+    let refused = client(&url).get("/b/piped").await.expect(403);
+    assert!(refused.text().contains("AccessDenied"), "{refused:?}");
+    running.signal(Signal::TERM);
+    let ended = running.ended().await.expect(0);
+    assert!(!ended.stderr.contains(&secret), "{ended:?}");
+}
