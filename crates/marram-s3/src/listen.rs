@@ -124,7 +124,8 @@ async fn answer(front: &Arc<Front>, request: http::Request<Incoming>) -> Result<
     let is_empty = request.body().is_end_stream();
     let answered = match refused(&request) {
         Some(error) => error.to_http_response().map_err(|error| s3s::HttpError::new(Box::new(error))),
-        None => front.service.call(request.map(|body| Body::http_body_unsync(Timed::new(body, idle)))).await,
+        // Boxed: it is far larger than the connection, which lives longer.
+        None => Box::pin(front.service.call(request.map(|body| Body::http_body_unsync(Timed::new(body, idle))))).await,
     };
     let mut response = answered.unwrap_or_else(|error| {
         let error: s3s::StdError = error.into();

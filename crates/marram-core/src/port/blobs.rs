@@ -94,6 +94,7 @@ pub struct ListQuery {
 
 /// An entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "nearly every entry is an object")]
 pub enum Listed {
     /// An object.
     Object(Object),
