@@ -8,6 +8,7 @@ mod apps;
 mod build;
 mod compile;
 mod doctor;
+mod examples;
 mod kill;
 mod logs;
 mod losses;
