@@ -9,6 +9,7 @@ mod blob;
 mod build;
 mod compile;
 mod doctor;
+mod examples;
 mod kill;
 mod logs;
 mod losses;
