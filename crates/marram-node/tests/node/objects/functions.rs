@@ -12,7 +12,9 @@ fn manifest(grants: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn by_wasi_blobstore() {
     let node = TestNode::start().await;
-    node.deploy(&manifest("allow = { blob = [\"pictures\", \"other\"] }"), &[("f", guest("objects.wasm"))]).await.unwrap();
+    node.deploy(&manifest("allow = { blob = [\"pictures\", \"other\"] }"), &[("f", guest("objects.wasm"))])
+        .await
+        .unwrap();
     let calls = [
         ("/pictures/create", "pictures"),
         ("/pictures/is-there", "true"),

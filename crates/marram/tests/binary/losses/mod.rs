@@ -56,6 +56,7 @@ output = "seen"
 [stream.readings]
 mqtt = ["plant/#"]
 [stream.seen]
+[bucket.uploads]
 "#;
 
 /// Somebody who posts events or sets a key, one after the other, and what of it was acknowledged.
@@ -104,12 +105,36 @@ impl Writer {
         }
     }
 
+    /// Stores one object after the other until the node is gone; each says its number over and over.
+    async fn store(&mut self, admin: &Client) {
+        loop {
+            self.asked += 1;
+            let put = Ask::new(Method::PUT, &format!("/v1/objects/uploads/{}/{}", self.name, self.asked));
+            let Ok(reply) = admin.try_send(put.body(content(self.asked))).await else { return };
+            self.note(reply.status);
+        }
+    }
+
+    /// Objects from this place of what was acknowledged on are there, and whole.
+    async fn check_objects(&self, admin: &Client, from: usize) {
+        for n in &self.acknowledged[from..] {
+            let reply = admin.get(&format!("/v1/objects/uploads/{}/{n}", self.name)).await;
+            assert_eq!(reply.status, 200, "object {}/{n} was acknowledged, and is lost", self.name);
+            assert!(reply.body == content(*n), "object {}/{n} has another content", self.name);
+        }
+    }
+
     async fn check_key(&self, admin: &Client) {
         let last = self.acknowledged.last().copied().unwrap_or(0);
         let reply = admin.get(&format!("/v1/kv/state/keys/{}", self.name)).await;
         let found = if reply.status == 404 { 0 } else { reply.expect(200).text().parse().unwrap() };
         assert!((last..=self.asked).contains(&found), "{} is {found}, not {last} to {}", self.name, self.asked);
     }
+}
+
+/// What an object says: more than a chunk, and all of it its own.
+fn content(n: u64) -> Vec<u8> {
+    n.to_le_bytes().repeat(1 + (n as usize * 997) % 40_000)
 }
 
 /// How somebody gets on, for those who watch.
@@ -145,6 +170,7 @@ struct Site {
     devices: Vec<Arc<Mutex<Device>>>,
     posters: Vec<Arc<Mutex<Writer>>>,
     setters: Vec<Arc<Mutex<Writer>>>,
+    storer: Arc<Mutex<Writer>>,
     listener: Arc<Mutex<Listener>>,
     readings: Read,
     seen: Read,
@@ -156,7 +182,7 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let progress: Vec<Arc<Progress>> = (0..3 * WRITERS).map(|_| Arc::default()).collect();
+        let progress: Vec<Arc<Progress>> = (0..=3 * WRITERS).map(|_| Arc::default()).collect();
         let writer = |name: String, n: usize| {
             Arc::new(Mutex::new(Writer { name, progress: Arc::clone(&progress[n]), ..Writer::default() }))
         };
@@ -168,12 +194,13 @@ impl Site {
             devices: (0..WRITERS).map(device).collect(),
             posters: (0..WRITERS).map(|n| writer(format!("p{n}"), WRITERS + n)).collect(),
             setters: (0..WRITERS).map(|n| writer(format!("k{n}"), 2 * WRITERS + n)).collect(),
+            storer: writer("o".into(), 3 * WRITERS),
             progress,
             listener: Arc::new(Mutex::new(Listener::new())),
             readings: Read::default(),
             seen: Read::default(),
             dead: Read::default(),
-            compared: vec![0; 2 * WRITERS],
+            compared: vec![0; 2 * WRITERS + 1],
         }
     }
 
@@ -192,6 +219,8 @@ impl Site {
             let (setter, admin) = (Arc::clone(setter), client(&node.admin_url));
             tasks.spawn(async move { setter.lock().await.set(&admin).await });
         }
+        let (storer, admin) = (Arc::clone(&self.storer), client(&node.admin_url));
+        tasks.spawn(async move { storer.lock().await.store(&admin).await });
         let (listener, mqtt) = (Arc::clone(&self.listener), mqtt.to_owned());
         tasks.spawn(async move { listener.lock().await.listen(&mqtt, |_| false).await });
         tasks
@@ -232,6 +261,10 @@ impl Site {
         for setter in &self.setters {
             setter.lock().await.check_key(&admin).await;
         }
+        let storer = self.storer.lock().await;
+        let compared = self.compared.last_mut().expect("it is the last");
+        storer.check_objects(&admin, *compared).await;
+        *compared = storer.acknowledged.len();
     }
 
     /// The books: every event is done or dead, once for each time that it is there, and what may be there only once is.
@@ -322,8 +355,13 @@ async fn what_was_acknowledged_survives_kill_9_and_the_books_balance() {
     }
     site.balance(&node, &mqtt).await;
     let devices: usize = site.compared[..WRITERS].iter().sum();
-    let posted: usize = site.compared[WRITERS..].iter().sum();
-    assert!(devices as u64 > rounds() && posted as u64 > rounds(), "this has shown nothing: {:?}", site.compared);
+    let posted: usize = site.compared[WRITERS..2 * WRITERS].iter().sum();
+    let stored = *site.compared.last().unwrap();
+    assert!(
+        devices as u64 > rounds() && posted as u64 > rounds() && stored as u64 > rounds() / 2,
+        "this has shown nothing: {:?}",
+        site.compared
+    );
     assert!(!site.dead.counts.is_empty(), "this has shown nothing of dead letters");
     node.drain().await.expect(0);
 }
