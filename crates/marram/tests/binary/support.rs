@@ -88,7 +88,7 @@ pub fn at(app: &str, path: &str) -> Ask {
     get(path).header("host", &format!("{app}.example"))
 }
 
-/// A folder with a `node.toml` of a small node, and a state whose code cache has the Python engine already.
+/// A folder with a `node.toml` of a small node, and a state whose code cache has the language engines already.
 pub async fn home(toml: &str) -> TempDir {
     let home = folder();
     std::fs::write(home.path().join("node.toml"), format!("state = \"state\"\ninstances = 64\n{toml}")).unwrap();
@@ -96,7 +96,7 @@ pub async fn home(toml: &str) -> TempDir {
     home
 }
 
-/// Makes `state` a state folder that lends its compiled code from an earlier run: the Python engine takes a while.
+/// Makes `state` a state folder that lends its compiled code from an earlier run: the language engines take a while.
 pub async fn warm(state: &Path) {
     static COMPILED: OnceCell<PathBuf> = OnceCell::const_new();
     let compiled = COMPILED.get_or_init(compile).await;
@@ -108,11 +108,14 @@ pub async fn warm(state: &Path) {
     }
 }
 
-/// Compiles the Python engine, once for all runs of the tests.
+/// Compiles the language engines, once for all runs of the tests.
 async fn compile() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
     std::fs::create_dir_all(&folder).unwrap();
     let app = python_app("compiled");
+    std::fs::write(app.path().join("index.js"), "export default { fetch: () => new Response() };\n").unwrap();
+    let script = "[[function]]\nname = \"script\"\ncomponent = \"index.js\"";
+    write_manifest(app.path(), "compiled", "app.py", script);
     let (app, state) = (app.path().to_str().unwrap(), folder.join("state"));
     let state_text = state.to_str().unwrap();
     let mut up =

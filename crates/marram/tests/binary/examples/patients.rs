@@ -237,8 +237,9 @@ async fn an_event_that_comes_again_changes_nothing_and_a_crash_forgets_nothing()
     let replay = ["stream", "replay", "mqtt", "--consumer", "patients/vitals/mqtt:ward/+/vitals", "--from", "3"];
     site.node.marram(&replay).done().await;
     eventually("it was delivered again", || async {
-        let stream = site.admin().get("/v1/streams/mqtt").await.expect(200).json();
-        (stream["consumers"][0]["acked"] == 4).then_some(())
+        let streams = site.admin().get("/v1/streams").await.expect(200).json();
+        let mqtt = streams["streams"].as_array().unwrap().iter().find(|stream| stream["name"] == "mqtt").cloned();
+        (mqtt?["consumers"][0]["acked"] == 4).then_some(())
     })
     .await;
     let mut expected = told("7", &[("raised", "low-medium")]);
@@ -262,7 +263,7 @@ fn refused() -> Vec<(String, &'static str)> {
         ("pulse=70".to_owned(), "not JSON"),
         ("null".to_owned(), "`respiration` is no whole number"),
         ("[]".to_owned(), "`respiration` is no whole number"),
-        ("\u{0}\u{feff}".to_owned(), "not JSON"),
+        ("{".to_owned(), "not JSON"),
         ("{\"respiration\":1e999}".to_owned(), "`respiration` is no whole number"),
         changed(json!({ "spo2": 101 }), "`spo2` is 101, which is not from 0 to 100"),
         changed(json!({ "spo2": "98" }), "`spo2` is no whole number: \"98\""),
