@@ -12,7 +12,7 @@ pub struct Load<'a> {
     pub code: Code<'a>,
     /// Configuration and secrets: the properties of `env`.
     pub env: Vec<(&'a str, &'a str)>,
-    /// What `env` offers of the node's state besides, each as `<kind>/<name>`: `kv/thresholds`, `stream/trends`, `mqtt/`.
+    /// What `env` offers of the node's state besides, each as `<kind>/<name>`: `kv/thresholds`, `blob/uploads`, `stream/trends`, `mqtt/`.
     pub granted: Vec<&'a str>,
     /// The most memory that JavaScript may hold, in bytes; past it, it throws "out of memory".
     pub memory_bytes_max: u32,

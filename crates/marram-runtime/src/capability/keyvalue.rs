@@ -129,7 +129,7 @@ fn link_store(linker: &mut Linker<GuestState>, draft: &str) -> wasmtime::Result<
     type Asked = (Resource<Bucket>, String);
     instance.func_wrap("[method]bucket.get", |mut store: Store<'_>, (bucket, key): Asked| {
         let entry = read(&mut store, &bucket, &key)?;
-        Ok((entry.map(|value| value.map(|value| Vec::from(value))),))
+        Ok((entry.map(|value| value.map(Vec::from)),))
     })?;
     instance.func_wrap("[method]bucket.exists", |mut store: Store<'_>, (bucket, key): Asked| {
         let entry = read(&mut store, &bucket, &key)?;

@@ -62,6 +62,7 @@ struct Published {
 #[component(enum)]
 #[repr(u8)]
 #[allow(dead_code, reason = "values come from guests")]
+#[allow(clippy::enum_variant_names, reason = "the standard's names")]
 enum Level {
     #[component(name = "at-most-once")]
     AtMostOnce,

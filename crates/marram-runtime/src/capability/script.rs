@@ -1,5 +1,5 @@
-//! What `env` of a JavaScript function offers of the node's state: `env.kv`, `env.stream`, `env.mqtt`. The other end is
-//! `guests/js-engine/prelude/state.js`: a call and its answer are a line of JSON, and the bytes that belong to it.
+//! What `env` of a JavaScript or Python function offers of the node's state: `env.kv`, `env.blob` ([`super::script_objects`]),
+//! `env.stream`, `env.mqtt`. The other end is `guests/js-engine/prelude/state.js`, and the Python engine's `state.py`: a call and its answer are a line of JSON, and the bytes that belong to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use marram_core::{Failure, Kind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::script_objects;
 use crate::reach::{Draft, Reach};
 
 /// What a function's `env` gets, each as `<kind>/<name>`.
@@ -23,7 +24,8 @@ pub(crate) fn granted(allow: &Allow) -> Vec<String> {
     let buckets = allow.kv.iter().map(|bucket| format!("kv/{bucket}"));
     let streams = allow.publish.iter().map(|stream| format!("stream/{stream}"));
     let mqtt = (!allow.mqtt.is_empty()).then(|| "mqtt/".to_owned());
-    buckets.chain(streams).chain(mqtt).collect()
+    let blobs = allow.blob.iter().map(|bucket| format!("blob/{bucket}"));
+    buckets.chain(blobs).chain(streams).chain(mqtt).collect()
 }
 
 /// The first of them whose kind is also the name of a configured value: one would hide the other.
@@ -61,6 +63,7 @@ pub(crate) fn call(
             reach.publish_mqtt(publication(asked, bytes)?).await?;
             Ok(head(&Value::Null))
         }),
+        _ if capability.starts_with("blob.") => script_objects::call(&reach, capability, payload),
         _ => {
             let message = format!("the capability {capability} is not offered by this version of Marram");
             Box::pin(async move { Err(Failure::new(Kind::Invalid, message)) })
@@ -69,14 +72,14 @@ pub(crate) fn call(
 }
 
 /// The line, and the bytes after it.
-fn parse<T: for<'de> Deserialize<'de>>(payload: &Bytes) -> Result<(T, Bytes), Failure> {
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(payload: &Bytes) -> Result<(T, Bytes), Failure> {
     let end = payload.iter().position(|byte| *byte == b'\n').unwrap_or(payload.len());
     let asked = serde_json::from_slice(&payload[..end])
         .map_err(|error| Failure::new(Kind::Invalid, format!("an argument is not what it should be: {error}")))?;
     Ok((asked, payload.slice((end + 1).min(payload.len())..)))
 }
 
-fn head(answer: &Value) -> Vec<u8> {
+pub(super) fn head(answer: &Value) -> Vec<u8> {
     let mut line = answer.to_string().into_bytes();
     line.push(b'\n');
     line

@@ -35,7 +35,7 @@ class IncomingHandler:
 
 class Env(dict):
     """The function's configuration and environment: `env["currency"]`, `env.get("currency")` or `env.currency`. What the manifest
-    grants of the node's state is in the attributes `kv`, `stream` and `mqtt`."""
+    grants of the node's state is in the attributes `kv`, `blob`, `stream` and `mqtt`."""
 
     def __init__(self, environment):
         super().__init__(environment)
@@ -45,7 +45,7 @@ class Env(dict):
         try:
             return self[name]
         except KeyError:
-            where = "`allow`" if name in ("kv", "stream", "mqtt") else "`config`"
+            where = "`allow`" if name in ("kv", "blob", "stream", "mqtt") else "`config`"
             raise AttributeError(f"no {name!r} in the function's env: add it under {where} in marram.toml") from None
 
 

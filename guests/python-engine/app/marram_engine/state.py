@@ -1,5 +1,5 @@
-"""What `env` offers of the node's state: `env.kv.<bucket>`, `env.stream.<name>` and `env.mqtt`, each where the manifest grants
-it. A call and its answer are a line of JSON, and the bytes that belong to it."""
+"""What `env` offers of the node's state: `env.kv.<bucket>`, `env.blob.<bucket>`, `env.stream.<name>` and `env.mqtt`, each
+where the manifest grants it. A call and its answer are a line of JSON, and the bytes that belong to it."""
 
 import datetime
 import functools
@@ -92,6 +92,69 @@ def _expectation(**expected):
     return {"absent": True} if version is None else {"version": version}
 
 
+class StoredObject:
+    """What is said of an object: name, size, etag, content_type, metadata, modified. With its content where that was asked for."""
+
+    def __init__(self, head, content=None):
+        self.name, self.size, self.etag = head["name"], head["size"], head["etag"]
+        self.content_type, self.metadata = head["contentType"], head["metadata"]
+        self.modified = datetime.datetime.fromtimestamp(head["modified"] / 1000, datetime.timezone.utc)
+        self.content = content
+
+    def text(self):
+        return self.content.decode()
+
+    def json(self):
+        return json.loads(self.content)
+
+
+class Objects:
+    """Objects of one bucket. What changes something returns once that is durable."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def get(self, name, offset=None, length=None):
+        """The object with its content, or None. At most 16 MiB at once."""
+        head, content = _ask("blob.get", {"bucket": self._name, "name": name, "offset": offset, "length": length})
+        return None if head is None else StoredObject(head, content)
+
+    def head(self, name):
+        """What is said of the object, or None."""
+        head, _ = _ask("blob.head", {"bucket": self._name, "name": name})
+        return None if head is None else StoredObject(head)
+
+    def put(self, name, value, content_type=None, metadata=None, **expected):
+        """Stores an object: text, bytes, or what JSON takes. `if_etag` is an etag that has to be there, or None for no object.
+        Returns what is said of it."""
+        absent = "if_etag" in expected and expected["if_etag"] is None
+        etag = expected.pop("if_etag", None)
+        if expected:
+            raise TypeError(f"unknown argument {next(iter(expected))!r}")
+        implied = "text/plain" if isinstance(value, str) else None
+        if not isinstance(value, (str, bytes, bytearray, memoryview)):
+            implied = "application/json"
+        head = {
+            "bucket": self._name, "name": name, "contentType": content_type or implied,
+            "metadata": [[key, str(value)] for key, value in (metadata or {}).items()], "etag": etag, "absent": absent,
+        }
+        return StoredObject(_ask("blob.put", head, _bytes(value))[0])
+
+    def delete(self, *names):
+        """Deletes objects; that there is none is fine."""
+        _ask("blob.delete", {"bucket": self._name, "names": list(names)})
+
+    def list(self, prefix=""):
+        """Every object whose name begins with `prefix`, in order; asks page by page."""
+        after = None
+        while True:
+            page, _ = _ask("blob.list", {"bucket": self._name, "prefix": prefix, "after": after})
+            yield from map(StoredObject, page["objects"])
+            after = page["after"]
+            if after is None:
+                return
+
+
 class Stream:
     """A stream that events are published to."""
 
@@ -170,13 +233,14 @@ class Names:
 @functools.cache
 def granted():
     """The attributes that `env` gets."""
-    kinds = {"kv": Names("kv"), "stream": Names("publish")}
+    kinds = {"kv": Names("kv"), "blob": Names("blob"), "stream": Names("publish")}
+    offers = {"kv": Bucket, "blob": Objects, "stream": Stream}
     found = {}
     for grant in state.granted():
         kind, _, name = grant.partition("/")
         if kind == "mqtt":
             found["mqtt"] = Mqtt()
         else:
-            kinds[kind]._names[name] = Bucket(name) if kind == "kv" else Stream(name)
+            kinds[kind]._names[name] = offers[kind](name)
             found[kind] = kinds[kind]
     return found

@@ -1,6 +1,7 @@
 //! Functions that read and write objects by `wasi:blobstore`.
 
 use marram_testkit::{TestNode, guest};
+use serde_json::json;
 
 fn manifest(grants: &str) -> String {
     format!(
@@ -55,5 +56,111 @@ async fn by_wasi_blobstore() {
     }
     let refused = node.deploy(&manifest(""), &[("f", guest("objects.wasm"))]).await.unwrap_err();
     assert!(refused.message().contains("allow = { blob = [\"<bucket>\"] }"), "{refused}");
+    node.stop().await;
+}
+
+const SCRIPT: &str = r#"
+export default { async fetch(request, env) {
+    const { pictures } = env.blob;
+    const show = (value) => Response.json(value ?? null);
+    try {
+        switch (new URL(request.url).pathname) {
+            case "/none": return show([await pictures.get("none"), await pictures.head("none")]);
+            case "/put": {
+                const { name, size, contentType, metadata } = await pictures.put("a/b", "one", { metadata: { By: "me" } });
+                return show([name, size, contentType, metadata]);
+            }
+            case "/get": {
+                const found = await pictures.get("a/b");
+                return show([await found.text(), found.size, found.modified <= new Date(Date.now() + 1), String(found)]);
+            }
+            case "/part": return show(await (await pictures.get("a/b", { range: { offset: 1, length: 1 } })).text());
+            case "/json": await pictures.put("j", { rms: 1.4 }); return show(await (await pictures.get("j")).json());
+            case "/bytes": await pictures.put("n", new Uint8Array([0, 10, 255])); return show([...await (await pictures.get("n")).bytes()]);
+            case "/big": {
+                await pictures.put("big", new Uint8Array(17 << 20));
+                return show(await pictures.get("big"));
+            }
+            case "/list": return show((({ objects, prefixes, list_complete, cursor }) => [objects.map((o) => o.name), prefixes, list_complete, cursor])(await pictures.list({ delimiter: "/", limit: 2 })));
+            case "/only-new": return show(await pictures.put("n", "x", { ifEtag: null }));
+            case "/only-this": return show((await pictures.put("j", "x", { ifEtag: (await pictures.head("j")).etag })).size);
+            case "/delete": await pictures.delete(["a/b", "j"]); return show((await pictures.list()).objects.map((o) => o.name));
+            case "/unread": return show(await (await pictures.head("n")).text());
+        }
+    } catch (error) {
+        return show(`${error.kind}: ${error.message}`);
+    }
+} }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_javascript() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("index.js");
+    std::fs::write(&file, SCRIPT).unwrap();
+    let node = TestNode::start().await;
+    let manifest = manifest("allow = { blob = [\"pictures\"] }").replace("objects.wasm", "index.js");
+    node.deploy(&manifest.replace("limits = {", "limits = { memory = \"128MiB\", "), &[("f", file)]).await.unwrap();
+    let cases = [
+        ("/none", json!([null, null])),
+        ("/put", json!(["a/b", 3, "text/plain", { "by": "me" }])),
+        ("/get", json!(["one", 3, true, "[object StoredObject]"])),
+        ("/part", json!("n")),
+        ("/json", json!({ "rms": 1.4 })),
+        ("/bytes", json!([0, 10, 255])),
+        ("/list", json!([["j"], ["a/"], false, "j"])),
+        ("/only-this", json!(1)),
+        ("/delete", json!(["n"])),
+    ];
+    for (path, expected) in cases {
+        assert_eq!(node.http().get(path).await.expect(200).json(), expected, "{path}");
+    }
+    for (path, part) in [("/only-new", "conflict: "), ("/big", "read it in parts"), ("/unread", "use get")] {
+        let told = node.http().get(path).await.expect(200).text();
+        assert!(told.contains(part), "{path}: {told}");
+    }
+    node.stop().await;
+}
+
+const PYTHON: &str = r#"
+from marram import Response, StateError
+
+def fetch(request, env):
+    pictures = env.blob.pictures
+    try:
+        match request.path:
+            case "/put":
+                put = pictures.put("a", "one", metadata={"by": "me"}, if_etag=None)
+                return Response.json([put.name, put.size, put.content_type, put.metadata])
+            case "/get":
+                found = pictures.get("a")
+                return Response.json([found.text(), found.size, pictures.get("a", offset=1, length=1).text(), pictures.get("b")])
+            case "/again": return Response.json(pictures.put("a", "two", if_etag=None).size)
+            case "/json": pictures.put("j", {"rms": 1.4}); return Response.json(pictures.get("j").json())
+            case "/list": return Response.json([one.name for one in pictures.list()])
+            case "/delete": pictures.delete("a", "j"); return Response.json([one.name for one in pictures.list()])
+    except StateError as error:
+        return Response.json([error.kind, str(error)])
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_python() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("app.py");
+    std::fs::write(&file, PYTHON).unwrap();
+    let node = TestNode::start().await;
+    let manifest = manifest("allow = { blob = [\"pictures\"] }").replace("objects.wasm", "app.py");
+    node.deploy(&manifest, &[("f", file)]).await.unwrap();
+    let cases = [
+        ("/put", json!(["a", 3, "text/plain", { "by": "me" }])),
+        ("/get", json!(["one", 3, "n", null])),
+        ("/json", json!({ "rms": 1.4 })),
+        ("/list", json!(["a", "j"])),
+    ];
+    for (path, expected) in cases {
+        assert_eq!(node.http().get(path).await.expect(200).json(), expected, "{path}");
+    }
+    assert_eq!(node.http().get("/again").await.expect(200).json()[0], "conflict");
+    assert_eq!(node.http().get("/delete").await.expect(200).json(), json!([]));
     node.stop().await;
 }
