@@ -2,7 +2,7 @@
 //!
 //! Nothing here sleeps: each wait is for something that is said or answered, with a deadline.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 mod apps;
 mod blob;

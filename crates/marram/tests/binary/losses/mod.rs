@@ -23,7 +23,7 @@ use books::{Read, stream};
 use device::{Device, Listener};
 
 /// Differs in each round and is the same in each run.
-const SEED: u64 = 0x6c_6f73_7365_73;
+const SEED: u64 = 0x6c6f_7373_6573;
 /// How many of each there are.
 const WRITERS: usize = 3;
 
