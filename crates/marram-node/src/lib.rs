@@ -8,6 +8,7 @@
 
 mod admin;
 pub mod api;
+mod bridge;
 mod collector;
 mod config;
 mod desired;
@@ -27,6 +28,7 @@ mod unavailable;
 mod upkeep;
 
 pub use admin::openapi;
+pub use bridge::{BridgeRoute, BridgeVersion, MqttBridge};
 pub use config::{ConfigError, NodeConfig, TlsFiles, Token};
 pub use marram_runtime::{Compiler, compile_stdin};
 pub use mqtt::{MqttConfig, MqttGrant, MqttTls, MqttUser};

@@ -11,6 +11,7 @@ use marram_store::Store;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
+use crate::bridge::MqttBridge;
 use crate::config::TlsFiles;
 use crate::node::bind;
 use crate::tls;
@@ -33,6 +34,9 @@ pub struct MqttConfig {
     pub users: Vec<MqttUser>,
     /// What clients with a certificate may do; their client identifier has to be a name of the certificate.
     pub certificates: Option<MqttGrant>,
+    /// Brokers that the site already has.
+    #[serde(rename = "bridge")]
+    pub bridges: Vec<MqttBridge>,
 }
 
 /// The TLS listener of the broker.
@@ -86,6 +90,7 @@ impl MqttConfig {
             (tls.cert, tls.key) = (folder.join(&tls.cert), folder.join(&tls.key));
             tls.client_ca = tls.client_ca.take().map(|file| folder.join(file));
         }
+        self.bridges = self.bridges.into_iter().map(|bridge| bridge.within(folder)).collect();
         self
     }
 
@@ -164,6 +169,7 @@ pub(crate) async fn start(
         let transport = Transport { tls: None, websocket: true };
         listen("mqtt_ws", "ws", bind(address, "mqtt.websocket").await?, transport)?;
     }
+    config.bridges.iter().try_for_each(|bridge| bridge.start(&broker))?;
     Ok(Listening { broker, urls })
 }
 

@@ -1,6 +1,6 @@
 //! What guests can do, what they cannot, and what holds them. One binary, because each that links the runtime or the store is large.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 mod components;
 mod deploy_errors;
