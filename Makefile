@@ -53,9 +53,10 @@ test: build guests clients lint unit ## Everything that a change has to pass
 	@echo "test: all passed"
 
 .PHONY: clients
-clients: setup ## Install the MQTT and S3 clients of others that the tests talk to
+clients: setup ## Install the MQTT and S3 clients of others that the tests talk to, and photos
 	@scripts/mqtt-clients.sh
 	@scripts/s3-clients.sh
+	@scripts/photos.sh
 
 .PHONY: unit
 unit: ## The tests, on what is built

@@ -1,5 +1,6 @@
 //! The examples, as they lie in their folders: deployed to a real node, and used as their pages say.
 
+mod media;
 mod patients;
 mod report;
 
