@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 /// Longer than anything that works takes: a build from nothing, or the first compilation of a language engine, while
 /// other tests run.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(600);
 /// Every template, and how its answer begins.
 const TEMPLATES: [(&str, &str); 5] = [
     ("http-js", "Hello from JavaScript at /a\n"),
