@@ -91,6 +91,8 @@ pub const CONCURRENT_MAX: u32 = 1_000;
 pub const WARM_MAX: u32 = 256;
 /// Resource handles of an instance: streams, headers, requests, timers.
 pub const HANDLES_MAX: usize = 10_000;
+/// Bytes that the host holds for an instance: messages, pages of names, objects on their way.
+pub const HELD_BYTES_MAX: usize = 32 << 20;
 /// Elements of all tables of an instance together.
 pub const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// Bytes of one log line; a longer one is cut and marked.

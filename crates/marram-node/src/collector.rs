@@ -1,5 +1,5 @@
-//! Removes what nothing needs any more: components that no kept revision refers to, contents that no object has, and the code that was compiled of
-//! what is gone. Never what a deployment under way, or a revision that may be running, could still ask for.
+//! Removes what nothing needs any more: components that no kept revision refers to, contents that no object has, and the code
+//! that was compiled of what is gone. Never what a deployment under way, or a revision that may be running, could still ask for.
 
 use std::sync::Arc;
 use std::time::Duration;

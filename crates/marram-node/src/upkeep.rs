@@ -1,4 +1,5 @@
-//! What time does to state: old events go, keys expire, uploads in parts that nobody goes on with end. The store does it in small steps; this says when.
+//! What time does to state: old events go, keys expire, uploads in parts that nobody goes on with end. The store does it in
+//! small steps; this says when.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -36,6 +36,7 @@ mod outbound;
 mod ports;
 mod program;
 mod reach;
+mod room;
 mod runtime;
 mod shared;
 mod state;

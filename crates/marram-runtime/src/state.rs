@@ -18,6 +18,7 @@ use crate::hooks::Hooks;
 use crate::js;
 use crate::limiter::Limiter;
 use crate::reach::Reach;
+use crate::room::Room;
 use crate::trap::{self, LimitError};
 
 /// Bytes of a header section as the guest's toolchain sees it, in memory. The gateway bounds it on the wire.
@@ -30,6 +31,7 @@ pub(crate) struct GuestState {
     table: ResourceTable,
     hooks: Hooks,
     pub(crate) limiter: Limiter,
+    pub(crate) room: Room,
     pub(crate) clock: SharedPollClock,
     pub(crate) console: Arc<Console>,
     pub(crate) deployed: Arc<Deployed>,
@@ -69,6 +71,7 @@ impl GuestState {
             table,
             hooks: Hooks::new(Arc::clone(&console), Arc::clone(deployed)),
             limiter: Limiter::new(&deployed.limits),
+            room: Room::default(),
             clock: Arc::clone(clock),
             console,
             deployed: Arc::clone(deployed),

@@ -1,6 +1,6 @@
 //! Why a guest stopped: wasmtime's errors, classified once.
 
-use marram_core::limits::{HANDLES_MAX, Limits, TABLE_ELEMENTS_MAX};
+use marram_core::limits::{HANDLES_MAX, HELD_BYTES_MAX, Limits, TABLE_ELEMENTS_MAX};
 use marram_core::{Failure, Kind};
 use wasmtime::Trap;
 use wasmtime::component::ResourceTableError;
@@ -12,12 +12,21 @@ use crate::limiter::Refused;
 pub(crate) enum LimitError {
     #[error("the limit of CPU time is reached")]
     Cpu,
+    #[error("the limit of what the host holds is reached")]
+    Held,
 }
 
 /// The failure that `error` is. `refused` is what the instance asked for in vain before, if anything.
 pub(crate) fn classify(error: wasmtime::Error, refused: Option<Refused>, limits: &Limits) -> Failure {
-    if error.downcast_ref::<LimitError>().is_some() {
-        return cpu(limits);
+    match error.downcast_ref::<LimitError>() {
+        Some(LimitError::Cpu) => return cpu(limits),
+        Some(LimitError::Held) => {
+            let message = format!(
+                "it has more than {HELD_BYTES_MAX} bytes with the host (messages, objects on their way): use them up, or drop them"
+            );
+            return Failure::new(Kind::ResourceLimit, message);
+        }
+        None => {}
     }
     if let Some(refused) = refused {
         return memory(refused, limits).because(error.into_boxed_dyn_error());

@@ -23,6 +23,7 @@ impl wasip2::exports::http::incoming_handler::Guest for State {
             ["counter", bucket, ref rest @ ..] => keys::counter(bucket, rest),
             ["set", bucket, ref rest @ ..] => keys::set(bucket, rest),
             ["map", bucket, ref rest @ ..] => keys::map(bucket, rest),
+            ["hoard", count, bytes] => publishing::hoard(number(count), number(bytes)),
             ["send", client, topic, data] => publishing::send(client, topic, data),
             ["publish", stream, ref subjects @ ..] => publishing::publish(stream, subjects),
             ["mqtt", ref rest @ .., payload] => publishing::mqtt(&rest.join("/"), payload),

@@ -18,6 +18,12 @@ pub fn send(client: &str, topic: &str, data: &str) -> Given {
     sent.map(|()| "sent".into())
 }
 
+/// Makes messages and sends none.
+pub fn hoard(count: u64, bytes: u64) -> Given {
+    let hoard: Vec<_> = (0..count).map(|_| Message::new(&vec![0; bytes as usize])).collect();
+    Ok(hoard.len().to_string())
+}
+
 /// One event a subject, all at once.
 pub fn publish(stream: &str, subjects: &[&str]) -> Given {
     let events: Vec<_> = subjects.iter().map(|subject| event(subject)).collect();

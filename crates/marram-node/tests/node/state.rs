@@ -172,6 +172,22 @@ async fn events_that_a_function_publishes() {
     app.node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_host_holds_for_a_function_has_a_limit() {
+    let app = App::start("state.wasm", GRANTS).await;
+    app.calls(&[("/hoard/20/1000000", "20")]).await;
+    let refused = app.node.http().get("/hoard/100/1000000").await;
+    assert_eq!(refused.status, 500, "{refused:?}");
+    assert!(refused.text().contains("bytes with the host"), "{refused:?}");
+    let many: Vec<_> = (0..=1_000).map(|n| format!("k{n}")).collect();
+    app.calls(&[
+        ("/hoard/20/1000000", "20"),
+        (&format!("/kv/state/get-many/{}", many.join("/")), "more than 1000 keys at once"),
+    ])
+    .await;
+    app.node.stop().await;
+}
+
 /// A script that tells what it is sent.
 const LISTENER: &str = r#"
 export default { async fetch(request, env) {

@@ -4,8 +4,8 @@
 //! in `cas`, which only the second has. A set returns once it is durable.
 
 use bytes::Bytes;
-use marram_core::limits::KV_LIST_KEYS_MAX;
-use marram_core::port::kv::{Change, Expect};
+use marram_core::limits::{KV_BATCH_BYTES_MAX, KV_BATCH_CHANGES_MAX, KV_LIST_KEYS_MAX};
+use marram_core::port::kv::{Change, Entry, Expect};
 use marram_core::{Failure, Kind, Name};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceType};
@@ -35,8 +35,8 @@ pub(crate) struct Bucket {
 pub(crate) struct Cas {
     bucket: Name,
     key: String,
+    /// What was seen last.
     expect: Expect,
-    value: Option<Bytes>,
 }
 
 /// `variant error`.
@@ -149,12 +149,21 @@ fn link_store(linker: &mut Linker<GuestState>, draft: &str) -> wasmtime::Result<
 fn link_batch(linker: &mut Linker<GuestState>, draft: &str) -> wasmtime::Result<()> {
     let mut instance = linker.instance(&format!("wasi:keyvalue/batch@{draft}"))?;
     instance.func_wrap("get-many", |mut store: Store<'_>, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
-        let mut values = Vec::with_capacity(keys.len().min(KV_LIST_KEYS_MAX));
+        if keys.len() > KV_BATCH_CHANGES_MAX {
+            return Ok((Err(Error::Other(format!("more than {KV_BATCH_CHANGES_MAX} keys at once: get fewer"))),));
+        }
+        let (mut values, mut bytes) = (Vec::with_capacity(keys.len()), 0);
         for key in keys {
-            match read(&mut store, &bucket, &key)? {
-                Ok(value) => values.push(value.map(|value| (key, Vec::from(value)))),
+            let value = match read(&mut store, &bucket, &key)? {
+                Ok(value) => value,
                 Err(error) => return Ok((Err(error),)),
+            };
+            bytes += value.as_ref().map_or(0, Bytes::len);
+            if bytes > KV_BATCH_BYTES_MAX {
+                let message = format!("the values have more than {KV_BATCH_BYTES_MAX} bytes: get fewer at once");
+                return Ok((Err(Error::Other(message)),));
             }
+            values.push(value.map(|value| (key, Vec::from(value))));
         }
         Ok((Ok(values),))
     })?;
@@ -185,8 +194,7 @@ fn link_cas(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         Ok((begin_cas(&mut store, bucket, key)?,))
     })?;
     instance.func_wrap("[method]cas.current", |mut store: Store<'_>, (cas,): (Resource<Cas>,)| {
-        let value = store.data_mut().table().get(&cas)?.value.clone();
-        Ok((Ok::<_, Error>(value.map(Vec::from)),))
+        Ok((current(&mut store, &cas)?,))
     })?;
     instance.func_wrap_async("swap", |mut store: Store<'_>, (cas, value): (Resource<Cas>, Vec<u8>)| {
         Box::new(async move {
@@ -281,9 +289,25 @@ fn begin_cas(store: &mut Store<'_>, bucket: Name, key: String) -> wasmtime::Resu
         Ok(entry) => entry,
         Err(failure) => return Ok(Err(failure.into())),
     };
-    let expect = entry.as_ref().map_or(Expect::Absent, |entry| Expect::Version(entry.version));
-    let cas = Cas { bucket, key, expect, value: entry.map(|entry| entry.value) };
-    Ok(Ok(state.table().push(cas)?))
+    Ok(Ok(state.table().push(Cas { bucket, key, expect: seen(entry.as_ref()) })?))
+}
+
+fn seen(entry: Option<&Entry>) -> Expect {
+    entry.map_or(Expect::Absent, |entry| Expect::Version(entry.version))
+}
+
+/// The value as it is now, which is what a swap replaces from here on.
+fn current(store: &mut Store<'_>, cas: &Resource<Cas>) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
+    let state = store.data_mut();
+    let Cas { bucket, key, .. } = state.table().get(cas)?;
+    let (bucket, key) = (bucket.clone(), key.clone());
+    match state.deployed.reach.kv().and_then(|kv| kv.get(&bucket, &key)) {
+        Ok(entry) => {
+            state.table().get_mut(cas)?.expect = seen(entry.as_ref());
+            Ok(Ok(entry.map(|entry| entry.value.into())))
+        }
+        Err(failure) => Ok(Err(failure.into())),
+    }
 }
 
 async fn swap(store: &mut Store<'_>, cas: Cas, value: Vec<u8>) -> wasmtime::Result<Result<(), CasError>> {

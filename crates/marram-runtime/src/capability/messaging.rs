@@ -13,6 +13,7 @@ use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceType};
 
 use super::Offer;
 use crate::reach::{Draft, Reach};
+use crate::room::Held;
 use crate::state::GuestState;
 
 pub(super) const OFFER: Offer = Offer {
@@ -22,6 +23,9 @@ pub(super) const OFFER: Offer = Offer {
     link,
 };
 
+/// Bytes that a pair takes besides its texts.
+const PAIR_BYTES: usize = 64;
+
 /// `resource client`.
 #[derive(Clone, Copy)]
 enum Client {
@@ -29,9 +33,10 @@ enum Client {
     Mqtt,
 }
 
-/// `resource message`.
+/// `resource message`. What replaced something is held beside it, until the message goes.
 #[derive(Default)]
 struct Message {
+    held: Vec<Held>,
     content_type: Option<String>,
     data: Bytes,
     metadata: Option<Vec<(String, String)>>,
@@ -111,7 +116,8 @@ fn link_message(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         Ok(())
     })?;
     instance.func_wrap("[constructor]message", |mut store: Store<'_>, (data,): (Vec<u8>,)| {
-        Ok((store.data_mut().table().push(Message { data: data.into(), ..Message::default() })?,))
+        let held = vec![store.data().room.take(data.len())?];
+        Ok((store.data_mut().table().push(Message { held, data: data.into(), ..Message::default() })?,))
     })?;
     // Only messages that were received have one.
     instance.func_wrap("[method]message.topic", |_: Store<'_>, _: (Handle,)| Ok((None::<String>,)))?;
@@ -121,7 +127,10 @@ fn link_message(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     instance.func_wrap(
         "[method]message.set-content-type",
         |mut store: Store<'_>, (message, content_type): (Handle, String)| {
-            store.data_mut().table().get_mut(&message)?.content_type = Some(content_type);
+            let held = store.data().room.take(content_type.len())?;
+            let message = store.data_mut().table().get_mut(&message)?;
+            message.held.push(held);
+            message.content_type = Some(content_type);
             Ok(())
         },
     )?;
@@ -129,7 +138,10 @@ fn link_message(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         Ok((store.data_mut().table().get(&message)?.data.to_vec(),))
     })?;
     instance.func_wrap("[method]message.set-data", |mut store: Store<'_>, (message, data): (Handle, Vec<u8>)| {
-        store.data_mut().table().get_mut(&message)?.data = data.into();
+        let held = store.data().room.take(data.len())?;
+        let message = store.data_mut().table().get_mut(&message)?;
+        message.held.push(held);
+        message.data = data.into();
         Ok(())
     })?;
     link_metadata(linker)
@@ -144,7 +156,10 @@ fn link_metadata(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     instance.func_wrap(
         "[method]message.add-metadata",
         |mut store: Store<'_>, (message, key, value): (Handle, String, String)| {
-            let metadata = store.data_mut().table().get_mut(&message)?.metadata.get_or_insert_default();
+            let held = store.data().room.take(PAIR_BYTES + key.len() + value.len())?;
+            let message = store.data_mut().table().get_mut(&message)?;
+            message.held.push(held);
+            let metadata = message.metadata.get_or_insert_default();
             metadata.retain(|(other, _)| *other != key);
             metadata.push((key, value));
             Ok(())
@@ -153,7 +168,11 @@ fn link_metadata(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     instance.func_wrap(
         "[method]message.set-metadata",
         |mut store: Store<'_>, (message, metadata): (Handle, Metadata)| {
-            store.data_mut().table().get_mut(&message)?.metadata = Some(metadata);
+            let bytes = metadata.iter().map(|(key, value)| PAIR_BYTES + key.len() + value.len()).sum();
+            let held = store.data().room.take(bytes)?;
+            let message = store.data_mut().table().get_mut(&message)?;
+            message.held.push(held);
+            message.metadata = Some(metadata);
             Ok(())
         },
     )?;

@@ -2,14 +2,19 @@
 
 use std::collections::VecDeque;
 
-use marram_core::limits::OBJECT_LIST_MAX;
+use marram_core::limits::{OBJECT_LIST_MAX, OBJECT_NAME_BYTES_MAX};
 use marram_core::port::blobs::{Bucket, ByteRange, ListQuery, Listed, Opened};
 use marram_core::{Failure, Kind, Name};
 use wasmtime::component::{Linker, Resource, ResourceType};
 
+use super::incoming::CHUNK_BYTES_MAX;
 use super::{Answer, ContainerMetadata, Incoming, ObjectMetadata, Outgoing, Store, attributes, delete, missing, told};
 use crate::reach::Reach;
+use crate::room::Held;
 use crate::state::GuestState;
+
+/// What a list holds at most: one page.
+const PAGE_BYTES: usize = OBJECT_LIST_MAX * OBJECT_NAME_BYTES_MAX;
 
 /// `resource container`.
 pub(super) struct Container(pub(super) Bucket);
@@ -20,6 +25,7 @@ pub(super) struct Names {
     found: VecDeque<String>,
     after: Option<String>,
     more: bool,
+    _held: Held,
 }
 
 type Named = (Resource<Container>, String);
@@ -72,7 +78,8 @@ fn link_objects(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         |mut store: Store<'_>, (container, object, start, end): (Resource<Container>, String, u64, u64)| {
             Box::new(async move {
                 let bucket = name(&mut store, &container)?;
-                match get(&store.data().reach(), &bucket, &object, start, end).await {
+                let held = store.data().room.take(CHUNK_BYTES_MAX)?;
+                match get(&store.data().reach(), &bucket, &object, (start, end), held).await {
                     Ok(incoming) => Ok((Ok(store.data_mut().table().push(incoming)?),)),
                     Err(failure) => Ok((Err(told(&store, &failure)),)),
                 }
@@ -130,7 +137,8 @@ fn link_names(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         "[method]container.list-objects",
         |mut store: Store<'_>, (container,): (Resource<Container>,)| {
             let bucket = name(&mut store, &container)?;
-            let names = Names { bucket, found: VecDeque::new(), after: None, more: true };
+            let _held = store.data().room.take(PAGE_BYTES)?;
+            let names = Names { bucket, found: VecDeque::new(), after: None, more: true, _held };
             Ok((Ok::<_, String>(store.data_mut().table().push(names)?),))
         },
     )?;
@@ -183,14 +191,20 @@ pub(super) async fn clear(reach: &Reach, bucket: &Name) -> Result<(), Failure> {
 }
 
 /// Both ends are in the range; what is past the end of the object is left out.
-async fn get(reach: &Reach, bucket: &Name, object: &str, start: u64, end: u64) -> Result<Incoming, Failure> {
+async fn get(
+    reach: &Reach,
+    bucket: &Name,
+    object: &str,
+    (start, end): (u64, u64),
+    held: Held,
+) -> Result<Incoming, Failure> {
     let opened: Opened = reach.blobs()?.get(bucket, object).await?.ok_or_else(|| missing(bucket, object))?;
     if start > end {
         return Err(Failure::new(Kind::Invalid, format!("a range from {start} to {end}: it ends before it begins")));
     }
     // An empty object has no bytes to ask for, and is there.
     let range = ByteRange::Between(start, end).of(opened.object.size).unwrap_or(0..0);
-    Ok(Incoming { opened, range })
+    Ok(Incoming { opened, range, held })
 }
 
 /// Up to `length` names, of at most a page, and whether there are no more.

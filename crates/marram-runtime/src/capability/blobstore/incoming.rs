@@ -9,13 +9,18 @@ use marram_core::Failure;
 use marram_core::port::blobs::Opened;
 use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
 
+use crate::room::Held;
+
 /// The most that is read at once (`incoming-value-consume-sync`): the host holds it until the guest has it.
-const SYNC_BYTES_MAX: u64 = 64 << 20;
+const SYNC_BYTES_MAX: u64 = 16 << 20;
+/// What a stream holds at most: one chunk.
+pub(super) const CHUNK_BYTES_MAX: usize = 256 << 10;
 
 /// `resource incoming-value`.
 pub(super) struct Incoming {
     pub(super) opened: Opened,
     pub(super) range: Range<u64>,
+    pub(super) held: Held,
 }
 
 impl Incoming {
@@ -27,7 +32,7 @@ impl Incoming {
     pub(super) async fn whole(self) -> Result<Vec<u8>, String> {
         let size = self.size();
         if size > SYNC_BYTES_MAX {
-            let message = "more than 64 MiB at once: read it as a stream (`incoming-value-consume-async`), or in parts";
+            let message = "more than 16 MiB at once: read it as a stream (`incoming-value-consume-async`), or in parts";
             return Err(message.into());
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
@@ -40,7 +45,7 @@ impl Incoming {
 
     /// As a stream.
     pub(super) fn stream(self) -> Reading {
-        Reading { chunks: self.opened.content.read(self.range), next: Bytes::new(), ended: None }
+        Reading { chunks: self.opened.content.read(self.range), next: Bytes::new(), ended: None, _held: self.held }
     }
 }
 
@@ -50,6 +55,7 @@ pub(super) struct Reading {
     next: Bytes,
     /// There is no more, or it broke off.
     ended: Option<Option<Failure>>,
+    _held: Held,
 }
 
 #[wasmtime_wasi::async_trait]

@@ -77,7 +77,8 @@ fn link_types(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         Ok(())
     })?;
     instance.func_wrap("[static]outgoing-value.new-outgoing-value", |mut store: Store<'_>, (): ()| {
-        Ok((store.data_mut().table().push(Outgoing::new())?,))
+        let held = store.data().room.take(outgoing::HELD_BYTES)?;
+        Ok((store.data_mut().table().push(Outgoing::new(held))?,))
     })?;
     // Its result has no error.
     instance.func_wrap(

@@ -11,10 +11,14 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
+use crate::room::Held;
+
 /// Bytes on their way to the disk.
 const WINDOW_BYTES: usize = 512 << 10;
 /// Bytes that wait until it is said where they go (`write-data`).
-const NOWHERE_BYTES_MAX: usize = 8 << 20;
+const NOWHERE_BYTES_MAX: usize = 4 << 20;
+/// What a value holds at most.
+pub(super) const HELD_BYTES: usize = NOWHERE_BYTES_MAX + CHUNK_BYTES;
 /// Bytes that a guest may write at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -22,6 +26,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 pub(super) struct Outgoing {
     queue: Arc<Queue>,
     task: Option<AbortOnDropHandle<Result<(), Failure>>>,
+    _held: Held,
 }
 
 #[derive(Default)]
@@ -79,8 +84,8 @@ impl Queue {
 }
 
 impl Outgoing {
-    pub(super) fn new() -> Self {
-        Self { queue: Arc::default(), task: None }
+    pub(super) fn new(held: Held) -> Self {
+        Self { queue: Arc::default(), task: None, _held: held }
     }
 
     /// Says where it goes.
@@ -126,7 +131,7 @@ impl Writing {
         match inner.attached {
             true if inner.bytes >= WINDOW_BYTES => Ok(0),
             false if inner.bytes >= NOWHERE_BYTES_MAX => {
-                Err(failed("more than 8 MiB before it was said where they go: call `write-data` first"))
+                Err(failed("more than 4 MiB before it was said where they go: call `write-data` first"))
             }
             _ => Ok(CHUNK_BYTES),
         }
