@@ -114,16 +114,32 @@ async fn compile() -> PathBuf {
     std::fs::create_dir_all(&folder).unwrap();
     let app = python_app("compiled");
     std::fs::write(app.path().join("index.js"), "export default { fetch: () => new Response() };\n").unwrap();
-    let script = "[[function]]\nname = \"script\"\ncomponent = \"index.js\"";
+    let script =
+        "[[function]]\nname = \"script\"\ncomponent = \"index.js\"\non = [{ http = \"compiled.example/script\" }]";
     write_manifest(app.path(), "compiled", "app.py", script);
     let (app, state) = (app.path().to_str().unwrap(), folder.join("state"));
     let state_text = state.to_str().unwrap();
     let mut up =
         marram(&["up", app, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state", state_text]).start().await;
-    up.ready().await;
+    let (http, _) = up.ready().await;
+    // An app that is there from an earlier run is brought back without its code, and the engines may be others by now: they are
+    // compiled for the first who asks, for however long that takes.
+    for path in ["/", "/script"] {
+        eventually_answers(&client(&http), path).await;
+    }
     up.signal(Signal::TERM);
     up.ended().await.expect(0);
     state
+}
+
+/// Asks until there is an answer: compiling goes on when a request has given up.
+async fn eventually_answers(http: &Client, path: &str) {
+    for _ in 0..20 {
+        if ask(http, "compiled", path).await.status == 200 {
+            return;
+        }
+    }
+    panic!("{path} is not answered: the language engines cannot be compiled");
 }
 
 /// A folder with an app of one function, whose component is a guest of `make guests`.
