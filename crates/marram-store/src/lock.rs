@@ -9,7 +9,15 @@ use crate::StoreError;
 /// Holds the state directory for as long as it lives. The kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct StateLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for StateLock {
+    /// A lock belongs to the open file, and a process that another thread is just starting has that file open too until
+    /// it is replaced by its program: closing alone would leave the directory locked for so long.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 impl StateLock {
@@ -33,6 +41,6 @@ impl StateLock {
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(io("write"))?;
         writeln!(file, "{}", std::process::id()).map_err(io("write"))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
