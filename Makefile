@@ -73,7 +73,8 @@ bench: dist ## Measure it beside its peers; `make bench ONLY=fresh,js` measures 
 	@benches/peers.sh
 	@scripts/guest-toolchain.sh > /dev/null
 	@MARRAM_SKIP_PLAIN=1 scripts/build-guests.sh > /dev/null
-	@$(CARGO) build --profile dist --locked -p marram-gateway --example bare_hyper
+	@$(CARGO) build --profile dist --locked -p marram -p marram-gateway --example bare_hyper
+	@$(CARGO) build --profile dist --locked -p marram -p marram-mqtt --example mqtt_load
 	@. $(MARRAM_TOOLCHAIN)/env.sh && python3 benches/bench.py --only "$(ONLY)"
 
 .PHONY: lint

@@ -16,13 +16,15 @@ import time
 from rig import report
 from rig.peers import Peers
 from rig.process import raise_descriptor_limit
-from rows import cold, flood, javascript, start, thousand, throughput, up
+from rows import cold, deliver, events, flood, javascript, keys, mqtt, start, thousand, throughput, up
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROWS = {
     "fresh": throughput.fresh, "reused": throughput.reused, "p3": throughput.p3, "js": javascript.hello,
     "js-compute": javascript.compute, "up": up.run, "cold": cold.run, "start": start.run, "thousand": thousand.run,
-    "idle": start.idle, "flood": flood.run,
+    "idle": start.idle, "flood": flood.run, "events": events.publish, "mqtt": mqtt.durable, "mqtt-idle": mqtt.idle,
+    "deliver": deliver.throughput, "latency": deliver.latency, "keys": keys.run, "idle-all": start.idle_all,
+    "backlog": events.backlog,
 }
 
 
@@ -32,7 +34,7 @@ class Bench:
     def __init__(self, target, arguments):
         self.root, self.target, self.out = ROOT, target, target / "bench"
         self.marram = target / "dist/marram"
-        self.bare_hyper = target / "dist/examples/bare_hyper"
+        self.bare_hyper, self.mqtt_load = target / "dist/examples/bare_hyper", target / "dist/examples/mqtt_load"
         self.guests = pathlib.Path(os.environ.get("MARRAM_GUESTS", target / "guests"))
         self.workers = ROOT / "benches/workers"
         self.rounds, self.seconds = arguments.rounds, arguments.seconds

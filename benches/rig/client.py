@@ -21,7 +21,14 @@ class Client:
 
     def get(self, path):
         """Returns the status, the body, and the seconds from the first byte sent to the last byte received."""
-        request = f"GET {path} HTTP/1.1\r\nhost: {self.host}\r\n\r\n".encode()
+        return self.ask("GET", path)
+
+    def ask(self, method, path, body=b"", headers=()):
+        """As `get`, with another method, a body and (name, value) headers."""
+        lines = [f"{method} {path} HTTP/1.1", f"host: {self.host}", *(f"{name}: {value}" for name, value in headers)]
+        if method != "GET":
+            lines.append(f"content-length: {len(body)}")
+        request = "\r\n".join([*lines, "", ""]).encode() + body
         begun = time.perf_counter()
         self.socket.sendall(request)
         head = self._until(b"\r\n\r\n").lower()

@@ -55,12 +55,14 @@ class Series:
         return {"name": self.name, "rounds": [dataclasses.asdict(each) for each in self.rounds]}
 
 
-def wrk(url, server, connections=16, seconds=3, threads=1, may_refuse=False):
+def wrk(url, server, connections=16, seconds=3, threads=1, may_refuse=False, script=None, env=None):
     """One run. One thread of `wrk` leaves the second core of a small machine to the server; it is the same for all."""
     command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "30s", url]
+    command[1:1] = ["-s", str(script)] if script else []
+    env = {**os.environ, **(env or {})}
     cpu, resident, load = server.cpu_seconds(), 0, wrk_seconds()
     busy, begun = busy_seconds(), time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
     while child.poll() is None:
         resident = max(resident, server.resident_bytes())
         time.sleep(0.1)

@@ -10,14 +10,14 @@ from rig.process import Server
 
 
 class Node(Server):
-    """`marram node` with its defaults: metering, logs and trace context are on."""
+    """`marram node` with its defaults: metering, logs and trace context are on. `more` are further flags."""
 
-    def __init__(self, bench, name, keep_state=False):
+    def __init__(self, bench, name, keep_state=False, more=()):
         self.state = bench.out / "state" / name
         if not keep_state:
             shutil.rmtree(self.state, ignore_errors=True)
         self.state.mkdir(parents=True, exist_ok=True)
-        command = [bench.marram, "node", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state", self.state]
+        command = [bench.marram, "node", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state", self.state, *more]
         super().__init__(name, command, bench.out / "log" / f"{name}.log")
 
     def start(self):
@@ -55,6 +55,11 @@ class Node(Server):
         name = path.strip("/").replace("/", "-") or "root"
         keys = f'on = [{{ http = "{path}" }}]\n{keys}'
         return self.deploy(name, [(name, keys, component.name, component.read_bytes())])
+
+    def declare(self, app, tables):
+        """Deploys an app without functions: what is in `tables`, as TOML."""
+        manifest = f'manifest_version = 1\n[app]\nname = "{app}"\n{tables}'
+        return json.loads(self.admin("PUT", f"/v1/apps/{app}", json.dumps({"manifest": manifest, "components": {}})))
 
     def metric(self, name, label=""):
         """The sum of a metric over all that have this label, such as `status="503"`."""

@@ -27,9 +27,10 @@ def free_port():
 
 
 class Server:
-    """A child process that serves HTTP on loopback; `url` is where."""
+    """A child process that serves on loopback; `url` is where. `probe` says whether it serves yet."""
 
-    def __init__(self, name, command, log: pathlib.Path, url=None, cwd=None, env=None):
+    def __init__(self, name, command, log: pathlib.Path, url=None, cwd=None, env=None, probe=None):
+        self.probe = probe or answers
         self.name, self.command, self.log, self.url = name, [str(part) for part in command], log, url
         self.cwd, self.env, self.child = cwd, env, None
         self.said = {}
@@ -57,7 +58,7 @@ class Server:
             self._read_lines(wanted="http")
             self.url = self.said["http"]
         end = time.perf_counter() + deadline_s
-        while not answers(self.url):
+        while not self.probe(self.url):
             if self.child.poll() is not None or time.perf_counter() > end:
                 raise RuntimeError(f"{self.name} does not serve: {self.tail()}")
             time.sleep(0.01)
@@ -105,6 +106,16 @@ class Server:
         """User and system time so far."""
         fields = pathlib.Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def accepts(address):
+    """Whether something takes connections there."""
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def answers(url):

@@ -2,6 +2,7 @@
 
 import time
 
+from rig import events
 from rig.client import Client
 from rig.marram import Node
 from rig.report import Finding, median_and_p99
@@ -9,6 +10,7 @@ from rig.report import Finding, median_and_p99
 STARTS = 25
 START_MS_MAX = 100
 IDLE_MB_MAX = 20
+IDLE_ALL_MB_MAX = 30
 # What a node allocates late shows within this time: it flushes once a second, and unmaps code after ten.
 SETTLE_S = 4
 
@@ -45,6 +47,27 @@ def idle(bench, report):
         resident, private = settled(node)
     report.add("idle", [Finding.at_most("idle", "idle node, resident", resident / 1e6, IDLE_MB_MAX, "MB")],
                [f"The largest of {SETTLE_S} seconds; of it {private / 1e6:.1f} MB is not mapped from files."])
+
+
+def idle_all(bench, report):
+    """A node whose every part is in use: functions on HTTP, streams, keys, objects, schedules and MQTT, all idle."""
+    component = bench.guests / "hello-p2.wasm"
+    on = ('on = [{ http = "/hello" }, { stream = "in", batch = { max = 64, wait = "5ms" } }, { key = "bench/*" }, '
+          '{ object = "bench/*" }, { mqtt = "bench/#" }, { schedule = "0 0 1 1 *" }]\noutput = "out"\n'
+          'allow = { kv = ["bench"], blob = ["bench"], publish = ["out"] }')
+    with Node(bench, "marram-idle-all", more=["--mqtt", "127.0.0.1:0", "--s3", "127.0.0.1:0"]) as node:
+        node.deploy("bench", [("all", on, component.name, component.read_bytes())])
+        node.stop()
+        node.start()
+        node.wait_ready()
+        events.fill(node, "in", 1_000)
+        events.wait_settled(node, "in", 1_000)
+        resident, private = settled(node)
+    report.add("idle-all", [
+        Finding.at_most("idle-all", "node with streams, keys, objects, MQTT, S3; idle", resident / 1e6, IDLE_ALL_MB_MAX,
+                        "MB"),
+    ], [f"One function with a trigger of each kind, started with its code in the cache; it has consumed a thousand events. "
+        f"{private / 1e6:.1f} MB is not mapped from files."])
 
 
 def settled(node, seconds=SETTLE_S):

@@ -1,7 +1,8 @@
 //! Publishes as fast as a broker acknowledges: `mqtt_load ADDRESS [CLIENTS] [IN_FLIGHT] [SECONDS] [BYTES] [QOS]`, with 3.1.1.
 //!
 //! Every client keeps that many QoS 1 (or 2) messages open. With QoS 0, it ends with a ping that has to be answered. Prints
-//! one line: messages per second, all clients together, and the median and 99th percentile of the time to an acknowledgement.
+//! one line: messages per second, all clients together, the median and 99th percentile of the time to an acknowledgement, and
+//! how many messages there were.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,8 @@ async fn main() -> anyhow::Result<()> {
     let rate = total as f64 / since.elapsed().as_secs_f64();
     times.sort_unstable();
     let at = |part: f64| times.get((times.len() as f64 * part) as usize).copied().unwrap_or_default();
-    println!("{rate:.0} messages/s, p50 {:?}, p99 {:?}", at(0.5), at(0.99));
+    let ms = |part| at(part).as_secs_f64() * 1e3;
+    println!("{rate:.0} messages/s, p50 {:.3} ms, p99 {:.3} ms, {total} in all", ms(0.5), ms(0.99));
     Ok(())
 }
 

@@ -127,21 +127,40 @@ pub fn map(bucket: &str, path: &[&str]) -> Given {
     maps::update(bucket, path[1], &[change]).map(|()| "changed".into()).map_err(refused)
 }
 
-/// Reads one key over and over; says how often it was there.
-pub fn bench_get(count: u64) -> Given {
+/// Reads `count` keys out of `keys`, in an order that is not theirs; says how many were there.
+pub fn bench_get(count: u64, keys: u64) -> Given {
     let bucket = store::open("bench").map_err(refused)?;
     let mut there = 0;
-    for _ in 0..count {
-        there += u64::from(bucket.get("key").map_err(refused)?.is_some());
+    for n in 0..count {
+        there += u64::from(bucket.get(&key(scattered(n, keys))).map_err(refused)?.is_some());
     }
     Ok(there.to_string())
 }
 
-/// Sets one key over and over, durably each time.
-pub fn bench_set(count: u64) -> Given {
+/// Sets `count` keys out of `keys`, durably each time.
+pub fn bench_set(count: u64, keys: u64) -> Given {
     let bucket = store::open("bench").map_err(refused)?;
     for n in 0..count {
-        bucket.set("key", &n.to_le_bytes()).map_err(refused)?;
+        bucket.set(&key(scattered(n, keys)), &[n as u8; 100]).map_err(refused)?;
     }
     Ok(count.to_string())
+}
+
+/// Sets the keys from `from` to `to`, many at once.
+pub fn bench_fill(from: u64, to: u64) -> Given {
+    let bucket = store::open("bench").map_err(refused)?;
+    let entries: Vec<_> = (from..to).map(|n| (key(n), vec![n as u8; 100])).collect();
+    batch::set_many(&bucket, &entries).map_err(refused)?;
+    Ok(entries.len().to_string())
+}
+
+fn key(n: u64) -> String {
+    format!("key/{n:08}")
+}
+
+/// Another start in each request, so that several at once do not read and write the same keys.
+fn scattered(n: u64, keys: u64) -> u64 {
+    static START: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    let start = START.get_or_init(wasip2::random::random::get_random_u64);
+    (start.wrapping_add(n).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) % keys.max(1)
 }

@@ -1,6 +1,7 @@
 //! The state of a node, a call a path: `wasi:keyvalue` (second draft) at `/kv/BUCKET/…`, `marram:keyvalue` and `marram:crdt` at
 //! `/expiring/…`, `/counter/…`, `/set/…`, `/map/…`, what publishes at `/send/…`, `/publish/…` and `/mqtt/…`. What a call gives is
-//! the answer, as text; what it refuses, the error. `/bench/CALL/COUNT` makes many of them.
+//! the answer, as text; what it refuses, the error. `/bench/get/COUNT/KEYS`,
+//! `/bench/set/COUNT/KEYS` and `/bench/fill/FROM/TO` make many of them.
 
 use kit_p2::{Route, answer, answer_text, number};
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
@@ -27,8 +28,9 @@ impl wasip2::exports::http::incoming_handler::Guest for State {
             ["send", client, topic, data] => publishing::send(client, topic, data),
             ["publish", stream, ref subjects @ ..] => publishing::publish(stream, subjects),
             ["mqtt", ref rest @ .., payload] => publishing::mqtt(&rest.join("/"), payload),
-            ["bench", "get", count] => keys::bench_get(number(count)),
-            ["bench", "set", count] => keys::bench_set(number(count)),
+            ["bench", "get", count, of] => keys::bench_get(number(count), number(of)),
+            ["bench", "set", count, of] => keys::bench_set(number(count), number(of)),
+            ["bench", "fill", from, to] => keys::bench_fill(number(from), number(to)),
             _ => Err("there is no such call".into()),
         };
         match given {
