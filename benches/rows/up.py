@@ -16,7 +16,7 @@ from rig.report import Finding
 STARTS, SAVES = 7, 9
 START_S_MAX = 0.5
 # Between two questions of who waits for the new answer: enough to leave the cores to the build.
-ASK_AGAIN_S = 0.002
+ASK_AGAIN_S = 0.005
 
 
 class Language:

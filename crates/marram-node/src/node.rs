@@ -183,6 +183,8 @@ impl Node {
             )),
             telemetry: telemetry_task,
         };
+        // What a start runs through is not needed again. A system that does not tell what is mapped keeps it.
+        let _ = marram_runtime::unmap_text();
         Ok(Self { parts, _stop_on_drop: stop.clone().drop_guard(), stop, tasks: Mutex::new(Some(tasks)) })
     }
 

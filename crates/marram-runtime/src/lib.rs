@@ -40,6 +40,7 @@ mod room;
 mod runtime;
 mod shared;
 mod state;
+mod text;
 mod ticker;
 mod trap;
 mod turns;
@@ -52,6 +53,7 @@ pub use function::{Function, FunctionStatus};
 pub use kind::Kind;
 pub use ports::{Ports, StatePorts};
 pub use runtime::{App, AppSpec, ComponentFile, Runtime, Verify};
+pub use text::unmap_text;
 
 /// A wasmtime error in the type that this crate passes on inside.
 fn plain(error: wasmtime::Error) -> anyhow::Error {

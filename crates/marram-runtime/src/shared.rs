@@ -11,6 +11,7 @@ use crate::function::Function;
 use crate::js::JsEngine;
 use crate::machine::Machines;
 use crate::state::{GuestState, JsState};
+use crate::text::unmap_text;
 use crate::ticker::Ticker;
 use crate::turns::Turns;
 
@@ -46,6 +47,7 @@ impl Shared {
 
     /// Drops idle instances and idle code, and keeps warm what is to be warm. Sleeps while nothing is mapped.
     pub(crate) async fn reap(self: Arc<Self>, code_idle: Duration) {
+        let mut mapped = false;
         loop {
             let now = Instant::now();
             let functions: Vec<_> = {
@@ -60,9 +62,24 @@ impl Shared {
             }
             drop(functions);
             match next {
-                Some(next) => tokio::time::sleep_until(next.max(now + Duration::from_millis(10)).into()).await,
-                None => self.reaper.notified().await,
+                Some(next) => {
+                    mapped = true;
+                    tokio::time::sleep_until(next.max(now + Duration::from_millis(10)).into()).await;
+                }
+                None => {
+                    if std::mem::take(&mut mapped) {
+                        rest();
+                    }
+                    self.reaper.notified().await;
+                }
             }
         }
+    }
+}
+
+/// No function's code is mapped any more: most of the node's own is not needed either.
+fn rest() {
+    if let Err(error) = unmap_text() {
+        tracing::debug!(%error, "the program's code stays mapped");
     }
 }

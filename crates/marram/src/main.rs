@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod cmd;
 mod data;
+mod descriptors;
 mod exit;
 mod log_line;
 mod output;
@@ -57,7 +58,10 @@ fn main() -> ExitCode {
 /// A node uses every core; a client is done sooner with one thread.
 fn runtime(cli: &Cli) -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = match cli.command {
-        cli::Command::Up(_) | cli::Command::Node(_) => tokio::runtime::Builder::new_multi_thread(),
+        cli::Command::Up(_) | cli::Command::Node(_) => {
+            descriptors::make_room();
+            tokio::runtime::Builder::new_multi_thread()
+        }
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     Ok(builder.enable_all().build()?)
