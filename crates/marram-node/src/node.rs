@@ -57,7 +57,7 @@ pub(crate) struct Parts {
     pub(crate) streams: Arc<StoreStreams>,
     pub(crate) triggers: Arc<Triggers>,
     pub(crate) mqtt: Broker,
-    s3: Option<marram_s3::Server>,
+    pub(crate) s3: Option<marram_s3::Server>,
     /// Listeners besides the front and the admin API: `name`, `url`.
     urls: Vec<(&'static str, String)>,
     pub(crate) kv: Keys,

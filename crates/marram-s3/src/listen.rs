@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct Front {
     pub(crate) stop: CancellationToken,
     /// Ends connections as they are.
     pub(crate) cut: CancellationToken,
+    /// Answers by the hundreds of their status.
+    pub(crate) answers: [AtomicU64; 6],
 }
 
 /// Accepts until the stop.
@@ -134,6 +137,7 @@ async fn answer(front: &Arc<Front>, request: http::Request<Incoming>) -> Result<
         *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
         response
     });
+    front.answers[usize::from(response.status().as_u16() / 100).min(5)].fetch_add(1, Ordering::Relaxed);
     if expects && (is_empty || !response.status().is_success()) {
         response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }

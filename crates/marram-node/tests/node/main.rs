@@ -8,6 +8,7 @@ mod deploy;
 mod events;
 mod hostile;
 mod many;
+mod metrics;
 mod objects;
 mod outbound;
 mod schema;

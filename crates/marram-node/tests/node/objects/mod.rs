@@ -22,7 +22,7 @@ pub(crate) fn key(id: &str, read: &[&str], write: &[&str]) -> S3Key {
 /// A node with an S3 API, and these keys.
 pub(crate) async fn start(keys: Vec<S3Key>) -> TestNode {
     TestNode::start_with(|config| {
-        config.s3 = S3Config { listen: Some("127.0.0.1:0".parse().unwrap()), tls: None, keys };
+        config.s3 = S3Config { listen: Some("127.0.0.1:0".parse().unwrap()), keys, ..S3Config::default() };
     })
     .await
 }
