@@ -333,6 +333,14 @@ pub(crate) async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpLi
     })
 }
 
+/// The same. Where somebody has that port and any will do, a free one.
+pub(crate) async fn bind_or_any(address: SocketAddr, key: &str, any_port: bool) -> anyhow::Result<TcpListener> {
+    match bind(address, key).await {
+        Err(_) if any_port => bind(SocketAddr::new(address.ip(), 0), key).await,
+        bound => bound,
+    }
+}
+
 fn telemetry_config(config: &NodeConfig) -> TelemetryConfig {
     TelemetryConfig {
         log_disk_age: config.keep,

@@ -22,6 +22,7 @@ mod table;
 mod template;
 mod tls;
 mod units;
+mod wants;
 mod watch;
 
 use std::process::ExitCode;
