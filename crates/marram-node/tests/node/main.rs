@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod admin;
+mod bad_input;
 mod bridge;
 mod deploy;
 mod events;

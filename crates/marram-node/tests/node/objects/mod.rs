@@ -1,6 +1,7 @@
 //! Objects through a whole node: other people's S3 clients, functions that react, the admin API, and clients that misbehave.
 
 mod admin;
+mod bad_input;
 mod clients;
 mod events;
 mod functions;
