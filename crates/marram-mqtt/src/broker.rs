@@ -170,6 +170,12 @@ impl Broker {
         Ok(clients)
     }
 
+    /// How many messages wait in the queues of all sessions, sent or not, and are not acknowledged.
+    pub async fn queued(&self) -> Result<u64, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Input::Queued(reply), answer).await
+    }
+
     /// Ends the connection of a client, and with `forget` its session too. Whether there was a session.
     pub async fn disconnect(&self, client: &str, forget: bool) -> Result<bool, Failure> {
         let (reply, answer) = oneshot::channel();

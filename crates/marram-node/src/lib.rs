@@ -14,6 +14,7 @@ mod config;
 mod desired;
 mod events;
 mod ingest;
+mod metrics;
 mod mqtt;
 mod node;
 mod observer;

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::bridge::MqttBridge;
 use crate::config::TlsFiles;
-use crate::node::bind;
+use crate::node::{bind, bind_or_any};
 use crate::tls;
 
 /// `[mqtt]`: a broker for devices. Without a listener it is there for functions only.
@@ -22,6 +22,9 @@ use crate::tls;
 pub struct MqttConfig {
     /// MQTT over TCP, in clear text; port 0 takes a free one.
     pub listen: Option<SocketAddr>,
+    /// Whether any free port will do where that of `listen` is taken: for a developer's node, and not in `node.toml`.
+    #[serde(skip)]
+    pub any_port: bool,
     /// MQTT over WebSockets, in clear text.
     pub websocket: Option<SocketAddr>,
     /// MQTT over TLS.
@@ -157,7 +160,8 @@ pub(crate) async fn start(
         Ok(())
     };
     if let Some(address) = config.listen {
-        listen("mqtt", "mqtt", bind(address, "mqtt").await?, Transport::default())?;
+        let listener = bind_or_any(address, "mqtt", config.any_port).await?;
+        listen("mqtt", "mqtt", listener, Transport::default())?;
     }
     if let Some(files) = &config.tls {
         let pair = TlsFiles { cert: files.cert.clone(), key: files.key.clone() };

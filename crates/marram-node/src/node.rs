@@ -57,7 +57,7 @@ pub(crate) struct Parts {
     pub(crate) streams: Arc<StoreStreams>,
     pub(crate) triggers: Arc<Triggers>,
     pub(crate) mqtt: Broker,
-    s3: Option<marram_s3::Server>,
+    pub(crate) s3: Option<marram_s3::Server>,
     /// Listeners besides the front and the admin API: `name`, `url`.
     urls: Vec<(&'static str, String)>,
     pub(crate) kv: Keys,
@@ -333,6 +333,14 @@ pub(crate) async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpLi
         };
         anyhow::anyhow!("cannot listen on {address} ({error}); {hint} with `{key}` or `--{key}`")
     })
+}
+
+/// The same. Where somebody has that port and any will do, a free one.
+pub(crate) async fn bind_or_any(address: SocketAddr, key: &str, any_port: bool) -> anyhow::Result<TcpListener> {
+    match bind(address, key).await {
+        Err(_) if any_port => bind(SocketAddr::new(address.ip(), 0), key).await,
+        bound => bound,
+    }
 }
 
 fn telemetry_config(config: &NodeConfig) -> TelemetryConfig {

@@ -13,7 +13,7 @@ use marram_s3::{AccessKey, Buckets, Limits, Server};
 use serde::Deserialize;
 
 use crate::config::{TlsFiles, read_limited};
-use crate::node::bind;
+use crate::node::{bind, bind_or_any};
 use crate::tls;
 
 /// The file in the state folder with the key of a node that only this machine reaches, and that names none.
@@ -29,6 +29,9 @@ const KEYS_MAX: usize = 1_000;
 pub struct S3Config {
     /// Where it listens, in clear text; port 0 takes a free one.
     pub listen: Option<SocketAddr>,
+    /// Whether any free port will do where that of `listen` is taken: for a developer's node, and not in `node.toml`.
+    #[serde(skip)]
+    pub any_port: bool,
     /// Where it listens with TLS.
     pub tls: Option<S3Tls>,
     /// Who may do what. If none is named and only this machine can reach the listener, the node makes a key of its own.
@@ -230,7 +233,7 @@ pub(crate) async fn start(
     let server = Server::new(Limits::default(), config.access(state)?, objects);
     let mut urls = Vec::new();
     if let Some(address) = config.listen {
-        let listener = bind(address, "s3").await?;
+        let listener = bind_or_any(address, "s3", config.any_port).await?;
         urls.push(("s3", format!("http://{}", listener.local_addr()?)));
         server.listen(listener, None);
     }

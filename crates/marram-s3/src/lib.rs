@@ -22,6 +22,7 @@ mod objects;
 mod service;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use marram_core::port::blobs::Multipart;
@@ -62,7 +63,22 @@ impl Server {
         builder.set_validation(access::Names);
         let permits = Arc::new(Semaphore::new(limits.connections));
         let (tasks, stop, cut) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-        Self { front: Arc::new(listen::Front { service: builder.build(), limits, tasks, stop, cut }), permits }
+        let answers = Default::default();
+        let front = listen::Front { service: builder.build(), limits, tasks, stop, cut, answers };
+        Self { front: Arc::new(front), permits }
+    }
+
+    /// Requests that were answered so far, by class of status.
+    #[must_use]
+    pub fn answers(&self) -> [(&'static str, u64); 4] {
+        let count = |class: usize| self.front.answers[class].load(Ordering::Relaxed);
+        [("2xx", count(2)), ("3xx", count(3)), ("4xx", count(4)), ("5xx", count(5))]
+    }
+
+    /// Connections that are open now; past [`Limits::connections`] others wait.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.front.limits.connections.saturating_sub(self.permits.available_permits())
     }
 
     /// Accepts connections of `listener`, with TLS if that is given. All listeners share one limit.

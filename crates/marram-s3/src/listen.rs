@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct Front {
     pub(crate) stop: CancellationToken,
     /// Ends connections as they are.
     pub(crate) cut: CancellationToken,
+    /// Answers by the hundreds of their status.
+    pub(crate) answers: [AtomicU64; 6],
 }
 
 /// Accepts until the stop.
@@ -122,10 +125,11 @@ async fn answer(front: &Arc<Front>, request: http::Request<Incoming>) -> Result<
     // RFC 9110 §10.1.1. The AWS CLI of version 1 takes an answer that comes instead of a 100 for that of its next request, too.
     let expects = request.headers().get(http::header::EXPECT).is_some_and(|value| value.as_bytes() == b"100-continue");
     let is_empty = request.body().is_end_stream();
+    let timed = |body| Body::http_body_unsync(Timed::new(body, idle));
     let answered = match refused(&request) {
         Some(error) => error.to_http_response().map_err(|error| s3s::HttpError::new(Box::new(error))),
         // Boxed: it is far larger than the connection, which lives longer.
-        None => Box::pin(front.service.call(request.map(|body| Body::http_body_unsync(Timed::new(body, idle))))).await,
+        None => Box::pin(front.service.call(request.map(timed))).await,
     };
     let mut response = answered.unwrap_or_else(|error| {
         let error: s3s::StdError = error.into();
@@ -134,10 +138,23 @@ async fn answer(front: &Arc<Front>, request: http::Request<Incoming>) -> Result<
         *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
         response
     });
+    if !is_empty && is_about_the_body(&response) {
+        let error = s3_error!(IncompleteBody, "the body did not come as it was announced and signed");
+        response = error.to_http_response().unwrap_or(response);
+    }
+    front.answers[usize::from(response.status().as_u16() / 100).min(5)].fetch_add(1, Ordering::Relaxed);
     if expects && (is_empty || !response.status().is_success()) {
         response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// Whether s3s could not gather a body in XML, because that broke off or is not what was signed. It calls that a failure within,
+/// and says nothing of it; every failure of the node's own has a message.
+fn is_about_the_body(response: &http::Response<Body>) -> bool {
+    let says = |body: bytes::Bytes| body.windows(9).any(|part| part == b"<Message>");
+    response.status() == http::StatusCode::INTERNAL_SERVER_ERROR
+        && response.body().bytes().is_some_and(|body| !says(body))
 }
 
 /// What s3s would take, and this node does not: headers signed as before version 4, which covers no body, and forms. URLs signed

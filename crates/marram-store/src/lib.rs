@@ -73,7 +73,7 @@ pub use blob::{BlobPin, BlobUpload, Blobs, Collected};
 pub use check::{Finding, check_state_dir};
 pub use deployment::{App, Deployed, Deployment, Removed, Revision, RevisionSummary};
 pub use error::StoreError;
-pub use kv::{Keys, KvMaintained};
+pub use kv::{KeyCounts, Keys, KvMaintained};
 pub use mqtt::StoreMqtt;
 pub use object::Objects;
 pub use schema::SCHEMA_VERSION;

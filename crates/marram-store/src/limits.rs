@@ -104,6 +104,12 @@ pub const REASON_BYTES_MAX: usize = 1_024;
 /// Rows that one operation of maintenance removes; others' writes wait for it, a few milliseconds.
 pub const MAINTAIN_ROWS_MAX: usize = 2_000;
 
+/// A wall clock that went forward by this much more than the time that passed has jumped: clocks that are slewed stay below.
+pub const CLOCK_JUMP_MIN: Duration = Duration::from_secs(60);
+
+/// How long after a jump nothing is removed for its age: whoever set the clock wrong has noticed by then.
+pub const CLOCK_TRUSTED_AFTER: Duration = Duration::from_secs(3_600);
+
 /// Operations of one call of maintenance for one stream.
 pub const MAINTAIN_STEPS_MAX: usize = 16;
 

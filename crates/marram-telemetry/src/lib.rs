@@ -55,6 +55,7 @@ mod books;
 mod disk;
 mod entry;
 mod error;
+mod family;
 mod follow;
 pub mod limits;
 mod logs;
@@ -68,7 +69,7 @@ mod totals;
 mod usage;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use marram_core::port::{Clock, Observe};
@@ -80,6 +81,7 @@ use tokio::sync::watch;
 pub use background::TelemetryTask;
 pub use entry::{Invocation, InvocationQuery, LogEntry, LogQuery};
 pub use error::TelemetryError;
+pub use family::{Family, Labels, Values};
 pub use follow::{Follow, Followed};
 pub use marram_core::time::{Timestamp, TimestampError};
 pub use metrics::METRICS_CONTENT_TYPE;
@@ -138,7 +140,7 @@ pub struct Telemetry {
     losses: Losses,
     http: HttpMetrics,
     gauges: Gauges,
-    registry: Registry,
+    this: Weak<Self>,
     signal: Signal,
     tip: watch::Receiver<u64>,
 }
@@ -186,7 +188,7 @@ impl Telemetry {
             losses: Losses::default(),
             http: HttpMetrics::default(),
             gauges: Gauges::default(),
-            registry: metrics::Metrics(this.clone()).registry(),
+            this: this.clone(),
             signal: Signal::default(),
             tip: tip_seen,
         });
@@ -219,10 +221,19 @@ impl Telemetry {
     /// All metrics as OpenMetrics text ([`METRICS_CONTENT_TYPE`]).
     #[must_use]
     pub fn metrics(&self) -> String {
+        self.metrics_with(Vec::new())
+    }
+
+    /// The same, and those of somebody else.
+    #[must_use]
+    pub fn metrics_with(&self, more: Vec<Family>) -> String {
         self.bring_in();
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(metrics::Metrics(self.this.clone())));
+        registry.register_collector(Box::new(family::Families(more)));
         let mut text = String::new();
         // Writing to a string does not fail; what was written so far is the best answer if it ever does.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
         text
     }
 

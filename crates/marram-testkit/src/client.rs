@@ -12,10 +12,10 @@ use hyper_util::rt::TokioExecutor;
 /// A request to be sent.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    method: Method,
-    path: String,
+    pub(crate) method: Method,
+    pub(crate) path: String,
     headers: HeaderMap,
-    body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 /// An answer, all of it.
@@ -57,11 +57,42 @@ impl Ask {
         self
     }
 
+    /// The same at another path.
+    #[must_use]
+    pub fn at(mut self, path: &str) -> Self {
+        self.path = path.to_owned();
+        self
+    }
+
+    /// Its path, with its query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// A header that it has, as text.
+    #[must_use]
+    pub fn get_header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
     /// With this body.
     #[must_use]
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
+    }
+
+    /// As it goes over a connection of HTTP/1.1 that is closed after it, also where no client would take the path.
+    #[must_use]
+    pub fn bytes(&self, host: SocketAddr) -> Vec<u8> {
+        let mut bytes = format!("{} {} HTTP/1.1\r\nhost: {host}\r\n", self.method, self.path).into_bytes();
+        for (name, value) in &self.headers {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        bytes.extend(format!("content-length: {}\r\nconnection: close\r\n\r\n", self.body.len()).into_bytes());
+        bytes.extend(&self.body);
+        bytes
     }
 
     /// With this body, as JSON.

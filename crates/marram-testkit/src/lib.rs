@@ -18,11 +18,13 @@
 mod client;
 mod guests;
 mod node;
+mod s3;
 mod wait;
 
 pub use client::{Ask, Client, Reply, get};
 pub use guests::guest;
 pub use node::{TestNode, manifest};
+pub use s3::S3Key;
 pub use wait::eventually;
 
 /// What an answer has to be.

@@ -23,6 +23,7 @@ mod table;
 mod template;
 mod tls;
 mod units;
+mod wants;
 mod watch;
 
 use std::process::ExitCode;

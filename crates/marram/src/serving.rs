@@ -1,5 +1,6 @@
 //! A node in this process: start, say where it listens, drain.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use marram_node::{Node, NodeConfig};
@@ -13,6 +14,8 @@ use crate::signals::Signals;
 pub(crate) struct Serving {
     /// The node itself.
     pub(crate) node: Arc<Node>,
+    /// The folder of everything that it keeps.
+    pub(crate) state: PathBuf,
     admin_scheme: &'static str,
 }
 
@@ -20,7 +23,8 @@ pub(crate) struct Serving {
 pub(crate) async fn start(config: NodeConfig) -> anyhow::Result<Serving> {
     let admin_scheme = if config.admin_tls.is_some() { "https" } else { "http" };
     let config = NodeConfig { compiler: compile::compiler(), ..config };
-    Ok(Serving { node: Arc::new(Node::start(config).await?), admin_scheme })
+    let state = config.state.clone();
+    Ok(Serving { node: Arc::new(Node::start(config).await?), state, admin_scheme })
 }
 
 impl Serving {

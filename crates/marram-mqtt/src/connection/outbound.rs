@@ -55,7 +55,9 @@ impl Connection {
     }
 
     fn encode_publish(&mut self, delivery: &Delivery, now_unix_ns: u64) {
-        let left_ns = delivery.message.expires_unix_ns.map(|expires| expires.saturating_sub(now_unix_ns));
+        // Never more than the publisher gave it (§3.3.2.3.3), also where the clock has gone back since.
+        let began = now_unix_ns.max(delivery.message.published_unix_ns);
+        let left_ns = delivery.message.expires_unix_ns.map(|expires| expires.saturating_sub(began));
         if left_ns == Some(0) && delivery.packet == 0 {
             return crate::stats::add(&self.shared.stats.dropped_expired, 1);
         }

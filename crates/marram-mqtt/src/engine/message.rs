@@ -26,6 +26,8 @@ pub(crate) enum Input {
     Publish(Box<Local>),
     /// What are the clients?
     Clients(oneshot::Sender<Vec<ClientState>>),
+    /// How many messages wait in all queues.
+    Queued(oneshot::Sender<u64>),
     /// Ends a client's connection, and its session if that is to be forgotten. Whether there is one.
     Disconnect(ClientId, bool, oneshot::Sender<bool>),
     /// Ends every connection; takes no new one.

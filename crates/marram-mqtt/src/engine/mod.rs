@@ -215,6 +215,9 @@ impl Engine {
                 // Whoever asked may be gone.
                 let _ = reply.send(self.sessions.iter().map(|(_, session)| session.state()).collect());
             }
+            Input::Queued(reply) => {
+                let _ = reply.send(self.sessions.iter().map(|(_, session)| session.out.queued).sum());
+            }
             Input::Disconnect(client, forget, reply) => {
                 let _ = reply.send(self.disconnect(&client, forget));
             }

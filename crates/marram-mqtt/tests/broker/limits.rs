@@ -241,6 +241,34 @@ async fn a_flood_does_not_keep_others_waiting() {
     assert!(slowest < Duration::from_millis(500), "one message took {slowest:?}");
 }
 
+/// As many filters as a client may have, each as deep as one may be, every one of them with wildcards that take the topic.
+#[tokio::test]
+async fn wildcards_at_every_level_slow_nobody() {
+    let node = Node::new().await;
+    let (mut greedy, _) = Client::connect(node.address, New, "greedy", fresh()).await;
+    let deep = |n: usize| {
+        let level = |at: usize| if (n >> (at % 8)) & 1 == 0 { "+" } else { "x" };
+        let levels: Vec<_> = (0..63).map(level).collect();
+        levels.join("/") + if n % 2 == 0 { "/#" } else { "" }
+    };
+    for n in 0..256 {
+        assert_eq!(greedy.subscribe(&deep(n), 0).await, 0, "{n}");
+    }
+    assert_eq!(greedy.subscribe("one/more", 0).await, 0x97);
+    let (mut other, _) = Client::connect(node.address, New, "other", fresh()).await;
+    let topic = ["x"; 63].join("/");
+    let mut slowest = Duration::ZERO;
+    for _ in 0..200 {
+        let since = std::time::Instant::now();
+        other.put(&topic, b"x").await;
+        slowest = slowest.max(since.elapsed());
+        // However many of its filters take it, it comes once.
+        assert_eq!(&*greedy.message().await.topic, &topic);
+    }
+    assert_eq!(greedy.quiet().await, []);
+    assert!(slowest < Duration::from_millis(200), "one message took {slowest:?}");
+}
+
 #[tokio::test]
 async fn reasons_in_words_are_for_those_who_want_them_and_have_room() {
     let node = Node::new().await;

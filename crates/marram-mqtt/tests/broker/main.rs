@@ -5,6 +5,7 @@
 mod bad_input;
 mod bridging;
 mod client;
+mod clock;
 mod conformance;
 mod connecting;
 mod delivery;

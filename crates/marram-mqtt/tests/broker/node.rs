@@ -15,6 +15,7 @@ pub struct Node {
     pub broker: Broker,
     pub address: SocketAddr,
     pub journal: Memory,
+    pub time: Arc<Time>,
 }
 
 /// Everybody may do everything.
@@ -33,12 +34,13 @@ impl Node {
 
     pub async fn with(limits: Limits, access: AccessConfig, journal: Memory, later: Duration) -> Self {
         let time = Arc::new(Time::later(later));
-        let broker =
-            Broker::start(limits, access, Arc::new(journal.clone()), time, Arc::new(Dice::default())).await.unwrap();
+        let broker = Broker::start(limits, access, Arc::new(journal.clone()), time.clone(), Arc::new(Dice::default()))
+            .await
+            .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         broker.listen(listener, Transport::default());
-        Self { broker, address, journal }
+        Self { broker, address, journal, time }
     }
 
     pub async fn listen(&self, transport: Transport) -> SocketAddr {

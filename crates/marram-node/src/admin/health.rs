@@ -58,6 +58,7 @@ async fn document() -> Json<&'static serde_json::Value> {
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, Refusal> {
     let telemetry = Arc::clone(&admin.parts.telemetry);
-    let text = super::input::blocking(move || telemetry.metrics()).await?;
+    let more = crate::metrics::of_state(&admin.parts).await;
+    let text = super::input::blocking(move || telemetry.metrics_with(more)).await?;
     Ok(([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], text))
 }

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod admin;
+mod bad_input;
 mod bridge;
 mod deploy;
 mod events;
 mod hostile;
 mod many;
+mod metrics;
 mod objects;
 mod outbound;
 mod schema;

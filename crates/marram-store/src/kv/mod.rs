@@ -21,6 +21,7 @@ mod watch;
 mod write;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt as _;
@@ -61,6 +62,17 @@ pub(crate) struct Shared {
     hub: Arc<Hub>,
     /// Room for writes that are under way, in KiB.
     room: Arc<Semaphore>,
+    changed: AtomicU64,
+    missed: AtomicU64,
+}
+
+/// What is counted of keys, since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyCounts {
+    /// Entries that were written, deleted or had expired; each once for every commit.
+    pub changed: u64,
+    /// Reads that the cache could not answer. Those that it could are not counted: they are too quick for that.
+    pub missed: u64,
 }
 
 impl fmt::Debug for Keys {
@@ -79,7 +91,8 @@ impl Shared {
     pub(crate) fn open(db: &Connection, hub: Arc<Hub>, cache_bytes: u64) -> Result<Arc<Self>, StoreError> {
         let (cache, watches) = (cache::Cache::new(cache_bytes), watch::Watches::new());
         let room = Arc::new(Semaphore::new(KV_QUEUED_BYTES_MAX >> 10));
-        Ok(Arc::new(Self { hlc: Mutex::new(open_clock(db)?), cache, watches, hub, room }))
+        let (changed, missed) = Default::default();
+        Ok(Arc::new(Self { hlc: Mutex::new(open_clock(db)?), cache, watches, hub, room, changed, missed }))
     }
 
     fn hlc(&self) -> MutexGuard<'_, Hlc> {
@@ -127,6 +140,13 @@ impl Keys {
     #[must_use]
     pub fn cache_bytes(&self) -> u64 {
         self.shared.cache.bytes()
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counts(&self) -> KeyCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        KeyCounts { changed: read(&self.shared.changed), missed: read(&self.shared.missed) }
     }
 
     /// An operation of the writer begins.

@@ -1,5 +1,7 @@
 //! Reads: from the cache, else from the database.
 
+use std::sync::atomic::Ordering;
+
 use marram_core::Name;
 use marram_core::limits::KV_LIST_KEYS_MAX;
 use marram_core::port::kv::{Entry, KeyPage};
@@ -25,6 +27,7 @@ impl Keys {
 
     fn look_up(&self, bucket: &Name, key: &str) -> Result<Cached, StoreError> {
         check::key(bucket, key)?;
+        self.shared.missed.fetch_add(1, Ordering::Relaxed);
         let before = self.shared.cache.before(bucket, key);
         let entry = self.readers.read_one(|db| row::entry(db, bucket.as_str(), key))?;
         let bytes = entry.as_ref().map_or(0, |(_, bytes)| *bytes);

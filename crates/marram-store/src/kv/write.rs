@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use marram_core::Name;
@@ -110,6 +111,7 @@ impl<'a> Writing<'a> {
         let (cached, changes) = (self.cached, self.changes);
         let under_way = shared.cache.under_way(&bucket, cached.keys());
         self.at.tx.after_commit(move || {
+            shared.changed.fetch_add(cached.len() as u64, Ordering::Relaxed);
             for (key, cached) in cached {
                 shared.cache.written(&bucket, &key, cached);
             }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::append::window_ns;
 use super::consumer::Change;
-use super::hub::Shared;
+use super::hub::{Shared, lock};
 use super::key::{StreamId, key};
 use super::port::StoreStreams;
 use super::room;
@@ -29,13 +29,14 @@ impl StoreStreams {
     /// Removes what is too old or too much, empties removed streams, and writes cursors. A bounded amount of each.
     pub async fn maintain(&self) -> Result<Maintained, Failure> {
         let now = self.parts.clock.unix_ns();
+        let by_age = lock(&self.parts.trust).look(self.parts.now());
         let mut done = Maintained::default();
         for shared in self.parts.hub.streams() {
             let step = {
                 let shared = Arc::clone(&shared);
-                move |tx: &Tx| trim(tx, &shared, now)
+                move |tx: &Tx| trim(tx, &shared, now, by_age)
             };
-            if self.is_to_be_trimmed(&shared, now)? {
+            if self.is_to_be_trimmed(&shared, now, by_age)? {
                 self.repeat(step, &mut done).await?;
             }
         }
@@ -66,13 +67,16 @@ impl StoreStreams {
     }
 
     /// A look without the writer. One row.
-    fn is_to_be_trimmed(&self, shared: &Shared, now: u64) -> Result<bool, StoreError> {
+    fn is_to_be_trimmed(&self, shared: &Shared, now: u64, by_age: bool) -> Result<bool, StoreError> {
         let (counters, policy) = shared.committed();
         if counters.events == 0 {
             return Ok(false);
         }
         if counters.bytes > policy.bytes_max {
             return Ok(true);
+        }
+        if !by_age {
+            return Ok(false);
         }
         let sql = "SELECT stored_unix_ns FROM event WHERE key = ?";
         let oldest: Option<u64> = self.parts.readers.read(|db| {
@@ -96,8 +100,8 @@ fn is_old(stored: u64, policy: &marram_core::stream::StreamPolicy, now: u64) -> 
     now.saturating_sub(stored) >= age
 }
 
-/// Removes the oldest events of a stream that are past its age, or over its bytes, as far as they may go.
-fn trim(tx: &Tx, shared: &Shared, now: u64) -> Result<usize, StoreError> {
+/// Removes the oldest events of a stream that are past its age, if that is believed, or over its bytes, as far as they may go.
+fn trim(tx: &Tx, shared: &Shared, now: u64, by_age: bool) -> Result<usize, StoreError> {
     let mut ledger = tx.ledger();
     if ledger.counters(shared.id).is_none() {
         return Ok(0);
@@ -109,7 +113,7 @@ fn trim(tx: &Tx, shared: &Shared, now: u64) -> Result<usize, StoreError> {
     let over = head.counters.bytes.saturating_sub(policy.bytes_max);
     let removable = room::removable(head);
     let oldest = room::oldest(tx, head, last, MAINTAIN_ROWS_MAX, |oldest, at, stored| {
-        is_old(stored, &policy, now) || (oldest.bytes < over && at <= removable)
+        (by_age && is_old(stored, &policy, now)) || (oldest.bytes < over && at <= removable)
     })?;
     room::remove(tx, &mut ledger, shared.id, oldest, now)?;
     Ok(usize::try_from(oldest.events).unwrap_or(usize::MAX))

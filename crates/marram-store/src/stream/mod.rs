@@ -18,8 +18,9 @@ mod read;
 mod redrive;
 mod room;
 mod seen;
+mod trust;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use marram_core::port::{Clock, Entropy};
@@ -44,6 +45,7 @@ pub(crate) struct Parts {
     hub: Arc<Hub>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    trust: Mutex<trust::Trust>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -63,7 +65,8 @@ impl Store {
     #[must_use]
     pub fn streams(&self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<StoreStreams> {
         let (writer, readers, hub) = (Arc::clone(&self.writer), Arc::clone(&self.readers), Arc::clone(&self.hub));
-        Arc::new(StoreStreams::new(Arc::new(Parts { writer, readers, hub, clock, entropy })))
+        let trust = Mutex::default();
+        Arc::new(StoreStreams::new(Arc::new(Parts { writer, readers, hub, clock, entropy, trust })))
     }
 }
 

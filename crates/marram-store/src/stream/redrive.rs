@@ -1,5 +1,5 @@
 //! Dead letters go back: each becomes an event of its stream again, as it was published, and leaves the dead-letter stream, in
-//! one transaction.
+//! one transaction. Many go in steps, so that others' writes pass between them; each step is whole or has not happened.
 
 use marram_core::Failure;
 use marram_core::event::{Event, SubjectFilter};
@@ -14,6 +14,8 @@ use crate::{StoreError, Tx};
 
 /// Dead letters that one transaction puts back.
 const REDRIVEN_MAX: usize = 256;
+/// Bytes of them, and of one more: they are in memory together.
+const REDRIVEN_BYTES_MAX: u64 = 4 << 20;
 /// What a dead letter has besides what was published (`bury`).
 const OF_THE_DEAD: [&str; 5] = ["marramconsumer", "marramreason", "marramattempts", "marramposition", "marramstream"];
 
@@ -42,12 +44,14 @@ fn step(tx: &Tx, dead: &StreamName, stream: &StreamName, last: u64, now: u64) ->
     let (id, first, oldest) = {
         let mut ledger = tx.ledger();
         let Some(head) = ledger.find(dead) else { return Ok(0) };
-        (head.shared.id, head.counters.first, room::oldest(tx, head, last, REDRIVEN_MAX, |_, _, _| true)?)
+        let few = |oldest: &room::Oldest, _, _| oldest.bytes < REDRIVEN_BYTES_MAX;
+        (head.shared.id, head.counters.first, room::oldest(tx, head, last, REDRIVEN_MAX, few)?)
     };
     if oldest.events == 0 {
         return Ok(0);
     }
-    let most = Most { events: REDRIVEN_MAX, bytes: u64::MAX, rows: REDRIVEN_MAX };
+    let count = usize::try_from(oldest.events).unwrap_or(REDRIVEN_MAX);
+    let most = Most { events: count, bytes: u64::MAX, rows: count };
     let letters = read::after(tx, id, first - 1, &SubjectFilter::All, most)?.events;
     for stored in letters.into_iter().take_while(|stored| stored.position <= oldest.through) {
         let mut event = Event::clone(&stored.event);

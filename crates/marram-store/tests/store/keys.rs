@@ -272,6 +272,27 @@ async fn a_wall_clock_that_jumps_changes_no_order() {
 }
 
 #[tokio::test]
+async fn an_entry_that_has_expired_does_not_come_back_with_the_clock() {
+    let f = fixture();
+    let minute = Duration::from_secs(60);
+    f.keys.apply(&f.bucket, vec![set_for("early", "x", minute), set_for("late", "x", minute)]).await.unwrap();
+    // A clock that goes back gives it more time, and nothing else.
+    f.clock.jump(-3_600);
+    f.clock.pass(minute);
+    assert_eq!(f.keys.maintain().await.unwrap().expired, 0);
+    assert_eq!(f.get("early").as_deref(), Some("x"));
+    // One that goes forward ends it, for good once that was told.
+    f.clock.jump(2 * 3_600);
+    assert_eq!(f.get("early"), None);
+    assert_eq!(f.keys.maintain().await.unwrap().expired, 2);
+    f.clock.jump(-2 * 3_600);
+    let f = f.reopen();
+    assert_eq!((f.get("early"), f.get("late")), (None, None));
+    f.put("early", "again").await;
+    assert_eq!(f.get("early").as_deref(), Some("again"));
+}
+
+#[tokio::test]
 async fn a_watch_sees_what_is_durable_in_order_and_knows_what_it_missed() {
     let f = fixture();
     let mut watch = f.keys.watch(&f.bucket, "a/").unwrap();

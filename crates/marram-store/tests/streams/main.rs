@@ -4,12 +4,14 @@
 #[path = "../store/support/mod.rs"]
 mod support;
 
+mod clock;
 mod consumers;
 mod dead_letter;
 mod limits;
 mod model;
 mod order;
 mod publish;
+mod redrive;
 mod replay;
 
 use std::sync::Arc;

@@ -36,15 +36,45 @@ pub(crate) struct ListenArgs {
     /// Where the admin API is served; port 0 takes a free one [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin: Option<SocketAddr>,
-    /// Where MQTT devices connect; port 0 takes a free one [default: nowhere]
+    /// Where MQTT devices connect; port 0 takes a free one, `off` none [default: off; with `marram up` and an app that uses
+    /// MQTT, 127.0.0.1:1883]
     #[arg(long, value_name = "ADDRESS")]
-    pub(crate) mqtt: Option<SocketAddr>,
-    /// Where clients of S3 connect; port 0 takes a free one [default: nowhere]
+    pub(crate) mqtt: Option<Listen>,
+    /// Where clients of S3 connect; port 0 takes a free one, `off` none [default: off; with `marram up` and an app that uses
+    /// objects, 127.0.0.1:9000]
     #[arg(long, value_name = "ADDRESS")]
-    pub(crate) s3: Option<SocketAddr>,
+    pub(crate) s3: Option<Listen>,
     /// The folder of everything that the node keeps [default: .marram]
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
+}
+
+/// Where something listens, if it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// There.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl std::str::FromStr for Listen {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" { Ok(Self::Off) } else { text.parse().map(Self::At) }
+    }
+}
+
+impl Listen {
+    /// What was said on the command line goes before the configuration.
+    fn or(said: Option<Self>, configured: Option<SocketAddr>) -> Option<SocketAddr> {
+        match said {
+            Some(Self::At(address)) => Some(address),
+            Some(Self::Off) => None,
+            None => configured,
+        }
+    }
 }
 
 /// How the node's own log is written.
@@ -62,8 +92,8 @@ impl ListenArgs {
         NodeConfig {
             listen: self.listen.unwrap_or(config.listen),
             admin: self.admin.unwrap_or(config.admin),
-            mqtt: MqttConfig { listen: self.mqtt.or(config.mqtt.listen), ..config.mqtt },
-            s3: S3Config { listen: self.s3.or(config.s3.listen), ..config.s3 },
+            mqtt: MqttConfig { listen: Listen::or(self.mqtt, config.mqtt.listen), ..config.mqtt },
+            s3: S3Config { listen: Listen::or(self.s3, config.s3.listen), ..config.s3 },
             state: self.state.clone().unwrap_or(config.state.clone()),
             ..config
         }

@@ -3,8 +3,8 @@
 use clap::Args;
 use http::Method;
 use marram_core::Name;
-use marram_node::NodeConfig;
 use marram_node::api::{AppState, Apps};
+use marram_node::{NodeConfig, OwnS3Key};
 
 use super::node::{self, ListenArgs, LogFormat};
 use crate::cli::ProjectArgs;
@@ -15,10 +15,12 @@ use crate::project::Project;
 use crate::serving;
 use crate::session::{Screen, Session};
 use crate::signals::Signals;
+use crate::wants::Wants;
 use crate::watch::Watch;
 
 /// Builds an app, serves it, and swaps to what was saved. A build that fails leaves the last revision serving. Once
-/// it serves, it prints one `name=url` a line on stdout; what the functions log goes to stderr.
+/// it serves, it prints one `name=url` a line on stdout; what the functions log goes to stderr. An app that uses MQTT or
+/// objects gets a listener for that, too, which only this machine reaches.
 #[derive(Args, Debug)]
 pub(crate) struct Up {
     #[command(flatten)]
@@ -39,10 +41,11 @@ pub(crate) async fn run(args: &Up) -> anyhow::Result<Exit> {
         keep_out_of_git(&state)?;
     }
     let mut signals = Signals::listen()?;
-    let config = NodeConfig { state, ..NodeConfig::default() };
+    let wants = Wants::of(&project.manifest);
+    let config = NodeConfig { state, ..wants.listeners(&args.listen) };
     let serving = serving::start(args.listen.apply(config)).await?;
     let ended = tokio::select! {
-        ended = serve(project, &serving) => ended,
+        ended = serve(project, wants.or_said(&args.listen), &serving) => ended,
         () = signals.next() => Ok(()),
     };
     let exit = serving.drain(&mut signals).await;
@@ -50,7 +53,7 @@ pub(crate) async fn run(args: &Up) -> anyhow::Result<Exit> {
 }
 
 /// Never ends, unless something is broken that no save repairs.
-async fn serve(project: Project, serving: &serving::Serving) -> anyhow::Result<()> {
+async fn serve(project: Project, mut wants: Wants, serving: &serving::Serving) -> anyhow::Result<()> {
     let client = Client::local(serving.node.admin_addr(), None)?;
     let is_there = remove_others(&client, &project.manifest.app.name).await?;
     let mut logs = Some(client.send(Method::GET, "/v1/logs?follow=true", client::empty()).await?.ok().await?);
@@ -68,6 +71,7 @@ async fn serve(project: Project, serving: &serving::Serving) -> anyhow::Result<(
     loop {
         if !announced && session.is_settled() {
             serving.announce()?;
+            session.screen().listeners(serving.node.urls(), own_key(serving).as_ref());
             announced = true;
         }
         let name = session.inputs().project().manifest.app.name.clone();
@@ -84,9 +88,19 @@ async fn serve(project: Project, serving: &serving::Serving) -> anyhow::Result<(
                 if *now != name {
                     remove_others(&client, now).await?;
                 }
+                let want = Wants::of(&session.inputs().project().manifest);
+                if wants.grow(want) {
+                    session.screen().note("the app has come to use MQTT or objects: start `marram up` again for a listener");
+                }
             }
         }
     }
+}
+
+/// The key that the node has made for its S3 API, if that listens.
+fn own_key(serving: &serving::Serving) -> Option<OwnS3Key> {
+    let listens = serving.node.urls().iter().any(|(name, _)| *name == "s3");
+    listens.then(|| marram_node::own_s3_key(&serving.state).ok()).flatten()
 }
 
 /// The next log line, for people; never, where the log has ended.

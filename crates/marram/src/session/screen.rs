@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use marram_core::manifest::{Function, On};
+use marram_node::OwnS3Key;
 use marram_node::api::Deployed;
 
 use crate::building::Job;
@@ -115,6 +116,16 @@ impl Screen {
             self.line(&format!("  {:width$}  {}  {urls}", function.name.as_str(), paint(DIM, &function.kind)));
         }
         self.note(&format!("ready after {took}; watching for changes; Ctrl-C drains"));
+    }
+
+    /// Listeners besides those of HTTP. Who is on this machine may use them: the key of S3 is shown plainly.
+    pub(crate) fn listeners(&self, urls: &[(&'static str, String)], key: Option<&OwnS3Key>) {
+        for (name, url) in urls {
+            self.line(&format!("  {}  {}", paint(DIM, name), paint(CYAN, url)));
+        }
+        if let Some(OwnS3Key { id, secret }) = key {
+            self.note(&format!("  AWS_ACCESS_KEY_ID={id} AWS_SECRET_ACCESS_KEY={secret}"));
+        }
     }
 
     /// A route as something to click on: `/price/...` of any host, or of its own.

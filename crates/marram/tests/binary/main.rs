@@ -10,6 +10,7 @@ mod build;
 mod compile;
 mod doctor;
 mod examples;
+mod flood;
 mod kill;
 mod logs;
 mod losses;

@@ -1,9 +1,11 @@
 //! `marram up`: what is saved runs, what is broken does not, and Ctrl-C drains.
 
-use marram_testkit::{Client, Reply, eventually};
+use http::Method;
+use marram_testkit::{Ask, Client, Reply, S3Key, eventually};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::mqtt;
 use crate::support::{Running, ask, at, client, folder, marram, python_app, warm, write_manifest, write_python};
 
 /// `marram up` on free ports, in the folder of an app.
@@ -118,4 +120,57 @@ async fn it_goes_on_where_it_stopped() {
     let mut running = marram(&arguments).at(app.path()).start().await;
     let (http, _) = running.ready().await;
     assert_eq!(ask(&client(&http), "shop", "/").await.expect(200).text(), "Hello from shop");
+}
+
+/// An app of a stream of MQTT topics and a bucket, without any function.
+fn site() -> TempDir {
+    let app = folder();
+    let manifest =
+        "manifest_version = 1\n[app]\nname = \"site\"\n[stream.readings]\nmqtt = [\"plant/#\"]\n[bucket.uploads]\n";
+    std::fs::write(app.path().join("marram.toml"), manifest).unwrap();
+    app
+}
+
+#[tokio::test]
+async fn an_app_that_uses_mqtt_and_objects_has_listeners_for_them() {
+    // Whoever comes second has other ports.
+    let mut ports = std::collections::BTreeSet::new();
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        let app = site();
+        let mut up = up(app).await;
+        let printed = up.running.prints("s3=http://127.0.0.1:").await;
+        let of = |name: &str| printed.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+        let (mqtt_at, s3, admin) = (of("mqtt=mqtt://"), of("s3="), client(&of("admin=")));
+        ports.extend([mqtt_at.clone(), s3.clone()]);
+        mqtt::connect(&mqtt_at, "device").await.unwrap();
+        let said = up.running.says("AWS_SECRET_ACCESS_KEY=").await;
+        let line = said.lines().find(|line| line.contains("AWS_ACCESS_KEY_ID=")).unwrap();
+        let value = |name: &str| {
+            let value = line.split_once(name).unwrap().1;
+            value.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect::<String>()
+        };
+        let key = S3Key::new(&value("AWS_ACCESS_KEY_ID="), &value("AWS_SECRET_ACCESS_KEY="));
+        let host = s3.strip_prefix("http://").unwrap().parse().unwrap();
+        let put = key.sign(Ask::new(Method::PUT, "/uploads/x").body("content"), host);
+        let _ = client(&s3).send(put).await.expect(200);
+        assert_eq!(admin.get("/v1/objects/uploads/x").await.expect(200).text(), "content");
+        running.push(up);
+    }
+    assert_eq!(ports.len(), 4, "{ports:?}");
+
+    // The command line has the last word.
+    let app = site();
+    let arguments = ["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--mqtt", "off", "--s3", "127.0.0.1:0"];
+    let mut silent = marram(&arguments).at(app.path()).start().await;
+    let printed = silent.prints("s3=http://127.0.0.1:").await;
+    assert!(!printed.contains("mqtt="), "{printed}");
+    silent.signal(Signal::INT);
+    let ended = silent.ended().await.expect(0);
+    assert!(!ended.stdout.contains("mqtt="), "{ended:?}");
+    // An app that comes to use it while it is served is told what to do.
+    let mut plain = up(python_app("shop")).await;
+    assert_eq!(plain.running.stdout().lines().count(), 2);
+    write_manifest(plain.app.path(), "shop", "app.py", "allow = { mqtt = [\"commands/#\"] }");
+    plain.running.says("start `marram up` again").await;
 }

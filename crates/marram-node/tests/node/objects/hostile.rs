@@ -10,7 +10,7 @@ use super::clients::presign;
 use super::{address, key, start};
 
 /// Sends bytes as they are, and reads what comes until the node ends it.
-async fn exchange(node: &TestNode, bytes: &[u8], close: bool) -> String {
+pub(super) async fn exchange(node: &TestNode, bytes: &[u8], close: bool) -> String {
     let mut stream = TcpStream::connect(address(node)).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     if close {

@@ -1,6 +1,7 @@
 //! Objects through a whole node: other people's S3 clients, functions that react, the admin API, and clients that misbehave.
 
 mod admin;
+mod bad_input;
 mod clients;
 mod events;
 mod functions;
@@ -22,7 +23,7 @@ pub(crate) fn key(id: &str, read: &[&str], write: &[&str]) -> S3Key {
 /// A node with an S3 API, and these keys.
 pub(crate) async fn start(keys: Vec<S3Key>) -> TestNode {
     TestNode::start_with(|config| {
-        config.s3 = S3Config { listen: Some("127.0.0.1:0".parse().unwrap()), tls: None, keys };
+        config.s3 = S3Config { listen: Some("127.0.0.1:0".parse().unwrap()), keys, ..S3Config::default() };
     })
     .await
 }

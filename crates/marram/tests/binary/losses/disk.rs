@@ -3,7 +3,7 @@
 //!
 //! `strace` makes the calls fail for real; without it these tests say so and show nothing.
 
-use super::{Site, deploy, start, start_under};
+use super::{LISTENERS, Site, deploy, start, start_under};
 use crate::support::{Node, client, home};
 
 /// Acknowledged events after the last failure that show that the node is itself again.
@@ -17,11 +17,11 @@ async fn check(inject: &str, statuses: &[u16]) {
         return;
     }
     let mut site = Site::new();
-    let home = home("[mqtt]\nlisten = \"127.0.0.1:0\"\n").await;
-    let (node, mqtt) = start_under(home, "strace", &["-D", "-f", "-qq", "-o", "/dev/null", "-e", inject]).await;
+    let home = home(LISTENERS).await;
+    let (node, doors) = start_under(home, "strace", &["-D", "-f", "-qq", "-o", "/dev/null", "-e", inject]).await;
     deploy(&node).await;
-    site.listener.lock().await.subscribe(&mqtt).await;
-    let mut tasks = site.work(&node, &mqtt);
+    site.listener.lock().await.subscribe(&doors.mqtt).await;
+    let mut tasks = site.work(&node, &doors);
     let failed = site.fail_and_go_on(AFTERWARDS).await;
     assert!(failed.iter().all(|status| statuses.contains(status)), "{failed:?}");
     // Reading goes on in any case.
@@ -31,8 +31,8 @@ async fn check(inject: &str, statuses: &[u16]) {
     while let Some(task) = tasks.join_next().await {
         task.unwrap();
     }
-    let (node, mqtt) = start(home).await;
-    site.balance(&node, &mqtt).await;
+    let (node, doors) = start(home).await;
+    site.balance(&node, &doors).await;
     for device in &site.devices {
         assert!(device.lock().await.acknowledged.len() > AFTERWARDS / 4, "this has shown nothing");
     }

@@ -1,18 +1,20 @@
-//! Nothing acknowledged is ever lost: devices publish at QoS 1 and 2, others post events and set keys, a function consumes what
-//! comes, and the node is killed at any moment, over and over. At the end the books balance to the last event.
+//! Nothing acknowledged is ever lost: devices publish at QoS 1 and 2, others post events and set keys, store objects over S3 and
+//! the admin API, a function consumes what comes, and the node is killed at any moment, over and over. At the end the books
+//! balance to the last event.
 
 mod books;
 mod device;
 mod disk;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use http::Method;
-use marram_testkit::{Ask, Client, eventually};
+use marram_testkit::{Ask, Client, S3Key, eventually};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -22,6 +24,8 @@ use crate::support::{Node, client, folder, home};
 use books::{Read, stream};
 use device::{Device, Listener};
 
+/// What the node listens to besides HTTP.
+const LISTENERS: &str = "[mqtt]\nlisten = \"127.0.0.1:0\"\n[s3]\nlisten = \"127.0.0.1:0\"\n";
 /// Differs in each round and is the same in each run.
 const SEED: u64 = 0x6c6f_7373_6573;
 /// How many of each there are.
@@ -105,14 +109,28 @@ impl Writer {
         }
     }
 
-    /// Stores one object after the other until the node is gone; each says its number over and over.
-    async fn store(&mut self, admin: &Client) {
+    /// Stores one object after the other until the node is gone, in turns over S3 and over the admin API; each says its number
+    /// over and over.
+    async fn store(&mut self, admin: &Client, doors: &Doors) {
+        let s3 = Client::new(doors.s3);
         loop {
             self.asked += 1;
-            let put = Ask::new(Method::PUT, &format!("/v1/objects/uploads/{}/{}", self.name, self.asked));
-            let Ok(reply) = admin.try_send(put.body(content(self.asked))).await else { return };
+            let path = format!("/uploads/{}/{}", self.name, self.asked);
+            let stored = if Self::is_by_s3(self.asked) {
+                let put = Ask::new(Method::PUT, &path).body(content(self.asked));
+                s3.try_send(doors.key.sign(put, doors.s3)).await
+            } else {
+                let put = Ask::new(Method::PUT, &format!("/v1/objects{path}")).body(content(self.asked));
+                admin.try_send(put).await
+            };
+            let Ok(reply) = stored else { return };
             self.note(reply.status);
         }
+    }
+
+    /// Whether the object of this number comes over S3.
+    const fn is_by_s3(n: u64) -> bool {
+        n % 2 == 0
     }
 
     /// Objects from this place of what was acknowledged on are there, and whole.
@@ -205,7 +223,8 @@ impl Site {
     }
 
     /// Puts everybody to work until the node is gone.
-    fn work(&self, node: &Node, mqtt: &str) -> tokio::task::JoinSet<()> {
+    fn work(&self, node: &Node, doors: &Doors) -> tokio::task::JoinSet<()> {
+        let mqtt = &*doors.mqtt;
         let mut tasks = tokio::task::JoinSet::new();
         for device in &self.devices {
             let (device, mqtt) = (Arc::clone(device), mqtt.to_owned());
@@ -219,8 +238,8 @@ impl Site {
             let (setter, admin) = (Arc::clone(setter), client(&node.admin_url));
             tasks.spawn(async move { setter.lock().await.set(&admin).await });
         }
-        let (storer, admin) = (Arc::clone(&self.storer), client(&node.admin_url));
-        tasks.spawn(async move { storer.lock().await.store(&admin).await });
+        let (storer, admin, all) = (Arc::clone(&self.storer), client(&node.admin_url), doors.clone());
+        tasks.spawn(async move { storer.lock().await.store(&admin, &all).await });
         let (listener, mqtt) = (Arc::clone(&self.listener), mqtt.to_owned());
         tasks.spawn(async move { listener.lock().await.listen(&mqtt, |_| false).await });
         tasks
@@ -268,7 +287,7 @@ impl Site {
     }
 
     /// The books: every event is done or dead, once for each time that it is there, and what may be there only once is.
-    async fn balance(&mut self, node: &Node, mqtt: &str) {
+    async fn balance(&mut self, node: &Node, doors: &Doors) {
         let admin = client(&node.admin_url);
         let settled = eventually("every event is settled", || async {
             let readings = stream(&admin, "readings").await;
@@ -292,7 +311,7 @@ impl Site {
         let once = |data: &str| !data.starts_with("d0-");
         let repeated: Vec<_> = self.readings.repeated().into_iter().filter(|(data, _)| once(data)).collect();
         assert!(repeated.is_empty(), "stored twice: {repeated:?}");
-        self.hear(mqtt).await;
+        self.hear(&doors.mqtt).await;
     }
 
     /// The subscriber that was away at times has heard everything that was acknowledged to devices.
@@ -310,19 +329,29 @@ impl Site {
     }
 }
 
-async fn start(home: TempDir) -> (Node, String) {
+/// Where others come in besides HTTP.
+#[derive(Clone)]
+struct Doors {
+    mqtt: String,
+    s3: SocketAddr,
+    key: S3Key,
+}
+
+async fn start(home: TempDir) -> (Node, Doors) {
     listening(Node::start_in(home).await).await
 }
 
 /// The same as a child of another program.
-async fn start_under(home: TempDir, program: &str, arguments: &[&str]) -> (Node, String) {
+async fn start_under(home: TempDir, program: &str, arguments: &[&str]) -> (Node, Doors) {
     listening(Node::start_under(home, program, arguments).await).await
 }
 
-async fn listening(mut node: Node) -> (Node, String) {
-    let printed = node.running.prints("mqtt=mqtt://").await;
-    let mqtt = printed.lines().find_map(|line| line.strip_prefix("mqtt=mqtt://")).unwrap().to_owned();
-    (node, mqtt)
+async fn listening(mut node: Node) -> (Node, Doors) {
+    let printed = node.running.prints("s3=http://").await;
+    let of = |name: &str| printed.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+    let own = marram_node::own_s3_key(&node.home.path().join("state")).unwrap();
+    let (mqtt, s3) = (of("mqtt=mqtt://"), of("s3=http://").parse().unwrap());
+    (node, Doors { mqtt, s3, key: S3Key::new(&own.id, &own.secret) })
 }
 
 async fn deploy(node: &Node) {
@@ -337,12 +366,11 @@ async fn deploy(node: &Node) {
 async fn what_was_acknowledged_survives_kill_9_and_the_books_balance() {
     let mut site = Site::new();
     let mut seed = SEED;
-    let (node, mut mqtt) = start(home("[mqtt]\nlisten = \"127.0.0.1:0\"\n").await).await;
+    let (mut node, mut doors) = start(home(LISTENERS).await).await;
     deploy(&node).await;
-    site.listener.lock().await.subscribe(&mqtt).await;
-    let mut node = node;
+    site.listener.lock().await.subscribe(&doors.mqtt).await;
     for _ in 0..rounds() {
-        let mut tasks = site.work(&node, &mqtt);
+        let mut tasks = site.work(&node, &doors);
         // Not a wait for something, but the moment at which the power fails.
         tokio::time::sleep(Duration::from_micros(random(&mut seed) % 150_000)).await;
         let Node { running, home, .. } = node;
@@ -350,10 +378,10 @@ async fn what_was_acknowledged_survives_kill_9_and_the_books_balance() {
         while let Some(task) = tasks.join_next().await {
             task.unwrap();
         }
-        (node, mqtt) = start(home).await;
+        (node, doors) = start(home).await;
         site.check(&node).await;
     }
-    site.balance(&node, &mqtt).await;
+    site.balance(&node, &doors).await;
     let devices: usize = site.compared[..WRITERS].iter().sum();
     let posted: usize = site.compared[WRITERS..2 * WRITERS].iter().sum();
     let stored = *site.compared.last().unwrap();
@@ -363,5 +391,9 @@ async fn what_was_acknowledged_survives_kill_9_and_the_books_balance() {
         site.compared
     );
     assert!(!site.dead.counts.is_empty(), "this has shown nothing of dead letters");
+    let storer = site.storer.lock().await;
+    let by_s3 = storer.acknowledged.iter().filter(|n| Writer::is_by_s3(**n)).count();
+    assert!(by_s3 as u64 > rounds() / 5, "this has shown nothing of S3: {by_s3} of {stored}");
+    drop(storer);
     node.drain().await.expect(0);
 }
