@@ -15,3 +15,4 @@ mod state;
 mod swap;
 mod tls;
 mod toolchains;
+mod watch;

@@ -6,7 +6,7 @@ mod config;
 mod crdt;
 mod engine_state;
 mod expiring;
-mod keyvalue;
+pub(crate) mod keyvalue;
 mod logging;
 mod messaging;
 mod publish;
