@@ -43,6 +43,7 @@ mod state;
 mod ticker;
 mod trap;
 mod turns;
+mod uploads;
 mod watch;
 
 pub use compiler::{Compiler, compile_stdin};

@@ -4,6 +4,7 @@
 
 mod admin;
 mod bridge;
+mod collections;
 mod deploy;
 mod events;
 mod hostile;

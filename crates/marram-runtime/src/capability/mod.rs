@@ -11,6 +11,7 @@ mod logging;
 mod messaging;
 mod publish;
 pub(crate) mod script;
+mod script_collections;
 mod script_objects;
 mod source;
 
