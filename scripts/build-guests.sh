@@ -16,7 +16,8 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 announce build-guests
 
 out=${MARRAM_GUESTS:-$repo/target/guests}
-rust_guests=(began hello-p2 hello-p3 probe-p2 probe-p3 config-draft config-rc logging bad bad-p3 middleware objects state state-draft)
+rust_guests=(began hello-p2 hello-p3 probe-p2 probe-p3 config-draft config-rc logging bad bad-p3 middleware objects state state-draft watch
+  watch-draft watch-p3)
 only=()
 while [ $# -gt 0 ]; do
   case $1 in

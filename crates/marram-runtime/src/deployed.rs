@@ -19,6 +19,8 @@ pub(crate) struct Deployed {
     pub(crate) id: Arc<FunctionId>,
     pub(crate) limits: Limits,
     pub(crate) policy: InstancePolicy,
+    /// Whether changes of keys start it.
+    pub(crate) keys: bool,
     /// `config` and `secrets`, by key.
     pub(crate) config: BTreeMap<String, String>,
     /// For a function that ships as source.

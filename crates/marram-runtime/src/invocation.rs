@@ -13,6 +13,7 @@ use crate::deployed::Deployed;
 use crate::gate::Permit;
 use crate::log_budget::LogBudget;
 use crate::ticker::Running;
+use crate::uploads::Uploads;
 
 /// Shared by the guest's run and the body of its answer: whichever ends last closes the record.
 pub(crate) struct Invocation {
@@ -29,6 +30,7 @@ pub(crate) struct Invocation {
     status: AtomicU16,
     start: AtomicU8,
     log: LogBudget,
+    uploads: Uploads,
     ended: OnceLock<Result<(), Failure>>,
     _permit: Permit,
     _ticking: Running,
@@ -53,6 +55,7 @@ impl Invocation {
             status: AtomicU16::new(0),
             start: AtomicU8::new(start as u8),
             log: LogBudget::new(&deployed.limits),
+            uploads: Uploads::default(),
             ended: OnceLock::new(),
             _permit: permit,
             _ticking: ticking,
@@ -108,6 +111,11 @@ impl Invocation {
     /// What this run may write to its function's log.
     pub(crate) fn log(&self) -> &LogBudget {
         &self.log
+    }
+
+    /// Objects that it writes piece by piece.
+    pub(crate) fn uploads(&self) -> &Uploads {
+        &self.uploads
     }
 
     pub(crate) fn cpu_left_ns(&self) -> u64 {

@@ -6,6 +6,8 @@ use marram_core::{Failure, Kind as FailureKind};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::watch;
+
 /// How a function runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -13,6 +15,8 @@ pub enum Kind {
     Component02,
     /// A component that exports `wasi:http/handler@0.3`.
     Component03,
+    /// A component that exports `wasi:keyvalue/watcher` and no HTTP handler. Beside a handler it may export a watcher, too.
+    Watcher,
     /// JavaScript source, on the engine that comes with Marram.
     JavaScript,
     /// Python source, on the engine that comes with Marram.
@@ -26,6 +30,7 @@ impl Kind {
         match self {
             Self::Component02 => "component-0.2",
             Self::Component03 => "component-0.3",
+            Self::Watcher => "watcher",
             Self::JavaScript => "javascript",
             Self::Python => "python",
         }
@@ -34,7 +39,7 @@ impl Kind {
     /// The kind of this label.
     #[must_use]
     pub fn of_label(label: &str) -> Option<Self> {
-        let all = [Self::Component02, Self::Component03, Self::JavaScript, Self::Python];
+        let all = [Self::Component02, Self::Component03, Self::Watcher, Self::JavaScript, Self::Python];
         all.into_iter().find(|kind| kind.label() == label)
     }
 
@@ -42,7 +47,7 @@ impl Kind {
     #[must_use]
     pub const fn default_policy(self) -> InstancePolicy {
         match self {
-            Self::Component02 => InstancePolicy::FRESH,
+            Self::Component02 | Self::Watcher => InstancePolicy::FRESH,
             Self::Component03 | Self::JavaScript => InstancePolicy::SHARED,
             Self::Python => InstancePolicy::SERIAL,
         }
@@ -118,6 +123,9 @@ pub(crate) fn of_component(engine: &Engine, component: &Component) -> Result<Kin
     if names.iter().any(|name| name.starts_with("wasi:http/incoming-handler@0.2.")) {
         return Ok(Kind::Component02);
     }
+    if watch::draft(component).is_some() {
+        return Ok(Kind::Watcher);
+    }
     let exports = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
     let hint = if names.iter().any(|name| name.starts_with("wasi:cli/run@")) {
         "; it is a command: make it an HTTP handler (a library that exports the interface)"
@@ -127,7 +135,7 @@ pub(crate) fn of_component(engine: &Engine, component: &Component) -> Result<Kin
     Err(Failure::new(
         FailureKind::Invalid,
         format!(
-            "the component exports {exports}, and a function has to export wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3{hint}"
+            "the component exports {exports}, and a function has to export wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3, or wasi:keyvalue/watcher for changes of keys{hint}"
         ),
     ))
 }
@@ -156,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_label_names_its_kind() {
-        for kind in [Kind::Component02, Kind::Component03, Kind::JavaScript, Kind::Python] {
+        for kind in [Kind::Component02, Kind::Component03, Kind::Watcher, Kind::JavaScript, Kind::Python] {
             assert_eq!(Kind::of_label(kind.label()), Some(kind));
         }
         assert_eq!(Kind::of_label("component"), None);

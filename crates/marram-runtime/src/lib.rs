@@ -44,6 +44,8 @@ mod text;
 mod ticker;
 mod trap;
 mod turns;
+mod uploads;
+mod watch;
 
 pub use compiler::{Compiler, compile_stdin};
 pub use config::RuntimeConfig;

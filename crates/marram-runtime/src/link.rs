@@ -7,6 +7,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::capability::{OFFERS, Offer};
 use crate::state::GuestState;
+use crate::watch;
 
 /// Packages whose interfaces every function gets. WASI is there with nothing opened: no directory, no address.
 const LINKED: [&str; 9] = [
@@ -24,14 +25,15 @@ const LINKED: [&str; 9] = [
 /// Interfaces that exist and that this version does not offer.
 const LATER: [&str; 3] = ["wasi:nn/", "wasi:otel/", "wasi:config/runtime"];
 
-/// Resolves every import, or says which one cannot be, and why.
+/// Resolves every import, or says which one cannot be, and why. `keys`: whether changes of keys start the function.
 pub(crate) fn link(
     engine: &Engine,
     linker: &Linker<GuestState>,
     component: &Component,
     allow: &Allow,
+    keys: bool,
 ) -> Result<InstancePre<GuestState>, Failure> {
-    check_imports(engine, component, allow)?;
+    check_imports(engine, component, allow, keys)?;
     linker.instantiate_pre(component).map_err(|error| {
         let message = format!(
             "an import of the component cannot be resolved: {error:#}; build it with a toolchain for WASI 0.2 or 0.3.0"
@@ -41,9 +43,13 @@ pub(crate) fn link(
 }
 
 /// Says which import nothing here provides, or the function was not granted, if there is one.
-pub(crate) fn check_imports(engine: &Engine, component: &Component, allow: &Allow) -> Result<(), Failure> {
+///
+/// A component that watches keys imports the store whether it calls it or not, because the handle that it is given is a type
+/// of the store's. That is let be where keys start the function: the store looks at the grant in each call.
+pub(crate) fn check_imports(engine: &Engine, component: &Component, allow: &Allow, keys: bool) -> Result<(), Failure> {
+    let handed = watch::draft(component).filter(|_| keys).map(|draft| draft.store);
     for (import, _) in component.component_type().imports(engine) {
-        if LINKED.iter().any(|known| import.starts_with(known)) {
+        if LINKED.iter().any(|known| import.starts_with(known)) || handed == Some(import) {
             continue;
         }
         let refused = match OFFERS.iter().find(|offer| import.starts_with(offer.prefix)) {

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use marram_core::manifest::Allow;
 use marram_core::{Digest, Failure, Kind as FailureKind};
-use wasmtime::component::Component;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime::component::{Component, InstancePre};
 
+use crate::deployed::Deployed;
 use crate::engines;
 use crate::function::{Code, Environment};
 use crate::js::JsEngine;
@@ -24,11 +23,11 @@ use crate::state::{GuestState, JsState};
 pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &Code) -> Result<Program, Failure> {
     let shared = Arc::clone(&environment.shared);
     match kind {
-        Kind::Component02 | Kind::Component03 => {
+        Kind::Component02 | Kind::Component03 | Kind::Watcher => {
             let (code, deployed) = (code.clone(), Arc::clone(&environment.deployed));
             blocking(move || {
                 let (component, machine) = component(&shared, &code)?;
-                of_component(machine, &component, kind, &deployed.reach.allow)
+                of_component(machine, &component, kind, &deployed)
             })
             .await
         }
@@ -44,7 +43,8 @@ pub(crate) async fn program(environment: &Arc<Environment>, kind: Kind, code: &C
                 source.keep(text);
             }
             let engine = environment.shared.python.get_or_try_init(|| python(shared)).await?;
-            Ok(Program::Component02(Arc::new(Component02::of_engine(engine.clone()))))
+            let program = Component02::of_engine(engine.clone()).map_err(|error| unfit("Python", &error))?;
+            Ok(Program::Component02(Arc::new(program)))
         }
     }
 }
@@ -76,10 +76,7 @@ async fn javascript(shared: Arc<Shared>) -> Result<Arc<JsEngine<JsState>>, Failu
             Failure::new(FailureKind::Internal, "the JavaScript engine cannot be compiled")
                 .because(format!("{error:#}"))
         })?;
-        JsEngine::new(&shared.machines.plain.engine, &module).map(Arc::new).map_err(|error| {
-            let failure = Failure::new(FailureKind::Internal, "the JavaScript engine does not fit this version");
-            failure.because(format!("{error:#}"))
-        })
+        JsEngine::new(&shared.machines.plain.engine, &module).map(Arc::new).map_err(|error| unfit("JavaScript", &error))
     })
     .await
 }
@@ -121,11 +118,11 @@ fn check_digest(bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
     Ok(())
 }
 
-fn of_component(machine: &Machine, component: &Component, kind: Kind, allow: &Allow) -> Result<Program, Failure> {
-    let pre = link::link(&machine.engine, &machine.linker, component, allow)?;
+fn of_component(machine: &Machine, component: &Component, kind: Kind, deployed: &Deployed) -> Result<Program, Failure> {
+    let pre = link::link(&machine.engine, &machine.linker, component, &deployed.reach.allow, deployed.keys)?;
     let made = match kind {
         Kind::Component03 => Component03::new(pre).map(|program| Program::Component03(Arc::new(program))),
-        _ => Component02::new(pre).map(|program| Program::Component02(Arc::new(program))),
+        _ => Component02::new(pre, kind).map(|program| Program::Component02(Arc::new(program))),
     };
     made.map_err(|error| {
         Failure::new(
@@ -136,16 +133,18 @@ fn of_component(machine: &Machine, component: &Component, kind: Kind, allow: &Al
 }
 
 /// The Python engine: a component that asks for the user's source in each instance.
-async fn python(shared: Arc<Shared>) -> Result<ProxyPre<GuestState>, Failure> {
+async fn python(shared: Arc<Shared>) -> Result<InstancePre<GuestState>, Failure> {
     blocking(move || {
         let engine = engines::python()?;
         let (component, machine) = shared.machines.component(&engine.digest, || engine.bytes()).map_err(|error| {
             Failure::new(FailureKind::Internal, "the Python engine cannot be compiled").because(format!("{error:#}"))
         })?;
-        machine.engine_linker.instantiate_pre(&component).and_then(ProxyPre::new).map_err(|error| {
-            let failure = Failure::new(FailureKind::Internal, "the Python engine does not fit this version");
-            failure.because(format!("{error:#}"))
-        })
+        machine.engine_linker.instantiate_pre(&component).map_err(|error| unfit("Python", &error))
     })
     .await
+}
+
+fn unfit(language: &str, error: &wasmtime::Error) -> Failure {
+    let message = format!("the {language} engine does not fit this version");
+    Failure::new(FailureKind::Internal, message).because(format!("{error:#}"))
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use marram_core::manifest::{self, Allow, InstancePolicy, Manifest};
+use marram_core::manifest::{self, InstancePolicy, Manifest, On};
 use marram_core::port::Invoke;
 use marram_core::{Digest, Failure, FunctionId, Kind as FailureKind, Name};
 use tokio::sync::{Notify, OnceCell};
@@ -28,6 +28,7 @@ use crate::reach::Reach;
 use crate::shared::Shared;
 use crate::ticker::Ticker;
 use crate::turns::Turns;
+use crate::watch;
 
 /// Runs functions. One per node.
 pub struct Runtime {
@@ -152,11 +153,11 @@ impl Runtime {
             FileKind::Python => Kind::Python,
             FileKind::Component => match file.kind.filter(|_| verify == Verify::Later) {
                 Some(known) => known,
-                None => self.component_kind(&code, &function.allow).await?,
+                None => self.component_kind(&code, function).await?,
             },
         };
         let policy = InstancePolicy::of(function.instances.as_ref(), kind.default_policy());
-        if policy.concurrent > 1 && matches!(kind, Kind::Component02 | Kind::Python) {
+        if policy.concurrent > 1 && matches!(kind, Kind::Component02 | Kind::Watcher | Kind::Python) {
             let message = format!(
                 "`instances.concurrent` is {}, but an instance of {} serves one request at a time: write `concurrent = 1`, or leave it out",
                 policy.concurrent,
@@ -186,6 +187,7 @@ impl Runtime {
             id,
             limits: function.limits.resolve(),
             policy,
+            keys: has_keys(function),
             config,
             source: is_source.then(|| SourceText::new(function.component.clone())),
             grant: Grant::new(&function.allow),
@@ -208,12 +210,14 @@ impl Runtime {
         Ok(Function::new(environment, kind, code, program))
     }
 
-    async fn component_kind(self: &Arc<Self>, code: &Code, allow: &Allow) -> Result<Kind, Failure> {
-        let (runtime, code, allow) = (Arc::clone(self), code.clone(), allow.clone());
+    async fn component_kind(self: &Arc<Self>, code: &Code, function: &manifest::Function) -> Result<Kind, Failure> {
+        let (runtime, code, function) = (Arc::clone(self), code.clone(), function.clone());
         let found = tokio::task::spawn_blocking(move || {
             let (component, machine) = load::component(&runtime.shared, &code)?;
-            link::check_imports(&machine.engine, &component, &allow)?;
-            kind::of_component(&machine.engine, &component)
+            link::check_imports(&machine.engine, &component, &function.allow, has_keys(&function))?;
+            let kind = kind::of_component(&machine.engine, &component)?;
+            watch::check(&machine.engine, &component, kind, &function)?;
+            Ok(kind)
         });
         found
             .await
@@ -243,6 +247,11 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.reaper.abort();
     }
+}
+
+/// Whether changes of keys start it.
+fn has_keys(function: &manifest::Function) -> bool {
+    function.on.iter().any(|on| matches!(on, On::Key(_)))
 }
 
 /// Names the function whose failure it is.

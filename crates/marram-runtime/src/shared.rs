@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OnceCell};
 use tokio_util::task::TaskTracker;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime::component::InstancePre;
 
 use crate::function::Function;
 use crate::js::JsEngine;
@@ -31,7 +31,7 @@ pub(crate) struct Shared {
     /// them back when it needs them.
     pub(crate) javascript: OnceCell<Arc<JsEngine<JsState>>>,
     /// The same.
-    pub(crate) python: OnceCell<ProxyPre<GuestState>>,
+    pub(crate) python: OnceCell<InstancePre<GuestState>>,
 }
 
 impl Shared {

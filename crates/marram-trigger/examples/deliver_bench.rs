@@ -78,7 +78,7 @@ async fn round(max: Option<u32>) -> f64 {
     let consumer = streams.take_up(&stream, &ConsumerId("a/b/c".into()), policy.clone());
     let shared = Arc::new(Shared {
         target: ArcSwap::from_pointee(Target::new(Arc::new(Nothing(Arc::new(id))), None, 8 << 20, 128)),
-        plan: Plan { source: "stream:in".into(), batch, ack_wait: policy.ack_wait, in_flight_max },
+        plan: Plan { source: "stream:in".into(), batch, keys: false, ack_wait: policy.ack_wait, in_flight_max },
         clock,
         entropy: Arc::new(Counting::default()),
         counters: Counters::default(),

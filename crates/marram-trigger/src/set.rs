@@ -297,6 +297,7 @@ impl Triggers {
                 plan: Plan {
                     source: wiring.source.clone(),
                     batch: wiring.batch,
+                    keys: wiring.capture.as_ref().is_some_and(|capture| capture.source == Source::Key),
                     ack_wait: wiring.policy.ack_wait,
                     in_flight_max: wiring.policy.in_flight_max,
                 },

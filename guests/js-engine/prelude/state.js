@@ -1,5 +1,5 @@
-// What `env` offers of the node's state: `env.kv.<bucket>`, `env.blob.<bucket>`, `env.stream.<name>` and `env.mqtt`, each where
-// the manifest grants it. A call and its answer are a line of JSON, and the bytes that belong to it.
+// What `env` offers of the node's state: `env.kv.<bucket>`, `env.stream.<name>` and `env.mqtt` here, sets and maps in
+// collections.js, `env.blob.<bucket>` in objects.js. A call and its answer are a line of JSON, and the bytes that belong to it.
 
 async function ask(capability, head, bytes) {
   const line = host.encode(JSON.stringify(head) + '\n');
@@ -68,6 +68,10 @@ class KeyBucket {
     return (await ask('kv.increment', { bucket: this.#bucket, key: asText(key), delta }))[0].sum;
   }
 
+  // The set or the map at a key, whether it is there or not. A key holds one kind of thing at a time.
+  setAt(key) { return new KeySet(this.#bucket, asText(key)); }
+  mapAt(key) { return new KeyMap(this.#bucket, asText(key)); }
+
   // { keys: [{ name }], list_complete, cursor }. Options: prefix, limit, cursor.
   async list(options = {}) {
     const { prefix = '', limit, cursor } = options ?? {};
@@ -82,67 +86,6 @@ class KeyBucket {
 function expectation({ ifVersion }) {
   if (ifVersion === undefined) return {};
   return ifVersion === null ? { absent: true } : { version: asText(ifVersion) };
-}
-
-// What is said of an object, and its content where that was asked for.
-class StoredObject {
-  #bytes;
-  constructor(head, bytes) {
-    Object.assign(this, head);
-    this.modified = new Date(head.modified);
-    this.#bytes = bytes;
-  }
-  async bytes() { return this.#content(); }
-  async arrayBuffer() { return this.#content().buffer; }
-  async text() { return fromBytes(this.#content(), 'text'); }
-  async json() { return fromBytes(this.#content(), 'json'); }
-  #content() {
-    if (!this.#bytes) throw new TypeError('the content of this object was not asked for: use get');
-    return this.#bytes;
-  }
-}
-
-class ObjectBucket {
-  #bucket;
-  constructor(bucket) { this.#bucket = bucket; }
-
-  // The object with its content, or null. Options: range, { offset, length }. At most 16 MiB at once.
-  async get(name, { range = {} } = {}) {
-    const [head, bytes] = await ask('blob.get', { bucket: this.#bucket, name: asText(name), offset: range.offset, length: range.length });
-    return head && new StoredObject(head, bytes);
-  }
-
-  // What is said of the object, or null.
-  async head(name) {
-    const [head] = await ask('blob.head', { bucket: this.#bucket, name: asText(name) });
-    return head && new StoredObject(head, null);
-  }
-
-  // Stores an object; settles once that is durable, with what is said of it. Options: contentType, metadata (an object),
-  // ifEtag (an etag, or null for no object).
-  async put(name, value, options = {}) {
-    const implied = typeof value === 'string' ? 'text/plain' : isBufferSource(value) ? undefined : 'application/json';
-    const head = {
-      bucket: this.#bucket, name: asText(name), contentType: text(options.contentType) ?? implied,
-      metadata: Object.entries(options.metadata ?? {}).map(([name, value]) => [name, asText(value)]),
-      etag: text(options.ifEtag), absent: options.ifEtag === null,
-    };
-    return new StoredObject((await ask('blob.put', head, toBytes(value)))[0], null);
-  }
-
-  // Deletes one object, or several; settles once that is durable.
-  async delete(names) {
-    await ask('blob.delete', { bucket: this.#bucket, names: (Array.isArray(names) ? names : [names]).map(asText) });
-  }
-
-  // { objects, prefixes, list_complete, cursor }. Options: prefix, delimiter, limit, cursor.
-  async list({ prefix = '', delimiter, limit, cursor } = {}) {
-    const head = { bucket: this.#bucket, prefix: asText(prefix), delimiter: text(delimiter), limit, after: cursor };
-    const [{ objects, prefixes, after }] = await ask('blob.list', head);
-    const listed = { objects: objects.map((head) => new StoredObject(head, null)), prefixes, list_complete: after === null };
-    if (after !== null) listed.cursor = after;
-    return listed;
-  }
 }
 
 class EventStream {
@@ -193,21 +136,4 @@ class MqttTopics {
     };
     await ask('mqtt.publish', head, correlation ? joinBytes([bytes, correlation]) : bytes);
   }
-}
-
-const OFFERS = { kv: KeyBucket, blob: ObjectBucket, stream: EventStream };
-for (const cls of [KeyBucket, ObjectBucket, StoredObject, EventStream, MqttTopics]) {
-  Object.defineProperty(cls.prototype, Symbol.toStringTag, { value: cls.name, configurable: true });
-}
-
-// Puts what was granted on `env`; each is `<kind>/<name>`.
-function bindState(environment, granted) {
-  const kinds = {};
-  for (const grant of granted) {
-    const at = grant.indexOf('/');
-    const kind = grant.slice(0, at), name = grant.slice(at + 1);
-    if (kind === 'mqtt') environment.mqtt = new MqttTopics();
-    else (kinds[kind] ??= {})[name] = new OFFERS[kind](name);
-  }
-  for (const [kind, names] of Object.entries(kinds)) environment[kind] = Object.freeze(names);
 }

@@ -4,6 +4,7 @@ mod check;
 mod filter;
 pub mod http;
 pub mod json;
+mod key;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 
 pub use check::{ATTRIBUTE_NAME_BYTES_MAX, EventError};
 pub use filter::{FILTER_BYTES_MAX, FILTER_LEVELS_MAX, FilterError, SubjectFilter};
+pub use key::{ChangedKey, KEY_EVENT_PREFIX};
 
 /// One event (CloudEvents 1.0.2 §3). Attributes are checked where an event comes in and are valid from then on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -103,8 +103,8 @@ pub struct Deployed {
 pub struct FunctionSummary {
     /// Its name in the app.
     pub name: Name,
-    /// What it is made of: `component-0.2`, `component-0.3`, `javascript`, `python`; `unknown` while that was not
-    /// looked at.
+    /// What it is made of: `component-0.2`, `component-0.3`, `watcher` (a component that only watches keys), `javascript`, `python`;
+    /// `unknown` while that was not looked at.
     pub kind: String,
     /// Digest of the component or source.
     pub digest: Digest,

@@ -5,6 +5,7 @@
 mod admin;
 mod bad_input;
 mod bridge;
+mod collections;
 mod deploy;
 mod events;
 mod hostile;
@@ -17,3 +18,4 @@ mod state;
 mod swap;
 mod tls;
 mod toolchains;
+mod watch;

@@ -174,7 +174,7 @@ fn link_map(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     })
 }
 
-fn another(what: &str) -> Failure {
+pub(super) fn another(what: &str) -> Failure {
     Failure::new(Kind::Conflict, format!("the key holds a {what}: use another key"))
 }
 
@@ -189,7 +189,7 @@ async fn update(reach: &Reach, bucket: &str, key: &str, changes: Vec<CrdtChange>
     updated.await.map_err(Error::from)
 }
 
-fn read(reach: &Reach, bucket: &str, key: &str) -> Result<Option<Arc<Collection>>, Failure> {
+pub(super) fn read(reach: &Reach, bucket: &str, key: &str) -> Result<Option<Arc<Collection>>, Failure> {
     reach.crdt()?.crdt_read(reach.bucket(bucket)?, key)
 }
 

@@ -22,8 +22,10 @@ pub(super) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         .func_wrap("granted", |store: Store<'_>, (): ()| Ok((script::granted(&store.data().deployed.reach.allow),)))?;
     instance.func_wrap_async("call", |store: Store<'_>, (capability, payload): (String, Vec<u8>)| {
         Box::new(async move {
-            let (reach, trace) = (store.data().reach(), store.data().trace());
-            let called = script::call(&reach, trace, &capability, Bytes::from(payload)).await;
+            let (reach, run) = (store.data().reach(), store.data().console.any());
+            let called = script::call(&reach, run.as_deref(), &capability, Bytes::from(payload));
+            drop(run);
+            let called = called.await;
             let told = |failure: marram_core::Failure| Failure {
                 kind: failure.kind().label().to_owned(),
                 message: failure.message().to_owned(),

@@ -1,7 +1,8 @@
 //! `wasi:keyvalue`: store, atomics and batch, in both drafts that toolchains use. Keys of the node, under `allow.kv`.
 //!
 //! The drafts differ in the cursor of a listing (a number in the first, a key in the second), in the sign of increments, and
-//! in `cas`, which only the second has. A set returns once it is durable.
+//! in `cas`, which only the second has. A set returns once it is durable. What a component exports to watch keys is called by
+//! [`crate::program`]; the buckets that it is handed are from here.
 
 use bytes::Bytes;
 use marram_core::limits::{KV_BATCH_BYTES_MAX, KV_BATCH_CHANGES_MAX, KV_LIST_KEYS_MAX};
@@ -23,7 +24,8 @@ pub(super) const OFFER: Offer = Offer {
 const DRAFT_1: &str = "0.2.0-draft";
 const DRAFT_2: &str = "0.2.0-draft2";
 
-/// `resource bucket`.
+/// `resource bucket`: one that was opened, or that a watcher was handed. Whether the function may use it is looked at in each
+/// call.
 pub(crate) struct Bucket {
     name: Name,
     /// The first draft's cursor is a number: how many keys were listed so far, and the last of them. Only the latest can be
@@ -115,7 +117,7 @@ fn link_store(linker: &mut Linker<GuestState>, draft: &str) -> wasmtime::Result<
     })?;
     instance.func_wrap("open", |mut store: Store<'_>, (name,): (String,)| -> Answer<Resource<Bucket>> {
         let state = store.data_mut();
-        match state.deployed.reach.bucket(&name) {
+        match state.deployed.reach.bucket(name.as_str()) {
             Ok(name) => {
                 let bucket = Bucket { name: name.clone(), listed: None };
                 Ok((Ok(state.table().push(bucket)?),))
@@ -190,8 +192,10 @@ fn link_cas(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         Ok(())
     })?;
     instance.func_wrap("[static]cas.new", |mut store: Store<'_>, (bucket, key): (Resource<Bucket>, String)| {
-        let bucket = store.data_mut().table().get(&bucket)?.name.clone();
-        Ok((begin_cas(&mut store, bucket, key)?,))
+        Ok((match usable(&mut store, &bucket)? {
+            Ok(bucket) => begin_cas(&mut store, bucket, key)?,
+            Err(error) => Err(error),
+        },))
     })?;
     instance.func_wrap("[method]cas.current", |mut store: Store<'_>, (cas,): (Resource<Cas>,)| {
         Ok((current(&mut store, &cas)?,))
@@ -212,16 +216,40 @@ fn delete(key: String) -> Change {
     Change::Delete { key, expect: Expect::Any }
 }
 
-/// The value of a key. From the cache, as a rule; otherwise it waits for the disk.
-fn read(store: &mut Store<'_>, bucket: &Resource<Bucket>, key: &str) -> wasmtime::Result<Result<Option<Bytes>, Error>> {
+/// A handle of the bucket in which a key has changed, for the component that is told of it. A trigger on some keys is no grant
+/// of their bucket: without one, each call on the handle is refused.
+pub(crate) fn hand(state: &mut GuestState, name: Name) -> wasmtime::Result<Resource<Bucket>> {
+    Ok(state.table().push(Bucket { name, listed: None })?)
+}
+
+/// The bucket's name, if the function was granted it.
+fn usable(store: &mut Store<'_>, bucket: &Resource<Bucket>) -> wasmtime::Result<Result<Name, Error>> {
     let state = store.data_mut();
     let name = state.table().get(bucket)?.name.clone();
-    let entry = state.deployed.reach.kv().and_then(|kv| kv.get(&name, key));
+    Ok(match state.deployed.reach.bucket(name.as_str()) {
+        Ok(_) => Ok(name),
+        Err(failure) => {
+            state.console.warn(format!("wasi:keyvalue: {failure}"));
+            Err(failure.into())
+        }
+    })
+}
+
+/// The value of a key. From the cache, as a rule; otherwise it waits for the disk.
+fn read(store: &mut Store<'_>, bucket: &Resource<Bucket>, key: &str) -> wasmtime::Result<Result<Option<Bytes>, Error>> {
+    let name = match usable(store, bucket)? {
+        Ok(name) => name,
+        Err(error) => return Ok(Err(error)),
+    };
+    let entry = store.data().deployed.reach.kv().and_then(|kv| kv.get(&name, key));
     Ok(entry.map(|entry| entry.map(|entry| entry.value)).map_err(Error::from))
 }
 
 async fn apply(store: &mut Store<'_>, bucket: &Resource<Bucket>, changes: Vec<Change>) -> Answer<()> {
-    let name = store.data_mut().table().get(bucket)?.name.clone();
+    let name = match usable(store, bucket)? {
+        Ok(name) => name,
+        Err(error) => return Ok((Err(error),)),
+    };
     if changes.is_empty() {
         return Ok((Ok(()),));
     }
@@ -236,7 +264,10 @@ async fn increment(
     key: &str,
     delta: i64,
 ) -> wasmtime::Result<Result<i64, Error>> {
-    let name = store.data_mut().table().get(bucket)?.name.clone();
+    let name = match usable(store, bucket)? {
+        Ok(name) => name,
+        Err(error) => return Ok(Err(error)),
+    };
     let reach = store.data().reach();
     let sum = async { reach.kv()?.increment(&name, key, delta).await }.await;
     Ok(sum.map_err(Error::from))
@@ -248,9 +279,11 @@ fn page(
     bucket: &Resource<Bucket>,
     after: Option<&str>,
 ) -> wasmtime::Result<Result<(Vec<String>, bool), Error>> {
-    let state = store.data_mut();
-    let name = state.table().get(bucket)?.name.clone();
-    let page = state.deployed.reach.kv().and_then(|kv| kv.list(&name, "", after, KV_LIST_KEYS_MAX));
+    let name = match usable(store, bucket)? {
+        Ok(name) => name,
+        Err(error) => return Ok(Err(error)),
+    };
+    let page = store.data().deployed.reach.kv().and_then(|kv| kv.list(&name, "", after, KV_LIST_KEYS_MAX));
     Ok(page.map(|page| (page.keys, page.more)).map_err(Error::from))
 }
 

@@ -6,11 +6,12 @@ mod config;
 mod crdt;
 mod engine_state;
 mod expiring;
-mod keyvalue;
+pub(crate) mod keyvalue;
 mod logging;
 mod messaging;
 mod publish;
 pub(crate) mod script;
+mod script_collections;
 mod script_objects;
 mod source;
 

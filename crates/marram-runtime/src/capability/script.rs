@@ -1,5 +1,7 @@
-//! What `env` of a JavaScript or Python function offers of the node's state: `env.kv`, `env.blob` ([`super::script_objects`]),
-//! `env.stream`, `env.mqtt`. The other end is `guests/js-engine/prelude/state.js`, and the Python engine's `state.py`: a call and its answer are a line of JSON, and the bytes that belong to it.
+//! What `env` of a JavaScript or Python function offers of the node's state: `env.kv` (its sets and maps are in
+//! [`super::script_collections`]), `env.blob` ([`super::script_objects`]), `env.stream`, `env.mqtt`. The other end is
+//! `guests/js-engine/prelude/state.js`, and the Python engine's `state.py`: a call and its answer are a line of JSON, and the
+//! bytes that belong to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use marram_core::{Failure, Kind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::script_objects;
+use super::{script_collections, script_objects};
+use crate::invocation::Invocation;
 use crate::reach::{Draft, Reach};
 
 /// What a function's `env` gets, each as `<kind>/<name>`.
@@ -33,14 +36,14 @@ pub(crate) fn hidden<'a>(granted: &'a [String], config: &BTreeMap<String, String
     granted.iter().filter_map(|grant| Some(grant.split_once('/')?.0)).find(|kind| config.contains_key(*kind))
 }
 
-/// Carries out a call. What is in memory is there at the first poll.
+/// Carries out a call of a run, or of nobody's. What is in memory is there at the first poll.
 pub(crate) fn call(
     reach: &Arc<Reach>,
-    trace: Option<TraceContext>,
+    run: Option<&Invocation>,
     capability: &str,
     payload: Bytes,
 ) -> BoxFuture<'static, Result<Vec<u8>, Failure>> {
-    let reach = Arc::clone(reach);
+    let (reach, trace) = (Arc::clone(reach), run.map(|run| run.call.trace));
     match capability {
         "kv.get" => Box::pin(async move { get(&reach, &parse(&payload)?.0) }),
         "kv.put" => Box::pin(async move {
@@ -63,7 +66,10 @@ pub(crate) fn call(
             reach.publish_mqtt(publication(asked, bytes)?).await?;
             Ok(head(&Value::Null))
         }),
-        _ if capability.starts_with("blob.") => script_objects::call(&reach, capability, payload),
+        _ if capability.starts_with("blob.") => {
+            script_objects::call(&reach, run.map(Invocation::uploads), capability, payload)
+        }
+        _ if capability.starts_with("crdt.") => script_collections::call(&reach, capability, payload),
         _ => {
             let message = format!("the capability {capability} is not offered by this version of Marram");
             Box::pin(async move { Err(Failure::new(Kind::Invalid, message)) })
@@ -203,7 +209,7 @@ async fn publish(
     Ok(head(&published.collect()))
 }
 
-fn take(bytes: &mut Bytes, length: usize) -> Result<Bytes, Failure> {
+pub(super) fn take(bytes: &mut Bytes, length: usize) -> Result<Bytes, Failure> {
     if length > bytes.len() {
         return Err(Failure::new(Kind::Internal, "the engine and this node are of different versions"));
     }

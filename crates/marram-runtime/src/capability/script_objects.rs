@@ -1,4 +1,7 @@
-//! `env.blob` of a JavaScript or Python function: objects, whole or in part. Calls are as in [`super::script`].
+//! `env.blob` of a JavaScript or Python function. Calls are as in [`super::script`].
+//!
+//! Objects of any size go through in pieces. Reading holds nothing here: each piece is a call of its own, and says with the
+//! object's etag that it is still the same. Writing holds an open object for the run that has begun it.
 
 use std::sync::Arc;
 
@@ -6,23 +9,25 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use marram_core::limits::OBJECT_LIST_MAX;
-use marram_core::port::blobs::{Attributes, Delete, Expect, Finish, ListQuery, Listed, Object};
+use marram_core::port::blobs::{Attributes, Delete, Expect, Finish, ListQuery, Listed, Object, ObjectWriter};
 use marram_core::{Failure, Kind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::script::{head, parse};
 use crate::reach::Reach;
+use crate::uploads::{Open, Uploads};
 
-/// The most of an object that a script gets at once: the host holds it until the script has it.
-const GET_BYTES_MAX: u64 = 16 << 20;
+/// The most of an object that a script gets in one call: the host holds it until the script has it.
+const PIECE_BYTES_MAX: u64 = 1 << 20;
 
 pub(super) fn call(
     reach: &Arc<Reach>,
+    uploads: Option<&Uploads>,
     capability: &str,
     payload: Bytes,
 ) -> BoxFuture<'static, Result<Vec<u8>, Failure>> {
-    let (reach, capability) = (Arc::clone(reach), capability.to_owned());
+    let (reach, capability, uploads) = (Arc::clone(reach), capability.to_owned(), uploads.map(Uploads::open));
     Box::pin(async move {
         match &*capability {
             "blob.get" => get(&reach, &parse(&payload)?.0).await,
@@ -34,6 +39,17 @@ pub(super) fn call(
             "blob.put" => {
                 let (asked, content) = parse(&payload)?;
                 put(&reach, asked, content).await
+            }
+            "blob.begin" => begin(&reach, &of_a_run(uploads)?, parse(&payload)?.0).await,
+            "blob.write" => {
+                let (asked, piece) = parse(&payload)?;
+                write(&of_a_run(uploads)?, &asked, piece).await
+            }
+            "blob.finish" => finish(&of_a_run(uploads)?, parse(&payload)?.0).await,
+            "blob.abandon" => {
+                let Numbered { upload } = parse(&payload)?.0;
+                of_a_run(uploads)?.end(upload);
+                Ok(head(&Value::Null))
             }
             "blob.delete" => delete(&reach, parse(&payload)?.0).await,
             "blob.list" => list(&reach, parse(&payload)?.0).await,
@@ -49,6 +65,8 @@ struct Named {
     /// The first byte that is wanted; with `length`, how many from there.
     offset: Option<u64>,
     length: Option<u64>,
+    /// The object has to be this one still.
+    etag: Option<String>,
 }
 
 fn view(object: &Object) -> Value {
@@ -61,19 +79,21 @@ fn view(object: &Object) -> Value {
 }
 
 async fn get(reach: &Reach, asked: &Named) -> Result<Vec<u8>, Failure> {
-    let Some(opened) = reach.blobs()?.get(reach.container(&asked.bucket)?, &asked.name).await? else {
-        return Ok(head(&Value::Null));
-    };
+    let opened = reach.blobs()?.get(reach.container(&asked.bucket)?, &asked.name).await?;
+    let found = opened.as_ref().map(|opened| &opened.object.etag);
+    if asked.etag.is_some() && found != asked.etag.as_ref() {
+        let message = format!("the object {:?} was replaced or deleted while it was read: get it again", asked.name);
+        return Err(Failure::new(Kind::Conflict, message));
+    }
+    let Some(opened) = opened else { return Ok(head(&Value::Null)) };
     let size = opened.object.size;
     let first = asked.offset.unwrap_or(0).min(size);
     let past = asked.length.map_or(size, |length| first.saturating_add(length).min(size));
-    if past - first > GET_BYTES_MAX {
-        let message =
-            format!("{} bytes of an object at once, more than {GET_BYTES_MAX}: read it in parts", past - first);
-        return Err(Failure::new(Kind::BodyTooLarge, message));
-    }
-    let mut answer = head(&view(&opened.object));
-    let mut chunks = opened.content.read(first..past);
+    let past = past.max(first);
+    let mut said = view(&opened.object);
+    said["range"] = json!([first, past]);
+    let mut answer = head(&said);
+    let mut chunks = opened.content.read(first..past.min(first + PIECE_BYTES_MAX));
     while let Some(chunk) = chunks.next().await {
         answer.extend_from_slice(&chunk?);
     }
@@ -88,25 +108,95 @@ struct Putting {
     content_type: Option<String>,
     #[serde(default)]
     metadata: Vec<(String, String)>,
-    /// An object with this etag has to be there.
+    #[serde(flatten)]
+    expected: Expected,
+}
+
+/// What has to be there when an object gets its name.
+#[derive(Default, Deserialize)]
+struct Expected {
+    /// An object with this etag.
     etag: Option<String>,
+    /// No object.
     #[serde(default)]
     absent: bool,
 }
 
+impl From<Expected> for Finish {
+    fn from(expected: Expected) -> Self {
+        let expect = match expected.etag {
+            Some(etag) => Expect::Etag(etag),
+            None if expected.absent => Expect::Absent,
+            None => Expect::Any,
+        };
+        Self { expect, ..Self::default() }
+    }
+}
+
 async fn put(reach: &Reach, asked: Putting, content: Bytes) -> Result<Vec<u8>, Failure> {
-    let expect = match asked.etag {
-        Some(etag) => Expect::Etag(etag),
-        None if asked.absent => Expect::Absent,
-        None => Expect::Any,
-    };
-    let user = asked.metadata.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect();
-    let attributes = Attributes { content_type: asked.content_type, headers: Vec::new(), user };
-    attributes.check()?;
-    let mut writer = reach.blobs()?.put(reach.container(&asked.bucket)?, &asked.name, attributes).await?;
+    let expected = asked.expected;
+    let named = (asked.bucket, asked.name, asked.content_type, asked.metadata);
+    let mut writer = writer(reach, named).await?;
     writer.write(content).await?;
-    let object = writer.finish(Finish { expect, ..Finish::default() }).await?;
-    Ok(head(&view(&object)))
+    Ok(head(&view(&writer.finish(expected.into()).await?)))
+}
+
+/// Begins to write an object: bucket, name, content type, metadata.
+async fn writer(
+    reach: &Reach,
+    (bucket, name, content_type, metadata): (String, String, Option<String>, Vec<(String, String)>),
+) -> Result<Box<dyn ObjectWriter>, Failure> {
+    let user = metadata.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect();
+    let attributes = Attributes { content_type, headers: Vec::new(), user };
+    attributes.check()?;
+    reach.blobs()?.put(reach.container(&bucket)?, &name, attributes).await
+}
+
+fn of_a_run(uploads: Option<Arc<Open>>) -> Result<Arc<Open>, Failure> {
+    uploads.ok_or_else(|| Failure::new(Kind::Invalid, "an object is written in pieces within a request only"))
+}
+
+#[derive(Deserialize)]
+struct Numbered {
+    upload: u32,
+}
+
+async fn begin(reach: &Reach, uploads: &Arc<Open>, asked: Putting) -> Result<Vec<u8>, Failure> {
+    let upload = uploads.begin()?;
+    match writer(reach, (asked.bucket, asked.name, asked.content_type, asked.metadata)).await {
+        Ok(writer) => uploads.put(upload, writer),
+        Err(failure) => {
+            uploads.end(upload);
+            return Err(failure);
+        }
+    }
+    Ok(head(&json!({ "upload": upload })))
+}
+
+/// One piece; resolves once there is room for the next.
+async fn write(uploads: &Arc<Open>, asked: &Numbered, piece: Bytes) -> Result<Vec<u8>, Failure> {
+    let mut writer = uploads.take(asked.upload)?;
+    match writer.write(piece).await {
+        Ok(()) => uploads.put(asked.upload, writer),
+        Err(failure) => {
+            uploads.end(asked.upload);
+            return Err(failure);
+        }
+    }
+    Ok(head(&Value::Null))
+}
+
+#[derive(Deserialize)]
+struct Finishing {
+    upload: u32,
+    #[serde(flatten)]
+    expected: Expected,
+}
+
+async fn finish(uploads: &Arc<Open>, asked: Finishing) -> Result<Vec<u8>, Failure> {
+    let writer = uploads.take(asked.upload)?;
+    uploads.end(asked.upload);
+    Ok(head(&view(&writer.finish(asked.expected.into()).await?)))
 }
 
 #[derive(Deserialize)]

@@ -1,4 +1,4 @@
-//! Components of `wasi:http/incoming-handler@0.2`: one request at a time in an instance.
+//! Components of `wasi:http/incoming-handler@0.2`, and those that only watch keys: one run at a time in an instance.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +13,9 @@ use marram_core::{Failure, Kind};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use wasmtime::Store;
-use wasmtime::component::InstancePre;
+use wasmtime::component::{self, InstancePre};
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
-use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyIndices};
 use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
 
 use crate::body::{AnswerBody, Ready, RequestBody, StopRun};
@@ -24,21 +24,37 @@ use crate::codes;
 use crate::cpu::{Account, SharedPollClock};
 use crate::function::Environment;
 use crate::invocation::Invocation;
+use crate::kind::Kind as ProgramKind;
 use crate::program::loader;
+use crate::program::watcher::{self, Watcher, WatcherIndices};
 use crate::state::GuestState;
 use crate::trap;
 
 /// A linked component and its idle instances.
 pub(crate) struct Component02 {
-    pre: ProxyPre<GuestState>,
+    pre: InstancePre<GuestState>,
+    exports: Indices,
     /// Whether it is a language engine, which has a program to load.
     engine: bool,
     idle: Mutex<Vec<Instance>>,
 }
 
+/// Where a component is called.
+struct Indices {
+    /// `None` for one that only watches keys.
+    handler: Option<ProxyIndices>,
+    watcher: Option<WatcherIndices>,
+}
+
+/// The same of an instance.
+struct Exports {
+    handler: Option<Proxy>,
+    watcher: Option<Watcher>,
+}
+
 struct Instance {
     store: Store<GuestState>,
-    proxy: Proxy,
+    exports: Exports,
     served: u32,
     since: Instant,
 }
@@ -47,13 +63,16 @@ type Answer = Result<Response<WasiBody>, ErrorCode>;
 type Run = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
 impl Component02 {
-    pub(crate) fn new(pre: InstancePre<GuestState>) -> wasmtime::Result<Self> {
-        Ok(Self { pre: ProxyPre::new(pre)?, engine: false, idle: Mutex::default() })
+    pub(crate) fn new(pre: InstancePre<GuestState>, kind: ProgramKind) -> wasmtime::Result<Self> {
+        let handler = (kind != ProgramKind::Watcher).then(|| ProxyIndices::new(&pre)).transpose()?;
+        let watcher = WatcherIndices::of(pre.component());
+        Ok(Self { pre, exports: Indices { handler, watcher }, engine: false, idle: Mutex::default() })
     }
 
     /// A language engine for one of its programs.
-    pub(crate) fn of_engine(pre: ProxyPre<GuestState>) -> Self {
-        Self { pre, engine: true, idle: Mutex::default() }
+    pub(crate) fn of_engine(pre: InstancePre<GuestState>) -> wasmtime::Result<Self> {
+        let exports = Indices { handler: Some(ProxyIndices::new(&pre)?), watcher: None };
+        Ok(Self { pre, exports, engine: true, idle: Mutex::default() })
     }
 
     /// Runs the guest in the caller's task until its answer is there. A run that ends by then costs no task; one that
@@ -64,6 +83,9 @@ impl Component02 {
         request: Request<RequestBody>,
         invocation: Arc<Invocation>,
     ) -> Result<Response<Body>, Failure> {
+        if self.exports.handler.is_none() {
+            watcher::check_change(&request)?;
+        }
         let (reply, mut head) = oneshot::channel();
         let run = run(Arc::clone(self), Arc::clone(environment), Arc::clone(&invocation), request, reply);
         let mut run: Run = Box::pin(run);
@@ -137,9 +159,12 @@ impl Component02 {
         let deployed = &environment.deployed;
         let clock = SharedPollClock::default();
         let mut store = GuestState::store(self.pre.engine(), deployed, &clock);
-        let made = charged(self.pre.instantiate_async(&mut store), clock, account).await;
-        match made {
-            Ok(proxy) => Ok(Instance { store, proxy, served: 0, since: deployed.clock.instant() }),
+        let making = async {
+            let instance = self.pre.instantiate_async(&mut store).await?;
+            self.exports.load(&mut store, &instance)
+        };
+        match charged(making, clock, account).await {
+            Ok(exports) => Ok(Instance { store, exports, served: 0, since: deployed.clock.instant() }),
             Err(error) => Err(trap::at_instantiation(error, store.data().limiter.refused(), &deployed.limits)),
         }
     }
@@ -150,13 +175,12 @@ impl Component02 {
         let clock = SharedPollClock::default();
         let mut store = GuestState::store(self.pre.engine(), deployed, &clock);
         let loading = async {
-            // The generated bindings know only the handler.
-            let instance = self.pre.instance_pre().instantiate_async(&mut store).await?;
+            let instance = self.pre.instantiate_async(&mut store).await?;
             let loaded = loader::load(&mut store, &instance).await?;
-            Ok(loaded.map(|()| Proxy::new(&mut store, &instance)))
+            Ok(loaded.map(|()| self.exports.load(&mut store, &instance)))
         };
         match charged(loading, clock, account).await {
-            Ok(Ok(Ok(proxy))) => Ok(Instance { store, proxy, served: 0, since: deployed.clock.instant() }),
+            Ok(Ok(Ok(exports))) => Ok(Instance { store, exports, served: 0, since: deployed.clock.instant() }),
             Ok(Err(mistake)) => Err(loader::refused(mistake)),
             Ok(Ok(Err(error))) | Err(error) => {
                 Err(trap::at_instantiation(error, store.data().limiter.refused(), &deployed.limits))
@@ -170,6 +194,15 @@ impl Component02 {
             instance.since = environment.deployed.clock.instant();
             self.instances().push(instance);
         }
+    }
+}
+
+impl Indices {
+    fn load(&self, store: &mut Store<GuestState>, instance: &component::Instance) -> wasmtime::Result<Exports> {
+        Ok(Exports {
+            handler: self.handler.as_ref().map(|handler| handler.load(&mut *store, instance)).transpose()?,
+            watcher: self.watcher.as_ref().map(|watcher| watcher.load(store, instance)).transpose()?,
+        })
     }
 }
 
@@ -196,7 +229,7 @@ async fn run(
     let console = Arc::clone(&instance.store.data().console);
     console.begin(Arc::clone(&invocation));
     let clock = Arc::clone(&instance.store.data().clock);
-    let result = charged(call(&mut instance, request, reply), clock, &invocation).await;
+    let result = charged(call(&mut instance, &invocation, request, reply), clock, &invocation).await;
     console.end(&invocation);
     let limiter = &instance.store.data().limiter;
     invocation.saw_memory(limiter.memory_bytes());
@@ -215,13 +248,24 @@ async fn run(
 
 async fn call(
     instance: &mut Instance,
-    request: Request<RequestBody>,
+    invocation: &Invocation,
+    mut request: Request<RequestBody>,
     reply: oneshot::Sender<Answer>,
 ) -> wasmtime::Result<()> {
+    if let Some(watcher) = &instance.exports.watcher
+        && let Some(change) = watcher::take_change(&mut request, invocation)
+    {
+        watcher.tell(&mut instance.store, change).await?;
+        // Nobody waits any more if delivery has stopped.
+        let _ = reply.send(Ok(watcher::told()));
+        return Ok(());
+    }
+    // What is no change was refused before, where there is no handler.
+    let Some(handler) = &instance.exports.handler else { return Ok(()) };
     let mut http = instance.store.data_mut().http();
     let request = http.new_incoming_request(Scheme::Http, request.map(RequestBody::into_wasi))?;
     let out = http.new_response_outparam(reply)?;
-    instance.proxy.wasi_http_incoming_handler().call_handle(&mut instance.store, request, out).await
+    handler.wasi_http_incoming_handler().call_handle(&mut instance.store, request, out).await
 }
 
 /// Polls the run until its answer's head is there. Says whether the run has ended too.

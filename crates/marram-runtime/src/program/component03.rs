@@ -11,19 +11,18 @@ use marram_core::{Failure, Kind};
 use tokio::sync::oneshot;
 use wasmtime::component::InstancePre;
 use wasmtime_wasi_http::WasiBody;
-use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::body::{AnswerBody, Ready, RequestBody};
 use crate::function::Environment;
 use crate::invocation::Invocation;
 use crate::program::inbox::{Flight, Inbox, Job};
-use crate::program::worker::Worker;
+use crate::program::worker::{Linked, Worker};
 use crate::state::GuestState;
 use crate::trap;
 
 /// A linked component and its instances.
 pub(crate) struct Component03 {
-    pre: ServicePre<GuestState>,
+    linked: Linked,
     pool: Mutex<Pool>,
 }
 
@@ -55,7 +54,7 @@ struct Polled {
 
 impl Component03 {
     pub(crate) fn new(pre: InstancePre<GuestState>) -> wasmtime::Result<Self> {
-        Ok(Self { pre: ServicePre::new(pre)?, pool: Mutex::default() })
+        Ok(Self { linked: Linked::new(pre)?, pool: Mutex::default() })
     }
 
     pub(crate) async fn serve(
@@ -116,7 +115,7 @@ impl Component03 {
     }
 
     pub(crate) async fn warm(self: &Arc<Self>, environment: &Arc<Environment>) -> Result<(), Failure> {
-        let mut worker = Worker::new(&self.pre, environment);
+        let mut worker = Worker::new(&self.linked, environment);
         let gone = std::future::poll_fn(|cx| match worker.poll(cx) {
             Poll::Ready(()) => Poll::Ready(true),
             Poll::Pending if worker.inbox.is_idle() => Poll::Ready(false),
@@ -158,7 +157,7 @@ impl Component03 {
         }
         pool.polled += 1;
         drop(pool);
-        let worker = Worker::new(&self.pre, environment);
+        let worker = Worker::new(&self.linked, environment);
         match worker.inbox.give(job) {
             Ok(()) => Ok(Taker::Here(worker)),
             Err(_) => {

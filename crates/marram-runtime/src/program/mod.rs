@@ -6,6 +6,7 @@ mod inbox;
 pub(crate) mod javascript;
 mod loader;
 mod occupants;
+mod watcher;
 mod worker;
 
 use std::sync::Arc;

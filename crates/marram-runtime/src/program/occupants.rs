@@ -144,8 +144,7 @@ impl js::Host for Occupants {
         capability: &str,
         payload: Bytes,
     ) -> BoxFuture<'static, Result<Vec<u8>, Failure>> {
-        let trace = self.of(request).map(|invocation| invocation.call.trace);
-        script::call(&self.deployed.reach, trace, capability, payload)
+        script::call(&self.deployed.reach, self.of(request).as_deref(), capability, payload)
     }
 
     fn log(&self, request: Option<u32>, level: js::Level, text: &str) {

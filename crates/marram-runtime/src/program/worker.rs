@@ -9,18 +9,47 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use wasmtime::component::Accessor;
+use wasmtime::component::{Accessor, InstancePre};
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p3::Request;
-use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
+use wasmtime_wasi_http::p3::bindings::{Service, ServiceIndices};
 
 use crate::body::RequestBody;
 use crate::codes;
 use crate::cpu::{SharedPollClock, poll_charged};
 use crate::function::Environment;
 use crate::program::inbox::{Flight, Inbox, Job};
+use crate::program::watcher::{self, Watcher, WatcherIndices};
 use crate::state::GuestState;
 use crate::trap;
+
+/// A linked component, and where it is called.
+#[derive(Clone)]
+pub(crate) struct Linked {
+    pre: InstancePre<GuestState>,
+    service: ServiceIndices,
+    watcher: Option<WatcherIndices>,
+}
+
+/// The same of an instance.
+struct Exports {
+    service: Service,
+    watcher: Option<Watcher>,
+}
+
+impl Linked {
+    pub(crate) fn new(pre: InstancePre<GuestState>) -> wasmtime::Result<Self> {
+        Ok(Self { service: ServiceIndices::new(&pre)?, watcher: WatcherIndices::of(pre.component()), pre })
+    }
+
+    async fn instantiate(&self, store: &mut wasmtime::Store<GuestState>) -> wasmtime::Result<Exports> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        Ok(Exports {
+            service: self.service.load(&mut *store, &instance)?,
+            watcher: self.watcher.as_ref().map(|watcher| watcher.load(store, &instance)).transpose()?,
+        })
+    }
+}
 
 /// An instance and the requests that it has been given.
 pub(crate) struct Worker {
@@ -32,14 +61,14 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// An instance that will be made when it is first polled, on the CPU time of its first request.
-    pub(crate) fn new(pre: &ServicePre<GuestState>, environment: &Arc<Environment>) -> Self {
+    pub(crate) fn new(linked: &Linked, environment: &Arc<Environment>) -> Self {
         let clock = SharedPollClock::default();
         let deployed = &environment.deployed;
-        let store = GuestState::store(pre.engine(), deployed, &clock);
+        let store = GuestState::store(linked.pre.engine(), deployed, &clock);
         let cpu_ns = u64::try_from(deployed.limits.cpu.as_nanos()).unwrap_or(u64::MAX);
         let console = Arc::clone(&store.data().console);
         let inbox = Inbox::new(console, deployed.policy.reuse, deployed.policy.concurrent, cpu_ns);
-        let run = Box::pin(live(pre.clone(), store, Arc::clone(environment), Arc::clone(&inbox)));
+        let run = Box::pin(live(linked.clone(), store, Arc::clone(environment), Arc::clone(&inbox)));
         Self { run, clock, inbox, since: deployed.clock.instant() }
     }
 
@@ -59,20 +88,20 @@ impl Drop for Worker {
 }
 
 async fn live(
-    pre: ServicePre<GuestState>,
+    linked: Linked,
     mut store: wasmtime::Store<GuestState>,
     environment: Arc<Environment>,
     inbox: Arc<Inbox>,
 ) {
     let limits = &environment.deployed.limits;
-    let service = match pre.instantiate_async(&mut store).await {
-        Ok(service) => service,
+    let exports = match linked.instantiate(&mut store).await {
+        Ok(exports) => exports,
         Err(error) => {
             let limiter = &store.data().limiter;
             return inbox.fail(trap::at_instantiation(error, limiter.refused(), limits), limiter.memory_bytes());
         }
     };
-    let served = store.run_concurrent(async |accessor| serve(accessor, &service, &inbox).await).await;
+    let served = store.run_concurrent(async |accessor| serve(accessor, &exports, &inbox).await).await;
     if let Err(error) = served.and_then(|served| served) {
         let limiter = &store.data().limiter;
         inbox.fail(trap::classify(error, limiter.refused(), limits), limiter.memory_bytes());
@@ -80,15 +109,15 @@ async fn live(
 }
 
 /// Takes requests until the instance is spent and nothing of it runs any more.
-async fn serve(accessor: &Accessor<GuestState>, service: &Service, inbox: &Arc<Inbox>) -> wasmtime::Result<()> {
-    let handler = *service.wasi_http_handler().func_handle().func();
+async fn serve(accessor: &Accessor<GuestState>, exports: &Exports, inbox: &Arc<Inbox>) -> wasmtime::Result<()> {
+    let handler = *exports.service.wasi_http_handler().func_handle().func();
     let mut running = FuturesUnordered::new();
     std::future::poll_fn(|cx| {
         loop {
             while accessor.poll_ready_for_concurrent_call(handler, cx).is_ready()
                 && let Some(job) = inbox.take(cx.waker())
             {
-                running.push(answer(accessor, service, inbox, job));
+                running.push(answer(accessor, exports, inbox, job));
             }
             match running.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(()))) => continue,
@@ -113,19 +142,27 @@ async fn serve(accessor: &Accessor<GuestState>, service: &Service, inbox: &Arc<I
 /// One request: an error here is the end of the instance, anything else goes to who asked.
 async fn answer(
     accessor: &Accessor<GuestState>,
-    service: &Service,
+    exports: &Exports,
     inbox: &Arc<Inbox>,
     job: Job,
 ) -> wasmtime::Result<()> {
-    let Job { request, invocation, reply } = job;
+    let Job { mut request, invocation, reply } = job;
     let flight = Flight::begin(inbox, &invocation);
+    if let Some(watcher) = &exports.watcher
+        && let Some(change) = watcher::take_change(&mut request, &invocation)
+    {
+        watcher.tell_among(accessor, change).await?;
+        invocation.saw_memory(accessor.with(|mut store| store.get().limiter.memory_bytes()));
+        let _ = reply.send(Ok((watcher::told(), flight)));
+        return Ok(());
+    }
     let (request, sent) = accessor.with(|mut store| {
         let (request, sent) = Request::from_http(store.get().http().hooks, request.map(RequestBody::into_wasi));
         // Boxed, because its type is tied to the store's borrow although it holds nothing of it.
         let sent: Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>> = Box::pin(sent);
         (request, sent)
     });
-    let answer = match service.handle(accessor, request).await? {
+    let answer = match exports.service.handle(accessor, request).await? {
         Ok(response) => {
             let response = accessor.with(|mut store| response.into_http(&mut store, sent))?;
             invocation.saw_memory(accessor.with(|mut store| store.get().limiter.memory_bytes()));

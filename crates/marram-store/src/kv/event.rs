@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use marram_core::Name;
-use marram_core::event::{Attribute, Event};
+use marram_core::event::{Attribute, Event, KEY_EVENT_PREFIX};
 use marram_core::port::kv::KeyEvent;
 use marram_core::time::Timestamp;
 use marram_replica::Stamp;
@@ -28,7 +28,7 @@ pub(super) fn event(
     Event {
         id,
         source: format!("/kv/{bucket}"),
-        kind: format!("marram.key.{}", what.as_str()),
+        kind: format!("{KEY_EVENT_PREFIX}{}", what.as_str()),
         subject,
         time: Timestamp(now_unix_ns).to_string(),
         data_content_type: media_type.into(),

@@ -64,6 +64,8 @@ pub struct Plan {
     pub source: String,
     /// Whether several events come in one request.
     pub batch: Option<Batch>,
+    /// Whether they are changes of keys, which a component may have as calls of `wasi:keyvalue/watcher`.
+    pub keys: bool,
     /// As in the consumer's policy.
     pub ack_wait: Duration,
     /// As in the consumer's policy.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request};
-use marram_core::event::{Event, http as codec};
+use marram_core::event::{ChangedKey, Event, http as codec};
 use marram_core::port::streams::Delivery;
 use marram_core::port::{Body, Call, full_body};
 use marram_core::trace::TraceContext;
@@ -40,6 +40,13 @@ pub(super) fn build(
     *request.method_mut() = Method::POST;
     *request.uri_mut() = target.uri.clone();
     *request.headers_mut() = headers;
+    if let [one] = deliveries
+        && shared.plan.keys
+        && shared.plan.batch.is_none()
+        && let Some(change) = ChangedKey::of(&one.stored.event)
+    {
+        request.extensions_mut().insert(change);
+    }
     let call = Call {
         request: shared.entropy.request_id(),
         trace,

@@ -6,6 +6,7 @@ mod clients;
 mod events;
 mod functions;
 mod hostile;
+mod streamed;
 
 use std::net::SocketAddr;
 

@@ -45,6 +45,7 @@ impl Rig {
             plan: Plan {
                 source: "stream:in".into(),
                 batch,
+                keys: false,
                 ack_wait: policy.ack_wait,
                 in_flight_max: policy.in_flight_max,
             },
