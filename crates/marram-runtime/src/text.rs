@@ -2,7 +2,7 @@
 //!
 //! A start runs once through code all over the program. The kernel maps sixteen pages around each page that is touched, and
 //! goes on counting them as the process's, and as lately used. Given back, what is needed again is mapped again from the page
-//! cache, a few microseconds for each of those pieces, and the kernel may drop the rest when memory is short (docs/adr/0022).
+//! cache, a few microseconds for each of those pieces, and the kernel may drop the rest when memory is short (docs/adr/0023).
 
 use std::fs;
 use std::io::{Error, Result};
