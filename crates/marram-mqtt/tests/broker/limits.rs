@@ -249,7 +249,7 @@ async fn wildcards_at_every_level_slow_nobody() {
     let deep = |n: usize| {
         let level = |at: usize| if (n >> (at % 8)) & 1 == 0 { "+" } else { "x" };
         let levels: Vec<_> = (0..63).map(level).collect();
-        levels.join("/") + if n % 2 == 0 { "/#" } else { "" }
+        levels.join("/") + if n.is_multiple_of(2) { "/#" } else { "" }
     };
     for n in 0..256 {
         assert_eq!(greedy.subscribe(&deep(n), 0).await, 0, "{n}");

@@ -130,7 +130,7 @@ impl Writer {
 
     /// Whether the object of this number comes over S3.
     const fn is_by_s3(n: u64) -> bool {
-        n % 2 == 0
+        n.is_multiple_of(2)
     }
 
     /// Objects from this place of what was acknowledged on are there, and whole.
