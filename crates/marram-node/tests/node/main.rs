@@ -11,6 +11,7 @@ mod hostile;
 mod many;
 mod objects;
 mod outbound;
+mod python;
 mod schema;
 mod state;
 mod swap;

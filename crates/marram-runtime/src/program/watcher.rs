@@ -42,8 +42,8 @@ impl WatcherIndices {
 
     pub(crate) fn load(&self, store: &mut Store<GuestState>, instance: &Instance) -> wasmtime::Result<Watcher> {
         Ok(Watcher {
-            on_set: instance.get_typed_func(&mut *store, &self.on_set)?,
-            on_delete: instance.get_typed_func(&mut *store, &self.on_delete)?,
+            on_set: instance.get_typed_func(&mut *store, self.on_set)?,
+            on_delete: instance.get_typed_func(&mut *store, self.on_delete)?,
         })
     }
 }
