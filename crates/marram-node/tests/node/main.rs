@@ -13,6 +13,7 @@ mod many;
 mod metrics;
 mod objects;
 mod outbound;
+mod python;
 mod schema;
 mod state;
 mod swap;

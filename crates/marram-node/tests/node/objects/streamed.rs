@@ -154,7 +154,7 @@ def fetch(request, env):
 def answer(path, pictures):
     match path:
         case "/put":
-            put = pictures.put("big", pieces(24), content_type="video/x")
+            put = pictures.put("big", pieces(160), content_type="video/x")
             return [put.size, put.content_type]
         case "/read": return measure(pictures.get("big"))
         case "/part":
@@ -182,14 +182,12 @@ def answer(path, pictures):
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_python() {
-    // More than one call carries (16 MiB). The bindings of Python keep what calls carried until the run ends, so the memory
-    // has to hold each object that is read or written once.
     let node = start("app.py", PYTHON, "96MiB").await;
     check(
         &node,
         &[
-            ("/put", json!([24 * MIB, "video/x"])),
-            ("/read", json!([24 * MIB, sum(24)])),
+            ("/put", json!([160 * MIB, "video/x"])),
+            ("/read", json!([160 * MIB, sum(160)])),
             ("/part", json!([[2 * MIB, 2 * (2 + 3)], 2 * MIB, 3])),
             ("/copy", json!(true)),
             ("/lines", json!([4, "a\nb\n"])),
