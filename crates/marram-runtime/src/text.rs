@@ -4,24 +4,25 @@
 //! goes on counting them as the process's, and as lately used. Given back, what is needed again is mapped again from the page
 //! cache, a few microseconds for each of those pieces, and the kernel may drop the rest when memory is short (docs/adr/0023).
 
-use std::fs;
-use std::io::{Error, Result};
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Error, Result};
 
 use rustix::mm::{Advice, madvise};
 
-/// Unmaps the program's code, page by page as it is not needed. Returns how many bytes of address space that covers.
+/// Unmaps the program's code. Returns how many bytes of address space that covers; 0 if it is not mapped as a file.
 ///
-/// Reads `/proc/self/maps`: an error means that nothing, or not everything, was unmapped, and harms nothing.
+/// Reads `/proc/self/maps` as far as it has to: those of the guests' memories come later, thousands of them. An error means that
+/// nothing was unmapped, and harms nothing.
 pub fn unmap_text() -> Result<usize> {
     let program = fs::read_link("/proc/self/exe")?;
     let program = program.to_str().ok_or_else(|| Error::other("the program's path is not text"))?;
-    let maps = fs::read_to_string("/proc/self/maps")?;
-    let mut unmapped = 0;
-    for (begin, end) in maps.lines().filter_map(|line| text_of(line, program)) {
-        unmap(begin, end - begin)?;
-        unmapped += end - begin;
+    for line in BufReader::new(File::open("/proc/self/maps")?).lines() {
+        if let Some((begin, end)) = text_of(&line?, program) {
+            unmap(begin, end - begin)?;
+            return Ok(end - begin);
+        }
     }
-    Ok(unmapped)
+    Ok(0)
 }
 
 /// The addresses of a mapping (proc_pid_maps(5)) if it is code of the program: its file, private, never written.

@@ -19,10 +19,12 @@ pub(crate) const DIM: Style = Style::new().dimmed();
 /// What matters more.
 pub(crate) const BOLD: Style = Style::new().bold();
 
-/// One line of data.
+/// One line of data, or several.
+///
+/// In one write: who has read the first line and goes away has taken all of it, and is no broken pipe.
 pub(crate) fn line(text: &str) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
-    writeln!(out, "{text}")?;
+    out.write_all(format!("{text}\n").as_bytes())?;
     out.flush()
 }
 
