@@ -10,7 +10,7 @@ fn main() {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let engines = std::env::var_os("MARRAM_ENGINES")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/engines"), PathBuf::from);
-    for engine in ["js", "python"] {
+    for engine in ["js", "js-memory", "python"] {
         let source = engines.join(format!("{engine}.wasm"));
         println!("cargo::rerun-if-changed={}", source.display());
         let compressed = match std::fs::read(&source) {

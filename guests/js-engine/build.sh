@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the JavaScript engine: QuickJS and its prelude to a core WebAssembly module, booted and snapshotted.
 #
-#   guests/js-engine/build.sh        the result is $MARRAM_ENGINES/js.wasm
+#   guests/js-engine/build.sh        the result is $MARRAM_ENGINES/js.wasm, and js-memory.wasm, which it imports
 #
 #   MARRAM_ENGINES     where engines go (default: <repository>/target/engines)
 #   MARRAM_TOOLCHAIN   where scripts/guest-toolchain.sh keeps its compiler, where one is needed
@@ -64,7 +64,8 @@ say "building the engine"
 (cd "$here" && RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+bulk-memory,+sign-ext,+nontrapping-fptoint" "${cargo_target[@]}" >&2)
 say "taking the snapshot"
 (cd "$here/snapshot" && cargo run --release --quiet -- \
-  "$CARGO_TARGET_DIR/$target/release/marram_js_engine.wasm" "$engines/js.wasm.new" >&2)
+  "$CARGO_TARGET_DIR/$target/release/marram_js_engine.wasm" "$engines/js.wasm.new" "$engines/js-memory.wasm.new" >&2)
+mv "$engines/js-memory.wasm.new" "$engines/js-memory.wasm"
 mv "$engines/js.wasm.new" "$engines/js.wasm"
 say "ready: $(wc -c <"$engines/js.wasm") bytes"
 printf '%s\n' "$engines/js.wasm"

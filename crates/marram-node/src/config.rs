@@ -51,6 +51,8 @@ pub struct NodeConfig {
     pub code_idle: Duration,
     /// Where functions are compiled.
     pub compiler: Compiler,
+    /// Whether compiled functions are kept for components that differ little: for who changes one all the time.
+    pub keeps_functions: bool,
     /// Files (PEM) with authorities that functions' own requests trust besides the public ones.
     pub extra_roots: Vec<PathBuf>,
     /// How long log lines are kept.
@@ -124,6 +126,7 @@ impl Default for NodeConfig {
             instances: 1_000,
             code_idle: Duration::from_secs(10),
             compiler: Compiler::Here,
+            keeps_functions: false,
             extra_roots: Vec::new(),
             keep: Duration::from_secs(7 * 24 * 3600),
             keep_bytes: ByteSize(64 << 20),
@@ -257,6 +260,7 @@ fn parse(text: &str) -> Result<(NodeConfig, Option<PathBuf>), ConfigError> {
         instances: file.instances.unwrap_or(default.instances),
         code_idle: file.code_idle.map_or(default.code_idle, |span| span.0),
         compiler: default.compiler,
+        keeps_functions: default.keeps_functions,
         extra_roots: file.outbound.extra_roots,
         keep: file.keep.map_or(default.keep, |span| span.0),
         keep_bytes: file.keep_bytes.unwrap_or(default.keep_bytes),

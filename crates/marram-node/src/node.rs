@@ -99,6 +99,7 @@ impl Node {
             instances_max: config.instances,
             code_idle: config.code_idle,
             compiler: config.compiler.clone(),
+            keeps_functions: config.keeps_functions,
             extra_roots: extra_roots(&config)?,
             ..RuntimeConfig::new(config.state.join("cache"), store.cache_key())
         };

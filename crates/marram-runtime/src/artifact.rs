@@ -11,11 +11,15 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::compiler::{Compiler, Input};
 use crate::config::RuntimeConfig;
+use crate::functions::FunctionsFile;
 use crate::plain;
 use anyhow::Context as _;
 use marram_core::Digest;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
+
+/// The file of single functions, beside the components.
+const FUNCTIONS: &str = "functions";
 
 /// Compiled code on disk, by digest of what it was compiled from.
 pub(crate) struct Artifacts {
@@ -23,6 +27,7 @@ pub(crate) struct Artifacts {
     /// What the engine is called to the compiler.
     label: &'static str,
     compiler: Compiler,
+    functions: Option<FunctionsFile>,
     dir: PathBuf,
     key: [u8; 32],
     /// Version, settings and processor: code of another engine is another file.
@@ -41,6 +46,9 @@ impl Artifacts {
             engine: engine.clone(),
             label,
             compiler: config.compiler.clone(),
+            functions: config
+                .keeps_functions
+                .then(|| FunctionsFile { path: dir.join(FUNCTIONS), key: config.cache_key }),
             dir: dir.to_owned(),
             key: config.cache_key,
             compatibility: hasher.finish(),
@@ -93,7 +101,7 @@ impl Artifacts {
         if let Some(found) = self.mapped(&file, map) {
             return Ok(found);
         }
-        let code = self.compiler.compile(&self.engine, self.label, input, &source()?)?;
+        let code = self.compiler.compile(&self.engine, self.label, input, &source()?, self.functions.as_ref())?;
         self.keep(&file, &code);
         // The mapped file shares its pages with the page cache and gives them back when it is idle.
         self.mapped(&file, map).map_or_else(|| read(&self.engine, &code).map_err(plain), Ok)
@@ -177,7 +185,7 @@ fn partial_extension() -> String {
 }
 
 /// A reader sees the whole file or none. Not synced: after a power cut the authentication code says what is whole.
-fn write_whole(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_whole(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let partial = file.with_extension(partial_extension());
     fs::File::create(&partial)?.write_all(bytes)?;
     fs::rename(&partial, file)

@@ -6,11 +6,13 @@
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use wasmtime::Engine;
 
 use crate::engine;
+use crate::functions::FunctionsFile;
 use crate::plain;
 
 /// How much lower the child's priority is than the node's (nice(2)).
@@ -21,12 +23,11 @@ const NICE: i32 = 10;
 pub enum Compiler {
     /// In this process.
     Here,
-    /// By this program, started with these arguments, which has to call [`compile_stdin`] with the last two that it is
-    /// given.
+    /// By this program, started with these arguments, which has to call [`compile_stdin`] with what it is given besides.
     Child {
         /// The program.
         program: PathBuf,
-        /// What comes before the two arguments.
+        /// What comes before them.
         arguments: Vec<String>,
     },
 }
@@ -57,11 +58,19 @@ impl Input {
 
 impl Compiler {
     /// Native code for `engine`, whose settings are those of `label`. Blocks for as long as it takes.
-    pub(crate) fn compile(&self, engine: &Engine, label: &str, input: Input, wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn compile(
+        &self,
+        engine: &Engine,
+        label: &str,
+        input: Input,
+        wasm: &[u8],
+        functions: Option<&FunctionsFile>,
+    ) -> anyhow::Result<Vec<u8>> {
         let Self::Child { program, arguments } = self else { return input.compile(engine, wasm) };
         let started = Command::new(program)
             .args(arguments)
             .args([input.label(), label])
+            .args(functions.map(|functions| &functions.path))
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -75,7 +84,8 @@ impl Compiler {
             }
         };
         // It reads all before it writes. If it ends early, its status says more than the broken pipe.
-        let sent = child.stdin.take().map(|mut to| to.write_all(wasm));
+        let key = functions.map_or(&[][..], |functions| &functions.key);
+        let sent = child.stdin.take().map(|mut to| to.write_all(key).and_then(|()| to.write_all(wasm)));
         let output = child.wait_with_output().context("the compiler's process cannot be waited for")?;
         if output.status.success() {
             sent.transpose().context("the compiler's process took no input")?;
@@ -89,17 +99,30 @@ impl Compiler {
     }
 }
 
-/// The child's part: reads WebAssembly from stdin and writes native code to stdout. `input` and `engine` are what the parent
-/// gave as the last two arguments.
-pub fn compile_stdin(input: &str, engine: &str) -> anyhow::Result<()> {
+/// The child's part: reads WebAssembly from stdin and writes native code to stdout. `input`, `engine` and `functions` are what
+/// the parent gave as arguments. With `functions`, a file of compiled functions, the key of its authentication code comes first on
+/// stdin.
+pub fn compile_stdin(input: &str, engine: &str, functions: Option<PathBuf>) -> anyhow::Result<()> {
     let input = [Input::Component, Input::Module].into_iter().find(|known| known.label() == input);
-    let (input, engine) = (input.context("this is started by a node, not by hand")?, engine::for_compiling(engine)?);
+    let input = input.context("this is started by a node, not by hand")?;
     // Not being nicer is no reason not to compile.
     let _ = rustix::process::nice(NICE);
+    let mut from = std::io::stdin().lock();
+    let mut file = functions.map(|path| FunctionsFile { path, key: [0; 32] });
+    if let Some(file) = &mut file {
+        from.read_exact(&mut file.key)?;
+    }
+    let functions = file.as_ref().map(|file| Arc::new(file.read()));
+    let engine = engine::for_compiling(engine, functions.clone())?;
     let mut wasm = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut wasm)?;
+    from.read_to_end(&mut wasm)?;
     let code = input.compile(&engine, &wasm)?;
     let mut to = std::io::stdout().lock();
     to.write_all(&code)?;
-    Ok(to.flush()?)
+    to.flush()?;
+    drop(to);
+    if let (Some(file), Some(functions)) = (file, functions) {
+        file.write(&functions).context("the compiled functions cannot be kept")?;
+    }
+    Ok(())
 }

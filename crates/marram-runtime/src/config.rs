@@ -18,6 +18,9 @@ pub struct RuntimeConfig {
     pub code_idle: Duration,
     /// Where code is compiled.
     pub compiler: Compiler,
+    /// Whether a [`Compiler::Child`] keeps every function that it has compiled, so that a component which differs little
+    /// compiles in a fraction of the time. For who changes one all the time; it costs time and disk on the first.
+    pub keeps_functions: bool,
     /// Certificates (DER) of authorities that outbound TLS trusts besides the public ones.
     pub extra_roots: Vec<Vec<u8>>,
 }
@@ -32,6 +35,7 @@ impl RuntimeConfig {
             instances_max: 1_000,
             code_idle: Duration::from_secs(10),
             compiler: Compiler::Here,
+            keeps_functions: false,
             extra_roots: Vec::new(),
         }
     }

@@ -1,8 +1,12 @@
 //! The wasmtime engine of a node: pooled instances, copy-on-write memories, and the clock tick that interrupts guests.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use marram_core::limits::TABLE_ELEMENTS_MAX;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::functions::Functions;
 
 /// Native stack of a guest. QuickJS and CPython recurse in C, so the default of 512 KiB is too little: QuickJS throws at
 /// 512 KiB of its own stack, and has to get there first.
@@ -71,14 +75,18 @@ pub(crate) fn build(instances_max: u32, calls: Calls) -> anyhow::Result<(Engine,
     Ok((engine, Allocation::OnDemand))
 }
 
-/// An engine whose code the one of this label takes, and that has room for nothing else.
-pub(crate) fn for_compiling(label: &str) -> anyhow::Result<Engine> {
+/// An engine whose code the one of this label takes, and that has room for nothing else. It finds and leaves compiled
+/// functions in `functions`.
+pub(crate) fn for_compiling(label: &str, functions: Option<Arc<Functions>>) -> anyhow::Result<Engine> {
     let known = ENGINES.into_iter().find(|known| known.0 == label);
     let (_, allocation, calls) = known.context("this is started by a node, not by hand")?;
     let mut config = on_demand(calls);
     if allocation == Allocation::Pooled {
         config = base(calls);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(1)));
+    }
+    if let Some(functions) = functions {
+        config.enable_incremental_compilation(functions).map_err(crate::plain)?;
     }
     Engine::new(&config).map_err(crate::plain).context("the WebAssembly engine cannot start")
 }

@@ -16,6 +16,12 @@ static JAVASCRIPT: LazyLock<LanguageEngine> = LazyLock::new(|| {
         include_str!(concat!(env!("OUT_DIR"), "/js.digest")),
     )
 });
+static JAVASCRIPT_MEMORY: LazyLock<LanguageEngine> = LazyLock::new(|| {
+    LanguageEngine::new(
+        include_bytes!(concat!(env!("OUT_DIR"), "/js-memory.wasm.zst")),
+        include_str!(concat!(env!("OUT_DIR"), "/js-memory.digest")),
+    )
+});
 static PYTHON: LazyLock<LanguageEngine> = LazyLock::new(|| {
     LanguageEngine::new(
         include_bytes!(concat!(env!("OUT_DIR"), "/python.wasm.zst")),
@@ -23,14 +29,19 @@ static PYTHON: LazyLock<LanguageEngine> = LazyLock::new(|| {
     )
 });
 
-/// The JavaScript engine.
-pub(crate) fn javascript() -> Result<&'static LanguageEngine, Failure> {
-    JAVASCRIPT.or_missing("JavaScript")
+/// The JavaScript engine's code, and the memory that it starts with.
+pub(crate) fn javascript() -> Result<[&'static LanguageEngine; 2], Failure> {
+    Ok([JAVASCRIPT.or_missing("JavaScript")?, JAVASCRIPT_MEMORY.or_missing("JavaScript")?])
 }
 
 /// The Python engine.
 pub(crate) fn python() -> Result<&'static LanguageEngine, Failure> {
     PYTHON.or_missing("Python")
+}
+
+/// Every module and component in this build that a node compiles for itself.
+pub(crate) fn all() -> impl Iterator<Item = &'static LanguageEngine> {
+    [&*JAVASCRIPT, &*JAVASCRIPT_MEMORY, &*PYTHON].into_iter().filter(|engine| !engine.compressed.is_empty())
 }
 
 /// Languages whose engine is in this build.
@@ -71,7 +82,7 @@ mod tests {
 
     #[test]
     fn digests_are_those_of_the_engines() {
-        for engine in [&*JAVASCRIPT, &*PYTHON] {
+        for engine in all() {
             assert_eq!(engine.digest, Digest::of(engine.compressed));
         }
     }

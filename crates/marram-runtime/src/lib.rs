@@ -22,6 +22,7 @@ mod deployed;
 mod engine;
 mod engines;
 mod function;
+mod functions;
 mod gate;
 mod hooks;
 mod invocation;

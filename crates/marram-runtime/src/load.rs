@@ -6,7 +6,7 @@ use marram_core::{Digest, Failure, Kind as FailureKind};
 use wasmtime::component::{Component, InstancePre};
 
 use crate::deployed::Deployed;
-use crate::engines;
+use crate::engines::{self, LanguageEngine};
 use crate::function::{Code, Environment};
 use crate::js::JsEngine;
 use crate::kind::{self, Kind};
@@ -63,7 +63,9 @@ fn unreadable(error: std::io::Error) -> Failure {
 }
 
 /// Files and compilation block, so they have threads of their own.
-async fn blocking<T: Send + 'static>(load: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    load: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     let loaded = tokio::task::spawn_blocking(load).await;
     loaded.map_err(|error| Failure::new(FailureKind::Internal, "loading the function failed").because(error))?
 }
@@ -71,12 +73,15 @@ async fn blocking<T: Send + 'static>(load: impl FnOnce() -> Result<T, Failure> +
 /// The JavaScript engine, from the cache, or compiled.
 async fn javascript(shared: Arc<Shared>) -> Result<Arc<JsEngine<JsState>>, Failure> {
     blocking(move || {
-        let engine = engines::javascript()?;
-        let module = shared.machines.module(&engine.digest, || engine.bytes()).map_err(|error| {
-            Failure::new(FailureKind::Internal, "the JavaScript engine cannot be compiled")
-                .because(format!("{error:#}"))
-        })?;
-        JsEngine::new(&shared.machines.plain.engine, &module).map(Arc::new).map_err(|error| unfit("JavaScript", &error))
+        let compile = |part: &LanguageEngine| {
+            shared.machines.module(&part.digest, || part.bytes()).map_err(|error| {
+                Failure::new(FailureKind::Internal, "the JavaScript engine cannot be compiled")
+                    .because(format!("{error:#}"))
+            })
+        };
+        let [code, memory] = engines::javascript()?;
+        let engine = JsEngine::new(compile(code)?, compile(memory)?);
+        engine.map(Arc::new).map_err(|error| unfit("JavaScript", &error))
     })
     .await
 }

@@ -232,8 +232,7 @@ impl Runtime {
 
     /// Removes compiled code whose component is not `kept`, and returns its bytes. Blocks for as long as the disk takes.
     pub fn collect_code(&self, kept: impl Fn(&Digest) -> bool) -> std::io::Result<u64> {
-        let engines: Vec<_> = [engines::javascript(), engines::python()].into_iter().flatten().collect();
-        self.shared.machines.collect(|digest| engines.iter().any(|engine| engine.digest == *digest) || kept(digest))
+        self.shared.machines.collect(|digest| engines::all().any(|engine| engine.digest == *digest) || kept(digest))
     }
 
     /// Waits until every run has ended, at most this long.

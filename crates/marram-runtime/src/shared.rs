@@ -77,8 +77,8 @@ impl Shared {
     }
 }
 
-/// No function's code is mapped any more: most of the node's own is not needed either.
-fn rest() {
+/// Most of the node's own code is not needed: no function's code is mapped any more, or something has run that runs rarely.
+pub(crate) fn rest() {
     if let Err(error) = unmap_text() {
         tracing::debug!(%error, "the program's code stays mapped");
     }

@@ -10,6 +10,7 @@ mod cmd;
 mod data;
 mod descriptors;
 mod exit;
+mod heap;
 mod log_line;
 mod output;
 mod progress;
@@ -61,6 +62,7 @@ fn runtime(cli: &Cli) -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = match cli.command {
         cli::Command::Up(_) | cli::Command::Node(_) => {
             descriptors::make_room();
+            heap::give_back_large_blocks();
             tokio::runtime::Builder::new_multi_thread()
         }
         _ => tokio::runtime::Builder::new_current_thread(),

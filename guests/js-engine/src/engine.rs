@@ -1,6 +1,6 @@
 //! The engine: boots the prelude, loads one module, and turns events into calls of the prelude's handlers.
 
-use marram_js_abi::{Batch, BodyIn, Code, Event, Load, Loaded, ScriptError, Source, decode};
+use marram_js_abi::{Action, Batch, BodyIn, Code, Event, Load, Loaded, ScriptError, Source, decode};
 use rquickjs::function::{Args, IntoArgs};
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Error, Function, Module, Object, Persistent, Result, Runtime, TypedArray, Value};
@@ -85,6 +85,9 @@ impl Engine {
             })
         })?;
         native::track_rejections(&runtime);
+        if let Some(failed) = crate::take_said(|said| Batch::<Action<'_>>::new(said).find_map(failure)) {
+            return Err(format!("a request of the prelude's own: {failed}"));
+        }
         // What booting left behind is collected now, so that the snapshot holds no garbage.
         runtime.run_gc();
         context.with(|ctx| crate::heap::seal(&ctx));
@@ -213,6 +216,8 @@ fn prelude(ctx: &Ctx<'_>) -> Result<Handlers> {
     actions::install(ctx, &host)?;
     native::install(ctx, &host)?;
     let handlers: Object<'_> = prelude.call((host,))?;
+    handlers.get::<_, Function<'_>>("warm")?.call::<_, ()>(())?;
+    while ctx.execute_pending_job() {}
     let handler = |name: &str| Ok::<_, Error>(Persistent::save(ctx, handlers.get::<_, Function<'_>>(name)?));
     Ok(Handlers {
         start: handler("start")?,
@@ -228,6 +233,15 @@ fn prelude(ctx: &Ctx<'_>) -> Result<Handlers> {
         call_result: handler("callResult")?,
         settled: handler("settled")?,
     })
+}
+
+fn failure(action: std::result::Result<Action<'_>, marram_js_abi::Malformed>) -> Option<String> {
+    match action {
+        Ok(Action::Failed { error, .. }) => Some(format!("{}: {}\n{}", error.name, error.message, error.stack)),
+        Ok(Action::Log { text, .. }) => Some(text.into()),
+        Ok(_) => None,
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 fn script<'js, T: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, file: &str, source: &str) -> Result<T> {

@@ -69,6 +69,15 @@ fn answer(len: u32, serve: impl FnOnce(&mut Engine, &[u8])) -> u64 {
     OUTBOUND.with_borrow(|outbound| pack(outbound.as_ptr() as u32, outbound.len() as u32))
 }
 
+/// Takes back what was said.
+fn take_said<T>(look: impl FnOnce(&[u8]) -> T) -> T {
+    OUTBOUND.with_borrow_mut(|outbound| {
+        let seen = look(outbound);
+        outbound.clear();
+        seen
+    })
+}
+
 /// Appends a message to the answer.
 fn say<T: serde::Serialize>(message: &T) {
     OUTBOUND.with_borrow_mut(|outbound| marram_js_abi::push(outbound, message));

@@ -1,8 +1,12 @@
-//! The engine's module, linked: what it imports is two clocks, randomness, and a place for its last words.
+//! The engine's code, linked: what it imports is a memory with a script in it, two clocks, randomness, and a place for its
+//! last words.
+
+use std::sync::Arc;
 
 use marram_core::Failure;
-use wasmtime::{Caller, Engine, Extern, InstancePre, Linker, Module, Result};
+use wasmtime::{Caller, Engine, Extern, Instance, Linker, Memory, Module, ModuleExport, Result, Store};
 
+use super::image::Image;
 use crate::cpu::SharedPollClock;
 
 /// The data of a store: what the engine asks for, and the limits. Called often, so cheap.
@@ -30,22 +34,58 @@ const LAST_WORDS_BYTES_MAX: u32 = 4 << 10;
 
 /// The engine, ready to be instantiated in stores of `T`.
 pub(crate) struct JsEngine<T: 'static> {
-    pre: InstancePre<T>,
+    code: Module,
+    linker: Linker<T>,
+    exports: [ModuleExport; 3],
+    booted: Arc<Image>,
 }
 
+/// The functions that an instance of the engine exports: of `marram-js-abi`.
+const EXPORTS: [&str; 3] = ["marram_alloc", "marram_load", "marram_turn"];
+/// Module and name of the memory that it imports.
+const MEMORY: (&str, &str) = ("marram", "memory");
+
 impl<T: State> JsEngine<T> {
-    /// Links the module, which `guests/js-engine` has built and the caller has compiled.
-    pub(crate) fn new(engine: &Engine, module: &Module) -> Result<Self> {
-        let mut linker = Linker::new(engine);
+    /// Links the code, with its memory as it is without a script: what `guests/js-engine` has built and the caller has
+    /// compiled.
+    pub(crate) fn new(code: Module, memory: Module) -> Result<Self> {
+        let mut linker = Linker::new(code.engine());
         linker.func_wrap("env", "__rquickjs_host_now_us", |caller: Caller<'_, T>| caller.data().unix_us())?;
         linker.func_wrap("marram", "monotonic_us", |caller: Caller<'_, T>| caller.data().monotonic_us())?;
         linker.func_wrap("marram", "random", random)?;
         linker.func_wrap("marram", "panic", last_words)?;
-        Ok(Self { pre: linker.instantiate_pre(module)? })
+        let export = |name| code.get_export_index(name);
+        let [Some(alloc), Some(load), Some(turn)] = EXPORTS.map(export) else {
+            wasmtime::bail!("the engine does not export {EXPORTS:?}")
+        };
+        Ok(Self { linker, exports: [alloc, load, turn], booted: Arc::new(Image::booted(memory)), code })
     }
 
-    pub(super) fn pre(&self) -> &InstancePre<T> {
-        &self.pre
+    /// The engine without a script.
+    pub(crate) fn booted(&self) -> &Arc<Image> {
+        &self.booted
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        self.code.engine()
+    }
+
+    /// The memory of an instance in the state of `image`, and its exports: alloc, load, turn.
+    pub(super) async fn instantiate(&self, store: &mut Store<T>, image: &Image) -> Result<(Memory, [Extern; 3])> {
+        let memory = image.map(&mut *store).await?;
+        let mut imports = Vec::with_capacity(self.code.imports().len());
+        for import in self.code.imports() {
+            let given = match (import.module(), import.name()) {
+                MEMORY => Some(Extern::Memory(memory)),
+                _ => self.linker.get_by_import(&mut *store, &import),
+            };
+            let missing = || wasmtime::format_err!("the engine wants {} {}", import.module(), import.name());
+            imports.push(given.ok_or_else(missing)?);
+        }
+        let instance = Instance::new_async(&mut *store, &self.code, &imports).await?;
+        let exports = self.exports.each_ref().map(|export| instance.get_module_export(&mut *store, export));
+        let [Some(alloc), Some(load), Some(turn)] = exports else { wasmtime::bail!("the engine has no exports") };
+        Ok((memory, [alloc, load, turn]))
     }
 }
 

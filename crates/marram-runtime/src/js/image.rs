@@ -1,51 +1,111 @@
-//! A loaded script as the pages of memory in which it differs from the engine's snapshot. Between two turns an instance
-//! is nothing but its memory, so a fresh instance becomes a loaded one by copying these pages: no parsing, no compiling.
+//! A loaded script as a memory: a module without code, whose memory the engine's code imports.
+//!
+//! Between two turns an instance of the engine is nothing but its memory. So a fresh instance becomes a loaded one by
+//! starting with that: no parsing, no compiling, and wasmtime maps the pages copy-on-write, so that only those are copied
+//! that a request writes to.
 
-/// Smaller runs copy less; larger ones need fewer copies. Page faults come in pages of the machine.
+use std::fs::File;
+use std::io::Write as _;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use wasm_encoder::{ConstExpr, DataSection, ExportKind, ExportSection, MemorySection, MemoryType};
+use wasmtime::{AsContextMut, Engine, Instance, Memory, Module, Result};
+
+use super::scatter::Scatter;
+
+/// Pages of zeros are left out of a module.
 const PAGE_BYTES: usize = 4096;
-/// Unchanged pages between two changed ones are copied too, up to this much. What is dirty in a few long runs is cleared in
-/// place when the memory is used again; scattered pages are unmapped instead, and cost a fault each
-/// (wasmtime looks for 32 runs at most).
-const GAP_BYTES: usize = 32 << 10;
+const WASM_PAGE_BYTES: usize = 64 << 10;
 
-/// Bound to the engine's module: restoring it on another one gives garbage inside of the sandbox.
+/// Bound to the engine's code: with other code it is garbage inside of the sandbox.
 pub(crate) struct Image {
-    /// Runs of changed pages: offset, and content.
-    runs: Vec<(usize, Box<[u8]>)>,
-    pub(super) memory_bytes: usize,
+    module: Module,
+    /// Only worth its while where each request gets an instance of its own.
+    scatter: Option<Scatter>,
+    /// Where messages go in, and how long they may be there.
     pub(super) inbound: (u32, usize),
 }
 
 impl Image {
-    pub(super) fn between(fresh: &[u8], loaded: &[u8], inbound: (u32, usize)) -> Self {
-        let zeros = [0; PAGE_BYTES];
-        let before = |at: usize| fresh.get(at..at + PAGE_BYTES).unwrap_or(&zeros);
-        let mut runs: Vec<(usize, Vec<u8>)> = Vec::new();
-        for (page, bytes) in loaded.chunks_exact(PAGE_BYTES).enumerate() {
-            let at = page * PAGE_BYTES;
-            if bytes == before(at) {
-                continue;
-            }
-            match runs.last_mut() {
-                Some((start, run)) if at - (*start + run.len()) <= GAP_BYTES => {
-                    run.extend_from_slice(&loaded[*start + run.len()..at + PAGE_BYTES]);
-                }
-                _ => runs.push((at, bytes.to_vec())),
-            }
-        }
-        let runs = runs.into_iter().map(|(at, run)| (at, run.into_boxed_slice())).collect();
-        Self { runs, memory_bytes: loaded.len(), inbound }
+    /// The engine's memory as it was built.
+    pub(super) fn booted(module: Module) -> Self {
+        Self { module, scatter: None, inbound: (0, 0) }
     }
 
-    pub(super) fn write(&self, memory: &mut [u8]) {
-        for (at, run) in &self.runs {
-            memory[*at..*at + run.len()].copy_from_slice(run);
-        }
+    /// `fresh` says that its instances serve one request each.
+    pub(super) fn of(engine: &Engine, memory: &[u8], inbound: (u32, usize), fresh: bool) -> Result<Self> {
+        let code = engine.precompile_module(&encode(memory))?;
+        Ok(Self { module: load(engine, &code)?, scatter: fresh.then(Scatter::default), inbound })
     }
 
-    #[cfg(test)]
-    fn bytes(&self) -> usize {
-        self.runs.iter().map(|(_, run)| run.len()).sum()
+    /// A memory of its own in this state.
+    pub(super) async fn map<T: Send + 'static>(&self, mut store: impl AsContextMut<Data = T>) -> Result<Memory> {
+        let instance = Instance::new_async(&mut store, &self.module, &[]).await?;
+        let memory = instance.get_memory(&mut store, "memory");
+        let memory = memory.ok_or_else(|| wasmtime::Error::msg("the engine has no memory"))?;
+        if let Some(scatter) = &self.scatter {
+            scatter.touch(memory.data_mut(&mut store));
+        }
+        Ok(memory)
+    }
+
+    /// Looks at a memory after a turn, for the instances to come.
+    pub(super) fn learn(&self, memory: &[u8]) {
+        if let Some(scatter) = &self.scatter {
+            scatter.learn(memory);
+        }
+    }
+}
+
+/// A module that exports `memory`, as it is now.
+fn encode(memory: &[u8]) -> Vec<u8> {
+    let mut memories = MemorySection::new();
+    memories.memory(MemoryType {
+        minimum: memory.len().div_ceil(WASM_PAGE_BYTES) as u64,
+        maximum: None,
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    });
+    let mut exports = ExportSection::new();
+    exports.export("memory", ExportKind::Memory, 0);
+    let mut data = DataSection::new();
+    for (at, bytes) in runs(memory) {
+        // The memory is one of 32 bits: the bits are the address.
+        data.active(0, &ConstExpr::i32_const((at as u32).cast_signed()), bytes.iter().copied());
+    }
+    let mut module = wasm_encoder::Module::new();
+    module.section(&memories).section(&exports).section(&data);
+    module.finish()
+}
+
+/// Pages that lie together and are not all zeros.
+fn runs(memory: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let is_zero = |page: usize| memory[page * PAGE_BYTES..].iter().take(PAGE_BYTES).all(|byte| *byte == 0);
+    let pages = memory.len().div_ceil(PAGE_BYTES);
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let first = (next..pages).find(|page| !is_zero(*page))?;
+        let end = (first..pages).find(|page| is_zero(*page)).unwrap_or(pages);
+        next = end;
+        let (at, end) = (first * PAGE_BYTES, (end * PAGE_BYTES).min(memory.len()));
+        Some((at, &memory[at..end]))
+    })
+}
+
+/// From a file without a name, which is mapped: there is one copy of it, whatever the number of instances.
+#[allow(unsafe_code, reason = "the code was compiled by this process a moment ago")]
+fn load(engine: &Engine, code: &[u8]) -> Result<Module> {
+    let file = memfd_create("marram-script", MemfdFlags::CLOEXEC).map(File::from).and_then(|mut file| {
+        file.write_all(code).map_err(|_| rustix::io::Errno::IO)?;
+        Ok(file)
+    });
+    // SAFETY: both are given what `Engine::precompile_module` has just made, and nobody else has the file.
+    unsafe {
+        match file {
+            Ok(file) => Module::deserialize_open_file(engine, file),
+            Err(_) => Module::deserialize(engine, code),
+        }
     }
 }
 
@@ -54,17 +114,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_changed_pages_are_kept_and_put_back() {
-        let fresh = vec![7; 4 * PAGE_BYTES];
-        let mut loaded = vec![7; 4 * PAGE_BYTES];
-        loaded.extend_from_slice(&[0; PAGE_BYTES]);
-        loaded[PAGE_BYTES] = 1;
-        loaded[2 * PAGE_BYTES + 5] = 2;
-        let image = Image::between(&fresh, &loaded, (16, 32));
-        assert_eq!((image.runs.len(), image.bytes(), image.memory_bytes), (1, 2 * PAGE_BYTES, 5 * PAGE_BYTES));
-        let mut other = fresh;
-        other.resize(image.memory_bytes, 0);
-        image.write(&mut other);
-        assert!(other == loaded);
+    fn a_memory_comes_back_as_it_was_and_nobody_else_sees_what_is_written() {
+        let engine = Engine::default();
+        let mut memory = vec![0; 3 * WASM_PAGE_BYTES];
+        memory[5] = 1;
+        memory[PAGE_BYTES..3 * PAGE_BYTES].fill(2);
+        *memory.last_mut().expect("it is not empty") = 3;
+        assert_eq!(
+            runs(&memory).map(|(at, run)| (at, run.len())).collect::<Vec<_>>(),
+            [(0, 3 * PAGE_BYTES), (memory.len() - PAGE_BYTES, PAGE_BYTES)]
+        );
+        let image = Image::of(&engine, &memory, (16, 32), true).expect("it compiles");
+        let mut store = wasmtime::Store::new(&engine, ());
+        for _ in 0..2 {
+            let mapped = pollster(image.map(&mut store)).expect("it maps");
+            assert!(mapped.data(&store) == memory);
+            mapped.data_mut(&mut store).fill(9);
+        }
+    }
+
+    fn pollster<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
     }
 }

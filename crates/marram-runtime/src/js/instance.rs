@@ -1,8 +1,10 @@
-//! One realm of JavaScript: a store, and the exports of the engine in it.
+//! One realm of JavaScript: a store, and an instance of the engine in it.
+
+use std::sync::Arc;
 
 use marram_core::Failure;
 use marram_js_abi::{Code, Load, Loaded, ScriptError, decode, encode, unpack};
-use wasmtime::{Memory, Result, Store, TypedFunc};
+use wasmtime::{Extern, Memory, Result, Store, TypedFunc, WasmParams, WasmResults};
 
 use super::engine::{JsEngine, State};
 use super::image::Image;
@@ -25,6 +27,7 @@ pub(crate) struct Script<'a> {
 pub(crate) struct JsInstance<T: 'static> {
     store: Store<T>,
     exports: Exports,
+    image: Arc<Image>,
     /// Where messages go in, and how long they may be there.
     inbound: (u32, usize),
 }
@@ -37,23 +40,26 @@ struct Exports {
 }
 
 impl Exports {
-    async fn of<T: State>(store: &mut Store<T>, engine: &JsEngine<T>) -> Result<Self> {
-        let instance = engine.pre().instantiate_async(&mut *store).await?;
-        let memory = instance.get_memory(&mut *store, "memory");
-        Ok(Self {
-            memory: memory.ok_or_else(|| wasmtime::Error::msg("the engine has no memory"))?,
-            alloc: instance.get_typed_func(&mut *store, "marram_alloc")?,
-            load: instance.get_typed_func(&mut *store, "marram_load")?,
-            turn: instance.get_typed_func(&mut *store, "marram_turn")?,
-        })
+    async fn of<T: State>(store: &mut Store<T>, engine: &JsEngine<T>, image: &Image) -> Result<Self> {
+        let (memory, [alloc, load, turn]) = engine.instantiate(store, image).await?;
+        Ok(Self { memory, alloc: typed(store, &alloc)?, load: typed(store, &load)?, turn: typed(store, &turn)? })
     }
 }
 
+fn typed<T, P: WasmParams, R: WasmResults>(store: &Store<T>, export: &Extern) -> Result<TypedFunc<P, R>> {
+    let Extern::Func(function) = export else { wasmtime::bail!("the engine exports no function") };
+    function.typed(store)
+}
+
 impl<T: State> JsInstance<T> {
-    /// Instantiates the engine in a store that has its limits set.
-    pub(crate) async fn start(mut store: Store<T>, engine: &JsEngine<T>) -> std::result::Result<Self, Failure> {
-        match Exports::of(&mut store, engine).await {
-            Ok(exports) => Ok(Self { store, exports, inbound: (0, 0) }),
+    /// Instantiates the engine, in the state of an image, in a store that has its limits set.
+    pub(crate) async fn start(
+        mut store: Store<T>,
+        engine: &JsEngine<T>,
+        image: &Arc<Image>,
+    ) -> std::result::Result<Self, Failure> {
+        match Exports::of(&mut store, engine, image).await {
+            Ok(exports) => Ok(Self { store, exports, image: Arc::clone(image), inbound: image.inbound }),
             Err(error) => Err(store.data().failure(error)),
         }
     }
@@ -85,6 +91,7 @@ impl<T: State> JsInstance<T> {
         let turn = self.exports.turn.clone();
         let answer = self.ask(&turn, events).await?;
         let memory_bytes = self.state().memory_bytes();
+        self.image.learn(self.exports.memory.data(&self.store));
         Ok((self.answer(answer)?, memory_bytes))
     }
 
@@ -105,20 +112,10 @@ impl<T: State> JsInstance<T> {
         answer.ok_or_else(|| wasmtime::Error::msg("the engine's answer lies outside of its memory"))
     }
 
-    /// What this instance's memory holds beyond the engine's snapshot: see [`Image`].
-    pub(crate) fn capture(&mut self, fresh: &mut Self) -> Image {
-        Image::between(fresh.exports.memory.data(&fresh.store), self.exports.memory.data(&self.store), self.inbound)
-    }
-
-    /// Puts a fresh instance into the state that was captured.
-    pub(crate) async fn restore(&mut self, image: &Image) -> Result<()> {
-        let missing = image.memory_bytes.saturating_sub(self.exports.memory.data_size(&self.store));
-        if missing > 0 {
-            self.exports.memory.grow_async(&mut self.store, missing.div_ceil(64 << 10) as u64).await?;
-        }
-        image.write(self.exports.memory.data_mut(&mut self.store));
-        self.inbound = image.inbound;
-        Ok(())
+    /// What others start with to be where this one is, `fresh` if for one request each. It has to be between two turns.
+    /// Blocks for some milliseconds.
+    pub(crate) fn capture(&self, engine: &JsEngine<T>, fresh: bool) -> Result<Image> {
+        Image::of(engine.engine(), self.exports.memory.data(&self.store), self.inbound, fresh)
     }
 }
 

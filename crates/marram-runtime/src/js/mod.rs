@@ -15,6 +15,7 @@ mod live;
 mod operations;
 mod outgoing;
 mod redirect;
+mod scatter;
 mod tasks;
 
 use bytes::Bytes;

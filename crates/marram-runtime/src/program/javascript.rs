@@ -20,8 +20,10 @@ use crate::deployed::SourceText;
 use crate::function::Environment;
 use crate::invocation::Invocation;
 use crate::js::{Code, Image, Incoming, JsEngine, JsInstance, Live, Script, ScriptError, State as _};
+use crate::load;
 use crate::program::component02::NoInvocation;
 use crate::program::occupants::{Occupant, Occupants};
+use crate::shared::rest;
 use crate::state::JsState;
 
 /// Of the memory of an instance, what JavaScript may not have: the engine's stack, its own data, and messages on their way.
@@ -32,7 +34,7 @@ const SCRIPT_BYTES_MIN: u64 = 1 << 20;
 /// A loaded script and its live instances.
 pub(crate) struct JavaScript {
     engine: Arc<JsEngine<JsState>>,
-    image: Image,
+    image: Arc<Image>,
     /// Those that may take a request; the one that was used last stands last.
     open: Mutex<Vec<Arc<Member>>>,
 }
@@ -55,8 +57,7 @@ impl JavaScript {
         let file = deployed.source.as_ref().map_or("", SourceText::file);
         let account = NoInvocation::of(environment);
         let clock = SharedPollClock::default();
-        let mut fresh = start(&engine, environment, &clock).await?;
-        let mut loaded = start(&engine, environment, &clock).await?;
+        let mut loaded = start(&engine, engine.booted(), environment, &clock).await?;
         let env: Vec<(&str, &str)> =
             deployed.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let granted = script::granted(&deployed.reach.allow);
@@ -78,8 +79,16 @@ impl JavaScript {
                 return Err(Failure::new(Kind::Invalid, message).because(failure.detail().unwrap_or_default()));
             }
         }
-        let image = loaded.capture(&mut fresh);
-        Ok(Self { engine, image, open: Mutex::default() })
+        let (capturing, fresh) = (Arc::clone(&engine), deployed.policy.reuse <= 1);
+        let image = load::blocking(move || {
+            let unmappable = |error: wasmtime::Error| {
+                Failure::new(Kind::Internal, "the loaded script cannot be kept").because(format!("{error:#}"))
+            };
+            let image = loaded.capture(&capturing, fresh).map_err(unmappable);
+            rest();
+            image
+        });
+        Ok(Self { image: Arc::new(image.await?), engine, open: Mutex::default() })
     }
 
     /// Runs the function on a request, in the caller's task unless another one is driving the instance.
@@ -188,12 +197,7 @@ impl JavaScript {
         account: &impl Account,
     ) -> Result<Arc<Member>, Failure> {
         let clock = SharedPollClock::default();
-        let made = async {
-            let mut instance = start(&self.engine, environment, &clock).await?;
-            let restored = instance.restore(&self.image).await;
-            restored.map_err(|error| instance.state().failure(error))?;
-            Ok::<_, Failure>(instance)
-        };
+        let made = start(&self.engine, &self.image, environment, &clock);
         let instance = charged(made, Arc::clone(&clock), account).await?;
         let occupants = Occupants::new(&environment.deployed);
         let live = Live::new(instance, Arc::clone(&occupants) as _);
@@ -205,14 +209,15 @@ impl JavaScript {
     }
 }
 
-/// An instance of the engine, without a script.
+/// An instance of the engine, in the state of an image.
 async fn start(
     engine: &JsEngine<JsState>,
+    image: &Arc<Image>,
     environment: &Environment,
     clock: &SharedPollClock,
 ) -> Result<JsInstance<JsState>, Failure> {
     let store: Store<JsState> = JsState::store(&environment.shared.machines.plain.engine, &environment.deployed, clock);
-    JsInstance::start(store, engine).await
+    JsInstance::start(store, engine, image).await
 }
 
 fn script_bytes(limits: &Limits) -> u32 {

@@ -15,11 +15,13 @@ pub(crate) struct Compile {
     input: String,
     /// Which of the node's engines the code is for
     engine: String,
+    /// Where compiled functions are kept for the next time
+    functions: Option<PathBuf>,
 }
 
 /// Compiles.
 pub(crate) fn run(args: &Compile) -> anyhow::Result<()> {
-    marram_node::compile_stdin(&args.input, &args.engine)
+    marram_node::compile_stdin(&args.input, &args.engine, args.functions.clone())
 }
 
 /// How a node of this program has its functions compiled: by the program that runs, also when its file was replaced by a

@@ -42,7 +42,7 @@ pub(crate) async fn run(args: &Up) -> anyhow::Result<Exit> {
     }
     let mut signals = Signals::listen()?;
     let wants = Wants::of(&project.manifest);
-    let config = NodeConfig { state, ..wants.listeners(&args.listen) };
+    let config = NodeConfig { state, keeps_functions: true, ..wants.listeners(&args.listen) };
     let serving = serving::start(args.listen.apply(config)).await?;
     let ended = tokio::select! {
         ended = serve(project, wants.or_said(&args.listen), &serving) => ended,

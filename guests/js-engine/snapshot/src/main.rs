@@ -1,17 +1,77 @@
-//! Boots the JavaScript engine once and writes the module back with its memory as it is then:
-//! `js-engine-snapshot <module> <snapshot>`.
+//! Boots the JavaScript engine once and writes it back as two modules: `js-engine-snapshot <module> <code> <memory>`.
+//!
+//! The memory as it is then is a module of its own, without code; the engine's code imports it. So a node makes a memory for
+//! each script, which is mapped copy-on-write, and compiles the code once.
 
-use wasmparser::ValType;
+use std::ops::Range;
+
+use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
+use wasm_encoder::{ExportKind, ExportSection, ImportSection, Module as Encoded, RawSection, SectionId};
+use wasmparser::{Parser, Payload, ValType};
 use wasmtime::error::Context;
 use wasmtime::{Caller, Engine, Extern, Instance, Linker, Module, Result, Store, Val, bail};
 use wasmtime_wizer::{InstanceState, SnapshotVal, Wizer};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [input, output] = arguments.as_slice() else { bail!("usage: js-engine-snapshot <module> <snapshot>") };
+    let [input, code, memory] = arguments.as_slice() else {
+        bail!("usage: js-engine-snapshot <module> <code> <memory>")
+    };
     let wasm = std::fs::read(input).with_context(|| format!("reading {input}"))?;
-    let snapshot = snapshot(&wasm)?;
-    std::fs::write(output, snapshot).with_context(|| format!("writing {output}"))
+    let parts = split(&snapshot(&wasm)?)?;
+    for (file, bytes) in [(code, parts.code), (memory, parts.memory)] {
+        std::fs::write(file, bytes).with_context(|| format!("writing {file}"))?;
+    }
+    Ok(())
+}
+
+struct Parts {
+    code: Vec<u8>,
+    memory: Vec<u8>,
+}
+
+/// The module's memory and what is in it, exported as `memory`, and the rest, which imports it as `marram` `memory`.
+fn split(snapshot: &[u8]) -> Result<Parts> {
+    let (mut code, mut memory) = (Encoded::new(), Encoded::new());
+    let raw = |id: u8, range: Range<usize>| RawSection { id, data: &snapshot[range] };
+    let mut memory_type = None;
+    for payload in Parser::new(0).parse_all(snapshot) {
+        if let Payload::MemorySection(memories) = payload? {
+            let all: Vec<_> = memories.into_iter().collect::<Result<_, _>>()?;
+            let [one] = all[..] else { bail!("the engine has {} memories", all.len()) };
+            memory_type = Some(one);
+        }
+    }
+    let Some(memory_type) = memory_type else { bail!("the engine has no memory") };
+    for payload in Parser::new(0).parse_all(snapshot) {
+        let payload = payload?;
+        match &payload {
+            Payload::ImportSection(section) => {
+                let mut imports = ImportSection::new();
+                let again = &mut RoundtripReencoder;
+                again.parse_import_section(&mut imports, section.clone()).map_err(wasmtime::Error::new)?;
+                imports.import("marram", "memory", again.memory_type(memory_type).map_err(wasmtime::Error::new)?);
+                code.section(&imports);
+            }
+            Payload::MemorySection(section) => {
+                memory.section(&raw(SectionId::Memory.into(), section.range()));
+                let mut exports = ExportSection::new();
+                exports.export("memory", ExportKind::Memory, 0);
+                memory.section(&exports);
+            }
+            Payload::DataSection(section) => {
+                memory.section(&raw(SectionId::Data.into(), section.range()));
+            }
+            Payload::DataCountSection { .. } => {}
+            Payload::End(_) => break,
+            _ => {
+                if let Some((id, range)) = payload.as_section() {
+                    code.section(&raw(id, range));
+                }
+            }
+        }
+    }
+    Ok(Parts { code: code.finish(), memory: memory.finish() })
 }
 
 fn snapshot(wasm: &[u8]) -> Result<Vec<u8>> {
@@ -27,7 +87,6 @@ fn snapshot(wasm: &[u8]) -> Result<Vec<u8>> {
     instance
         .get_typed_func::<(), ()>(&mut store, "marram_boot")
         .and_then(|boot| boot.call(&mut store, ()))
-        
         .context("booting the engine")?;
     pollster::block_on(wizer.snapshot(&context, &mut Booted { store: &mut store, instance }))
 }
