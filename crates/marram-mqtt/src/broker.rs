@@ -194,9 +194,14 @@ impl Broker {
         self.0.shared.stats.counts()
     }
 
-    /// Accepts nothing more; answers what clients have sent, tells those of 5.0, and closes within [`Limits::drain`].
-    /// Sessions and wills stay for the next start. Every task has ended when it resolves. How many connections were cut.
+    /// [`Self::stop_within`] [`Limits::drain`].
     pub async fn stop(&self) -> usize {
+        self.stop_within(self.0.shared.limits.drain).await
+    }
+
+    /// Accepts nothing more; answers what clients have sent, tells those of 5.0, and closes within `time`.
+    /// Sessions and wills stay for the next start. Every task has ended when it resolves. How many connections were cut.
+    pub async fn stop_within(&self, time: Duration) -> usize {
         let inner = &self.0;
         inner.stop.cancel();
         inner.listeners.close();
@@ -204,7 +209,7 @@ impl Broker {
         // An engine that is gone has no connections.
         let _ = inner.shared.engine.send(Input::Drain).await;
         inner.connections.close();
-        let drained = tokio::time::timeout(inner.shared.limits.drain, inner.connections.wait()).await.is_ok();
+        let drained = tokio::time::timeout(time, inner.connections.wait()).await.is_ok();
         let cut = if drained { 0 } else { inner.connections.len() };
         inner.cut.cancel();
         if tokio::time::timeout(CUT_TIME, inner.connections.wait()).await.is_err() {

@@ -48,6 +48,6 @@ pub use connection::{Io, Peer};
 pub use engine::ClientState;
 pub use event::MESSAGE_TYPE;
 pub use limits::Limits;
-pub use listen::Transport;
+pub use listen::{Origins, Transport};
 pub use stats::Counts;
 pub use wire::Version;

@@ -25,13 +25,34 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 pub struct Transport {
     /// TLS; a client's certificate is looked at if this configuration asks for one.
     pub tls: Option<Arc<ServerConfig>>,
-    /// WebSockets (MQTT 5.0 §6).
-    pub websocket: bool,
+    /// WebSockets (MQTT 5.0 §6), and which web pages may open one.
+    pub websocket: Option<Origins>,
+}
+
+/// Web pages whose scripts may connect. Browsers say the page's origin (RFC 6455 §10.2); what is no browser says none, and may.
+#[derive(Clone, Debug, Default)]
+pub enum Origins {
+    /// Every page: its user has to have a name and a password for it.
+    #[default]
+    Any,
+    /// These, as in `https://dashboard.example`.
+    Listed(Arc<[String]>),
+}
+
+impl Origins {
+    /// Whether a page of this origin may connect.
+    #[must_use]
+    pub fn admit(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed(listed) => listed.iter().any(|listed| listed == origin),
+        }
+    }
 }
 
 impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Transport {{ tls: {}, websocket: {} }}", self.tls.is_some(), self.websocket)
+        write!(f, "Transport {{ tls: {}, websocket: {:?} }}", self.tls.is_some(), self.websocket)
     }
 }
 
@@ -84,14 +105,17 @@ async fn open(stream: TcpStream, transport: &Transport) -> io::Result<(Box<dyn I
     let mut peer = Peer::default();
     peer.address = Some(stream.peer_addr()?);
     let Some(tls) = &transport.tls else {
-        let io: Box<dyn Io> =
-            if transport.websocket { Box::new(websocket::accept(stream).await?) } else { Box::new(stream) };
-        return Ok((io, peer));
+        return Ok((framed(stream, transport).await?, peer));
     };
     let stream = TlsAcceptor::from(tls.clone()).accept(stream).await?;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     peer.certificate = shown.map(certificate::names);
-    let io: Box<dyn Io> =
-        if transport.websocket { Box::new(websocket::accept(stream).await?) } else { Box::new(stream) };
-    Ok((io, peer))
+    Ok((framed(stream, transport).await?, peer))
+}
+
+async fn framed<S: Io + 'static>(stream: S, transport: &Transport) -> io::Result<Box<dyn Io>> {
+    Ok(match &transport.websocket {
+        Some(origins) => Box::new(websocket::accept(stream, origins).await?),
+        None => Box::new(stream),
+    })
 }

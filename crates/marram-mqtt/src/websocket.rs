@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::limits::WRITE_BYTES;
+use crate::listen::Origins;
 
 /// Bytes of a frame: nothing is sent that needs more at once, and packets may be in parts.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -27,16 +28,37 @@ pub(crate) struct WebSocket<S> {
     read: Bytes,
 }
 
-/// Answers the client's hello, which has to offer the subprotocol `mqtt`.
-pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::Result<WebSocket<S>> {
+/// Answers the client's hello, which has to offer the subprotocol `mqtt`, and to come from a page that may connect.
+pub(crate) async fn accept<S>(stream: S, origins: &Origins) -> io::Result<WebSocket<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(2 * WRITE_BYTES)
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
-    let inner = tokio_tungstenite::accept_hdr_async_with_config(stream, choose, Some(config)).await.map_err(failed)?;
+    #[expect(clippy::result_large_err, reason = "the library's callback has this type")]
+    let answer = |request: &Request, response| match foreign(request, origins) {
+        Some(refused) => Err(refused),
+        None => choose(request, response),
+    };
+    let inner = tokio_tungstenite::accept_hdr_async_with_config(stream, answer, Some(config)).await.map_err(failed)?;
     Ok(WebSocket { inner, read: Bytes::new() })
+}
+
+/// The refusal of a page that may not connect.
+fn foreign(request: &Request, origins: &Origins) -> Option<ErrorResponse> {
+    let origin = request.headers().get(header::ORIGIN)?.to_str().unwrap_or("?");
+    let why = || format!("this broker does not answer to pages of {origin}: name it in `origins` below `[mqtt]`\n");
+    (!origins.admit(origin)).then(|| refusal(StatusCode::FORBIDDEN, why()))
+}
+
+fn refusal(status: StatusCode, text: String) -> ErrorResponse {
+    let mut refusal = ErrorResponse::new(Some(text));
+    *refusal.status_mut() = status;
+    refusal
 }
 
 #[expect(clippy::result_large_err, reason = "the library's callback has this type")]
@@ -45,9 +67,7 @@ fn choose(request: &Request, mut response: Response) -> Result<Response, ErrorRe
     let offered = offers.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     // 3.1 clients call it mqttv3.1.
     let Some(chosen) = offered.map(str::trim).find(|name| ["mqtt", "mqttv3.1"].contains(name)) else {
-        let mut refusal = ErrorResponse::new(Some("offer the subprotocol mqtt\n".into()));
-        *refusal.status_mut() = StatusCode::BAD_REQUEST;
-        return Err(refusal);
+        return Err(refusal(StatusCode::BAD_REQUEST, "offer the subprotocol mqtt\n".into()));
     };
     let chosen = if chosen == "mqtt" { "mqtt" } else { "mqttv3.1" };
     response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen));

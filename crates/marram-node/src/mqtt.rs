@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use marram_core::port::{Clock, Entropy};
-use marram_mqtt::{AccessConfig, Broker, Limits, Permissions, Transport, User};
+use marram_mqtt::{AccessConfig, Broker, Limits, Origins, Permissions, Transport, User};
 use marram_store::Store;
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -27,6 +27,9 @@ pub struct MqttConfig {
     pub any_port: bool,
     /// MQTT over WebSockets, in clear text.
     pub websocket: Option<SocketAddr>,
+    /// Web pages that may connect over WebSockets, as in `https://dashboard.example`; `*` for all. If left out, none where clients may
+    /// be anonymous, and all where their users have to have a password.
+    pub origins: Option<Vec<String>>,
     /// MQTT over TLS.
     pub tls: Option<MqttTls>,
     /// Whether clients may connect that show nothing. If left out, where only this machine can reach the broker and no
@@ -117,6 +120,15 @@ impl MqttConfig {
         self.anonymous.unwrap_or(here && self.users.is_empty() && self.certificates.is_none())
     }
 
+    fn origins(&self) -> Origins {
+        match &self.origins {
+            Some(listed) if listed.iter().any(|origin| origin == "*") => Origins::Any,
+            Some(listed) => Origins::Listed(listed.as_slice().into()),
+            None if self.anonymous() => Origins::Listed([].into()),
+            None => Origins::Any,
+        }
+    }
+
     fn access(&self) -> AccessConfig {
         let grant = |publish: &[String], subscribe: &[String]| Permissions {
             publish: publish.to_vec(),
@@ -166,11 +178,11 @@ pub(crate) async fn start(
     if let Some(files) = &config.tls {
         let pair = TlsFiles { cert: files.cert.clone(), key: files.key.clone() };
         let tls = tls::server(&pair, files.client_ca.as_deref(), &[])?;
-        let transport = Transport { tls: Some(Arc::new(tls)), websocket: false };
+        let transport = Transport { tls: Some(Arc::new(tls)), websocket: None };
         listen("mqtts", "mqtts", bind(files.listen, "mqtt.tls.listen").await?, transport)?;
     }
     if let Some(address) = config.websocket {
-        let transport = Transport { tls: None, websocket: true };
+        let transport = Transport { tls: None, websocket: Some(config.origins()) };
         listen("mqtt_ws", "ws", bind(address, "mqtt.websocket").await?, transport)?;
     }
     config.bridges.iter().try_for_each(|bridge| bridge.start(&broker))?;
@@ -183,6 +195,15 @@ mod tests {
 
     fn config(toml: &str) -> MqttConfig {
         toml::from_str(toml).unwrap()
+    }
+
+    #[test]
+    fn web_pages_may_come_where_they_need_a_password() {
+        let admits = |toml: &str| config(toml).origins().admit("https://page.example");
+        let user = "[[user]]\nname = \"a\"\npassword_hash = \"x\"";
+        assert!(!admits("websocket = \"127.0.0.1:1\"") && admits(user));
+        assert!(admits("origins = [\"https://page.example\"]") && admits("origins = [\"*\"]"));
+        assert!(!admits(&format!("origins = [\"https://other.example\"]\n{user}")));
     }
 
     #[test]

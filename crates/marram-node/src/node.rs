@@ -35,8 +35,9 @@ use crate::s3;
 use crate::system::{SystemClock, SystemEntropy};
 use crate::upkeep;
 
-/// How long the admin API may take to finish its answers after the front has drained.
-const ADMIN_DRAIN: Duration = Duration::from_secs(2);
+/// How long the MQTT broker and the admin API may take to finish their answers, when everything before them has used the
+/// deadline up.
+const LISTENER_DRAIN: Duration = Duration::from_secs(2);
 
 /// A node that serves.
 pub struct Node {
@@ -261,27 +262,34 @@ impl Node {
         let Some(Tasks { front, admin, collector, upkeep, telemetry }) = tasks.take() else { return };
         self.parts.draining.store(true, Ordering::Release);
         self.stop.cancel();
-        match front.await {
+        let deadline = self.parts.config.drain;
+        let until = tokio::time::Instant::now() + deadline;
+        // All at the same time, under one deadline. What runs may still publish to MQTT, so that is stopped after it.
+        let s3 = async {
+            if let Some(s3) = &self.parts.s3 {
+                s3.drain(deadline).await;
+            }
+        };
+        let deployments = tokio::time::timeout(deadline, self.parts.reconciler.finish());
+        let (front, deployed, (), ()) = tokio::join!(front, deployments, s3, self.parts.triggers.drain(deadline));
+        match front {
             Ok(drained) if drained.cut > 0 => {
                 tracing::warn!(cut = drained.cut, "requests were cut at the drain deadline")
             }
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "the HTTP front failed"),
         }
-        if tokio::time::timeout(self.parts.config.drain, self.parts.reconciler.finish()).await.is_err() {
+        if deployed.is_err() {
             tracing::warn!("a deployment was still compiling at the drain deadline: it is not deployed");
         }
-        let cut = self.parts.mqtt.stop().await;
+        let left = until.duration_since(tokio::time::Instant::now());
+        let cut = self.parts.mqtt.stop_within(left.max(LISTENER_DRAIN)).await;
         if cut > 0 {
             tracing::warn!(cut, "MQTT connections were cut at the drain deadline");
         }
-        if let Some(s3) = &self.parts.s3 {
-            s3.drain(self.parts.config.drain).await;
-        }
-        self.parts.triggers.drain(self.parts.config.drain).await;
         // Last of the listeners, so that what goes on can be watched to the end.
-        admin.stop(ADMIN_DRAIN).await;
-        self.parts.runtime.drain(ADMIN_DRAIN).await;
+        admin.stop(LISTENER_DRAIN).await;
+        self.parts.runtime.drain(LISTENER_DRAIN).await;
         for (what, task) in [("collector of what is no longer used", collector), ("upkeep of state", upkeep)] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "the {what} failed");

@@ -231,18 +231,18 @@ impl Reconciler {
         name: String,
         value: SecretValue,
     ) -> Result<(), Failure> {
+        if name == INGEST_SECRET {
+            let refused =
+                |reason| Failure::new(Kind::Invalid, format!("nobody could publish with this `{name}`: {reason}"));
+            Token::new(value.expose()).map_err(refused)?;
+        }
         let this = Arc::clone(self);
         self.in_turn(async move {
             this.store.set_secret(&app, &name, value, this.clock.unix_ns()).await?;
             let Some(old) = this.apps.load().get(&app).cloned() else { return Ok(()) };
             let desired = old.desired.clone();
-            if name == INGEST_SECRET && desired.readers_of(&name).is_empty() {
-                let mut now = Observed { ingest: this.ingest(&desired), ..Observed::clone(&old) };
-                now.deployed_unix_ns = old.deployed_unix_ns;
-                return this.replace(&Arc::new(now));
-            }
             if desired.readers_of(&name).is_empty() {
-                return Ok(());
+                return this.renew_ingest(&old, &name);
             }
             let running = match this.prepare(&desired, Verify::Now).await {
                 // What served goes on with the old value; the caller learns that the new one is not in use.
@@ -266,9 +266,21 @@ impl Reconciler {
                 let message = format!("function \"{reader}\" of app \"{app}\" reads the secret `{name}`: take it out of its `secrets` and deploy first");
                 return Err(Failure::new(Kind::Conflict, message));
             }
-            Ok(this.store.remove_secret(&app, &name).await?)
+            let was_there = this.store.remove_secret(&app, &name).await?;
+            if let Some(old) = this.apps.load().get(&app).cloned() {
+                this.renew_ingest(&old, &name)?;
+            }
+            Ok(was_there)
         })
         .await
+    }
+
+    /// After a secret has changed that no function reads: it may be the one that lets events in.
+    fn renew_ingest(&self, app: &Observed, changed: &str) -> Result<(), Failure> {
+        if changed != INGEST_SECRET {
+            return Ok(());
+        }
+        self.replace(&Arc::new(Observed { ingest: self.ingest(&app.desired), ..Observed::clone(app) }))
     }
 
     /// Waits for changes that are under way.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
-use marram_mqtt::{AccessConfig, Limits, Permissions, Transport, User, hash_password};
+use marram_mqtt::{AccessConfig, Limits, Origins, Permissions, Transport, User, hash_password};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -107,7 +107,7 @@ async fn a_certificate_is_bound_to_client_identifiers() {
     };
     let node = Node::with(Limits::default(), access, Default::default(), Duration::ZERO).await;
     let certificates = Certificates::new();
-    let address = node.listen(Transport { tls: Some(certificates.server()), websocket: false }).await;
+    let address = node.listen(Transport { tls: Some(certificates.server()), websocket: None }).await;
     for name in ["pump-7", "pump-7b"] {
         let mut client = certificates.client(address, Some(("pump-7", &["pump-7b"]))).await;
         assert!(matches!(client.hello(name, fresh()).await, Got::ConnAck(false, 0, _)), "{name}");
@@ -217,7 +217,7 @@ fn a_configuration_that_cannot_be_meant_is_refused() {
 #[tokio::test]
 async fn mqtt_goes_through_websockets_whatever_the_borders_of_their_frames() {
     let node = Node::new().await;
-    let address = node.listen(Transport { tls: None, websocket: true }).await;
+    let address = node.listen(Transport { tls: None, websocket: Some(Origins::Any) }).await;
     let request = |protocol: Option<&'static str>| {
         let mut request = format!("ws://{address}/mqtt").into_client_request().unwrap();
         if let Some(protocol) = protocol {
@@ -258,9 +258,33 @@ async fn mqtt_goes_through_websockets_whatever_the_borders_of_their_frames() {
 }
 
 #[tokio::test]
+async fn a_page_of_elsewhere_opens_no_websocket() {
+    let node = Node::new().await;
+    let origins = Origins::Listed(["https://dashboard.example".to_owned()].into());
+    let address = node.listen(Transport { tls: None, websocket: Some(origins) }).await;
+    let open = async |origin: Option<&'static str>| {
+        let mut request = format!("ws://{address}/mqtt").into_client_request().unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("mqtt"));
+        if let Some(origin) = origin {
+            request.headers_mut().insert("origin", HeaderValue::from_static(origin));
+        }
+        tokio_tungstenite::client_async(request, TcpStream::connect(address).await.unwrap()).await.map(|_| ())
+    };
+    for origin in [None, Some("https://dashboard.example")] {
+        open(origin).await.unwrap();
+    }
+    for origin in ["https://evil.example", "http://dashboard.example", "null"] {
+        let refused = open(Some(origin)).await.unwrap_err();
+        let tokio_tungstenite::tungstenite::Error::Http(answer) = &refused else { panic!("{refused}") };
+        assert_eq!(answer.status(), 403);
+        assert!(String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).contains(origin));
+    }
+}
+
+#[tokio::test]
 async fn a_websocket_that_says_nothing_holds_up_nobody() {
     let node = Node::limited(Limits { connect_time: Duration::from_millis(200), ..Limits::default() }).await;
-    let address = node.listen(Transport { tls: None, websocket: true }).await;
+    let address = node.listen(Transport { tls: None, websocket: Some(Origins::Any) }).await;
     let silent = TcpStream::connect(address).await.unwrap();
     let mut request = format!("ws://{address}/").into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("mqtt"));

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use marram_core::port::mqtt::MqttJournal;
-use marram_mqtt::{AccessConfig, Broker, Limits, Permissions, Transport};
+use marram_mqtt::{AccessConfig, Broker, Limits, Origins, Permissions, Transport};
 use tokio::process::Command;
 
 const HINT: &str = "run scripts/mqtt-clients.sh, which installs the clients that these tests need";
@@ -35,10 +35,10 @@ async fn start(journal: journal::Memory) -> Node {
     let port: Arc<dyn MqttJournal> = Arc::new(journal.clone());
     let (time, dice) = (Arc::new(fixture::Time::default()), Arc::new(fixture::Dice::default()));
     let broker = Broker::start(Limits::default(), access, port, time, dice).await.unwrap();
-    let listen = async |websocket| {
+    let listen = async |websocket: bool| {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        broker.listen(listener, Transport { tls: None, websocket });
+        broker.listen(listener, Transport { tls: None, websocket: websocket.then(Origins::default) });
         address
     };
     Node { tcp: listen(false).await, websocket: listen(true).await, broker: broker.clone(), journal }
