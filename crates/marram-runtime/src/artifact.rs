@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::compiler::{Compiler, Input};
 use crate::config::RuntimeConfig;
+use crate::engines;
 use crate::functions::FunctionsFile;
 use crate::plain;
 use anyhow::Context as _;
@@ -46,9 +47,7 @@ impl Artifacts {
             engine: engine.clone(),
             label,
             compiler: config.compiler.clone(),
-            functions: config
-                .keeps_functions
-                .then(|| FunctionsFile { path: dir.join(FUNCTIONS), key: config.cache_key }),
+            functions: config.keeps_functions.then(|| FunctionsFile::new(dir.join(FUNCTIONS), &config.cache_key)),
             dir: dir.to_owned(),
             key: config.cache_key,
             compatibility: hasher.finish(),
@@ -101,7 +100,12 @@ impl Artifacts {
         if let Some(found) = self.mapped(&file, map) {
             return Ok(found);
         }
-        let code = self.compiler.compile(&self.engine, self.label, input, &source()?, self.functions.as_ref())?;
+        // Those of a language engine would take all of the room, and it is compiled once.
+        let functions = self.functions.as_ref().filter(|_| engines::all().all(|engine| engine.digest != *digest));
+        if let Some(language) = engines::language_of(digest) {
+            tracing::info!("compiling the {language} engine, once for this node: this takes a while");
+        }
+        let code = self.compiler.compile(&self.engine, self.label, input, &source()?, functions)?;
         self.keep(&file, &code);
         // The mapped file shares its pages with the page cache and gives them back when it is idle.
         self.mapped(&file, map).map_or_else(|| read(&self.engine, &code).map_err(plain), Ok)

@@ -191,6 +191,8 @@ impl<B: GuestBody> AnswerBody<B> {
             }
             Err(failure) => {
                 self.invocation.fail(&failure);
+                // What it failed with first, of which this is a consequence.
+                let failure = self.invocation.failure().cloned().unwrap_or(failure);
                 Poll::Ready(Some(Err(failure)))
             }
         }

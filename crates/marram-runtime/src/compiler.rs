@@ -121,8 +121,11 @@ pub fn compile_stdin(input: &str, engine: &str, functions: Option<PathBuf>) -> a
     to.write_all(&code)?;
     to.flush()?;
     drop(to);
-    if let (Some(file), Some(functions)) = (file, functions) {
-        file.write(&functions).context("the compiled functions cannot be kept")?;
+    // They cost the next compilation time, and nothing else.
+    if let (Some(file), Some(functions)) = (file, functions)
+        && let Err(error) = file.write(&functions)
+    {
+        tracing::warn!(file = %file.path.display(), %error, "compiled functions cannot be kept");
     }
     Ok(())
 }

@@ -60,8 +60,7 @@ impl Console {
     }
 
     /// A line from `wasi:logging`.
-    pub(crate) fn log(&self, level: Level, context: String, mut text: String) {
-        truncate(&mut text, LOG_LINE_BYTES_MAX);
+    pub(crate) fn log(&self, level: Level, context: String, text: String) {
         let inner = self.lock();
         self.write(&inner, level, Source::Logging, context, text);
     }
@@ -81,10 +80,14 @@ impl Console {
             self.line(&inner, source, &line);
             rest = &rest[end + 1..];
         }
+        let mask = &self.deployed.mask;
         let buffer = inner.buffer(source);
         buffer.extend_from_slice(rest);
-        if buffer.len() > LOG_LINE_BYTES_MAX {
-            let line = std::mem::take(buffer);
+        // A line that is too long, with all of any secret that begins before the cut.
+        if buffer.len() > LOG_LINE_BYTES_MAX + mask.longest() {
+            let end = buffer.len() - mask.begun(buffer);
+            let begun = buffer.split_off(end);
+            let line = std::mem::replace(buffer, begun);
             self.line(&inner, source, &line);
         }
     }
@@ -94,7 +97,6 @@ impl Console {
         if text.ends_with('\r') {
             text.pop();
         }
-        truncate(&mut text, LOG_LINE_BYTES_MAX);
         let level = if source == Source::Stderr { Level::Warn } else { Level::Info };
         self.write(inner, level, source, String::new(), text);
     }
@@ -115,14 +117,6 @@ impl Console {
 impl Inner {
     fn buffer(&mut self, source: Source) -> &mut Vec<u8> {
         if source == Source::Stderr { &mut self.err } else { &mut self.out }
-    }
-}
-
-/// Cuts a line that is too long, and says so.
-pub(crate) fn truncate(text: &mut String, bytes_max: usize) {
-    if text.len() > bytes_max {
-        text.truncate(text.floor_char_boundary(bytes_max));
-        text.push_str(" … (line cut)");
     }
 }
 

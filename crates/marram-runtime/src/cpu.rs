@@ -61,10 +61,13 @@ impl Mark {
     fn used_ns(self) -> u64 {
         let now_ns = wall_ns();
         let wall_ns = now_ns.saturating_sub(self.wall_ns);
-        if wall_ns <= SHORT_NS {
-            return wall_ns;
-        }
-        wall_ns.min(Reading::take(now_ns).cpu_ns.saturating_sub(self.cpu_ns))
+        if wall_ns <= SHORT_NS { wall_ns } else { self.used_exactly_ns(now_ns) }
+    }
+
+    /// By the CPU clock, however short it was: never more than [`Self::used_ns`] says from then on.
+    fn used_exactly_ns(self, now_ns: u64) -> u64 {
+        let cpu_ns = Reading::take(now_ns).cpu_ns.saturating_sub(self.cpu_ns);
+        cpu_ns.min(now_ns.saturating_sub(self.wall_ns))
     }
 }
 
@@ -77,28 +80,44 @@ fn clock_ns(clock: ClockId) -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// When the poll of an instance that is going on began, and how much it may use. Only the polling thread writes.
+/// When the poll of an instance that is going on began, and how much it may use; and what the instance holds, which its
+/// limiter counts and who pays for the poll is told.
 #[derive(Default)]
 pub(crate) struct PollClock {
     wall_ns: AtomicU64,
     cpu_ns: AtomicU64,
     allowed_ns: AtomicU64,
+    memory_bytes: AtomicU64,
 }
 
 impl PollClock {
     /// Whether the poll that is going on has used more than it may. Called from the epoch callback, on the same thread.
     pub(crate) fn is_over(&self) -> bool {
         let begun = Mark { wall_ns: self.wall_ns.load(Ordering::Relaxed), cpu_ns: self.cpu_ns.load(Ordering::Relaxed) };
-        begun.used_ns() > self.allowed_ns.load(Ordering::Relaxed)
+        begun.used_exactly_ns(wall_ns()) > self.allowed_ns.load(Ordering::Relaxed)
+    }
+
+    /// How much the poll that is going on, or the next one, may use.
+    pub(crate) fn allow_ns(&self, ns: u64) {
+        self.allowed_ns.store(ns, Ordering::Relaxed);
+    }
+
+    /// Linear memory of the instance. It never shrinks, so this is also the peak.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_memory_bytes(&self, bytes: u64) {
+        self.memory_bytes.store(bytes, Ordering::Relaxed);
     }
 }
 
 /// Who pays for the CPU time of a poll.
 pub(crate) trait Account {
-    /// How much the next poll may use, in nanoseconds.
+    /// A poll begins: how much it may use, in nanoseconds.
     fn allowed_ns(&self) -> u64;
-    /// What it has used.
-    fn charge(&self, ns: u64);
+    /// It has ended: what it has used, and how much memory its instance has now, in bytes.
+    fn charge(&self, ns: u64, memory_bytes: u64);
 }
 
 /// Polls a guest's future and charges its CPU time.
@@ -108,12 +127,12 @@ pub(crate) fn poll_charged<F: Future + ?Sized>(
     account: &(impl Account + ?Sized),
     cx: &mut Context<'_>,
 ) -> Poll<F::Output> {
-    clock.allowed_ns.store(account.allowed_ns(), Ordering::Relaxed);
+    clock.allow_ns(account.allowed_ns());
     let begun = Mark::now();
     clock.wall_ns.store(begun.wall_ns, Ordering::Relaxed);
     clock.cpu_ns.store(begun.cpu_ns, Ordering::Relaxed);
     let result = guest.poll(cx);
-    account.charge(begun.used_ns());
+    account.charge(begun.used_ns(), clock.memory_bytes());
     result
 }
 
@@ -139,6 +158,17 @@ mod tests {
             let (used_ns, exact_ns) = (begun.used_ns(), clock_ns(ClockId::ThreadCPUTime) - cpu_ns);
             let least_ns = exact_ns.saturating_sub(20_000);
             assert!((least_ns..exact_ns + 2 * READING_AGE_NS).contains(&used_ns), "{used_ns} of {exact_ns}");
+        }
+    }
+
+    #[test]
+    fn what_is_charged_is_never_less_than_what_a_limit_was_held_against() {
+        for span in [Duration::ZERO, Duration::from_micros(50), Duration::from_millis(1)] {
+            let begun = Mark::now();
+            work_until(Instant::now() + span);
+            let held_ns = begun.used_exactly_ns(wall_ns());
+            let charged_ns = begun.used_ns();
+            assert!(charged_ns >= held_ns, "{charged_ns} of {held_ns}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 
-use marram_core::limits::Limits;
+use marram_core::limits::{LOG_LINE_BYTES_MAX, Limits};
 use marram_core::manifest::InstancePolicy;
 use marram_core::port::{Clock, Entropy, Invoke, Observe};
 use marram_core::record::{Level, LogLine, Source};
@@ -11,6 +11,7 @@ use marram_core::{FunctionId, Name};
 
 use crate::invocation::Invocation;
 use crate::log_budget::{LogBudget, LogRoom};
+use crate::mask::Mask;
 use crate::outbound::{Grant, Outbound};
 use crate::reach::Reach;
 
@@ -23,6 +24,8 @@ pub(crate) struct Deployed {
     pub(crate) keys: bool,
     /// `config` and `secrets`, by key.
     pub(crate) config: BTreeMap<String, String>,
+    /// What of it its log must not show.
+    pub(crate) mask: Mask,
     /// For a function that ships as source.
     pub(crate) source: Option<SourceText>,
     pub(crate) grant: Arc<Grant>,
@@ -85,9 +88,13 @@ impl Deployed {
         owner: Option<&Invocation>,
         level: Level,
         source: Source,
-        context: String,
-        text: String,
+        mut context: String,
+        mut text: String,
     ) {
+        self.mask.hide(&mut context);
+        // Before it is cut: half a secret would not be found.
+        self.mask.hide(&mut text);
+        truncate(&mut text, LOG_LINE_BYTES_MAX);
         match payer.room(text.len() + context.len()) {
             LogRoom::Enough => self.write(owner, level, source, context, text),
             LogRoom::Last => {
@@ -103,7 +110,9 @@ impl Deployed {
     }
 
     /// What the node itself says of a run. Not charged, so it has to be said a bounded number of times a run.
-    pub(crate) fn note(&self, owner: Option<&Invocation>, level: Level, text: String) {
+    pub(crate) fn note(&self, owner: Option<&Invocation>, level: Level, mut text: String) {
+        // It may say what the function has thrown, or whom it asked.
+        self.mask.hide(&mut text);
         self.write(owner, level, Source::Node, String::new(), text);
     }
 
@@ -118,5 +127,13 @@ impl Deployed {
             context,
             text,
         });
+    }
+}
+
+/// Cuts a line that is too long, and says so.
+fn truncate(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
+        text.push_str(" … (line cut)");
     }
 }

@@ -1,6 +1,6 @@
 //! The wasmtime engine of a node: pooled instances, copy-on-write memories, and the clock tick that interrupts guests.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::Context as _;
 use marram_core::limits::TABLE_ELEMENTS_MAX;
@@ -16,6 +16,8 @@ const FIBER_STACK_BYTES: usize = 3 << 20;
 /// Of a memory that is given back, this much is cleared in place instead of being unmapped and faulted in again. Three
 /// quarters of the cost of a fresh instance were page faults.
 const MEMORY_KEEP_BYTES: usize = 2 << 20;
+/// The same where pages can be swapped out: then all of it is cleared each time, and not only what was written to.
+const MEMORY_KEEP_BYTES_SWAPPING: usize = 128 << 10;
 /// The same for tables and stacks.
 const TABLE_KEEP_BYTES: usize = 64 << 10;
 const STACK_KEEP_BYTES: usize = 64 << 10;
@@ -134,9 +136,34 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .max_memory_size(MEMORY_BYTES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
         .max_unused_warm_slots(WARM_SLOTS)
-        .linear_memory_keep_resident(MEMORY_KEEP_BYTES)
+        .linear_memory_keep_resident(if may_swap() { MEMORY_KEEP_BYTES_SWAPPING } else { MEMORY_KEEP_BYTES })
         .table_keep_resident(TABLE_KEEP_BYTES)
         .async_stack_keep_resident(STACK_KEEP_BYTES)
-        .pagemap_scan(Enabled::Auto);
+        .pagemap_scan(if may_swap() { Enabled::No } else { Enabled::Auto });
     pool
+}
+
+/// Whether pages of this machine can be swapped out. wasmtime 48 asks for written pages that are present before it gives a memory to the
+/// next instance, and so overlooks what was swapped out: that instance would read what another one has written.
+fn may_swap() -> bool {
+    static SWAPS: LazyLock<bool> =
+        LazyLock::new(|| std::fs::read_to_string("/proc/swaps").is_ok_and(|swaps| lists_swap(&swaps)));
+    *SWAPS
+}
+
+/// A line of titles, then one for each area (proc_swaps(5)).
+fn lists_swap(swaps: &str) -> bool {
+    swaps.lines().skip(1).any(|line| !line.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn areas_of_swap_are_seen() {
+        let titles = "Filename\t\t\tType\t\tSize\tUsed\tPriority\n";
+        assert!(!lists_swap(titles) && !lists_swap(""));
+        assert!(lists_swap(&format!("{titles}/dev/zram0 partition 524284 0 100\n")));
+    }
 }

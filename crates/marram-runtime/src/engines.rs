@@ -44,6 +44,12 @@ pub(crate) fn all() -> impl Iterator<Item = &'static LanguageEngine> {
     [&*JAVASCRIPT, &*JAVASCRIPT_MEMORY, &*PYTHON].into_iter().filter(|engine| !engine.compressed.is_empty())
 }
 
+/// Whose engine this is. The memory that one starts with is compiled in no time, and is nobody's.
+pub(crate) fn language_of(digest: &Digest) -> Option<&'static str> {
+    let engines = [("JavaScript", &*JAVASCRIPT), ("Python", &*PYTHON)];
+    engines.into_iter().find(|(_, engine)| engine.digest == *digest).map(|(language, _)| language)
+}
+
 /// Languages whose engine is in this build.
 #[must_use]
 pub fn available() -> Vec<&'static str> {
@@ -85,5 +91,12 @@ mod tests {
         for engine in all() {
             assert_eq!(engine.digest, Digest::of(engine.compressed));
         }
+    }
+
+    #[test]
+    fn an_engine_is_known_by_its_language_and_a_component_is_not_one() {
+        let languages: Vec<_> = all().filter_map(|engine| language_of(&engine.digest)).collect();
+        assert_eq!(languages.len(), available().len(), "once for each: {languages:?}");
+        assert_eq!(language_of(&Digest::of(b"a component")), None);
     }
 }

@@ -127,7 +127,14 @@ impl Function {
         let body = RequestBody::new(body, &invocation).inspect_err(|failure| invocation.fail(failure))?;
         let served = program.serve(environment, Request::from_parts(parts, body), Arc::clone(&invocation));
         let served = environment.shared.turns.take(environment.line(), crowd, served).await;
-        served.inspect_err(|failure| invocation.fail(failure))
+        if program.idle_below(deployed.policy.warm) {
+            environment.shared.reaper.notify_one();
+        }
+        served.map_err(|failure| {
+            invocation.fail(&failure);
+            // What it failed with first, of which this is a consequence.
+            invocation.failure().cloned().unwrap_or(failure)
+        })
     }
 
     /// What a run needs first: its permit, and the code, with how that was found.
@@ -186,8 +193,9 @@ impl Function {
             self.program.store(None);
             return None;
         }
-        // Instances come back without a word to the reaper, so it looks at least this often while code is mapped.
-        let again = if policy.warm == 0 { policy.idle.min(code_idle) } else { policy.idle.max(Duration::from_secs(1)) };
+        // Instances come back without a word to the reaper, so it looks at least this often while code is mapped. A warm
+        // one that is used up is replaced at once; this is for those whose client went away.
+        let again = if policy.warm == 0 { policy.idle.min(code_idle) } else { Duration::from_secs(1) };
         Some(now + again.max(Duration::from_millis(20)))
     }
 }

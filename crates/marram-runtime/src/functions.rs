@@ -18,11 +18,21 @@ use crate::artifact::write_whole;
 const KEPT_BYTES_MAX: usize = 16 << 20;
 const MAC_BYTES: usize = 32;
 
+/// Sets the key of this file apart from that of the code cache, which it is made from.
+const KEY_CONTEXT: &str = "marram 2026-11-27 compiled functions";
+
 /// Where compiled functions are kept, and the key of the file's authentication code.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct FunctionsFile {
     pub(crate) path: PathBuf,
     pub(crate) key: [u8; 32],
+}
+
+impl FunctionsFile {
+    /// `cache_key` is that of the code cache.
+    pub(crate) fn new(path: PathBuf, cache_key: &[u8; 32]) -> Self {
+        Self { path, key: blake3::derive_key(KEY_CONTEXT, cache_key) }
+    }
 }
 
 /// The functions of a file, and those that are compiled now.

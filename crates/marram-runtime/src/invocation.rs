@@ -13,6 +13,7 @@ use crate::deployed::Deployed;
 use crate::gate::Permit;
 use crate::log_budget::LogBudget;
 use crate::ticker::Running;
+use crate::trap;
 use crate::uploads::Uploads;
 
 /// Shared by the guest's run and the body of its answer: whichever ends last closes the record.
@@ -70,8 +71,11 @@ impl Invocation {
         let _ = self.ended.set(Ok(()));
     }
 
-    /// Ends it with a failure, and writes the line in the function's log that tells its developer.
+    /// Ends it with a failure, and writes the line in the function's log that tells its developer. A request that is in one
+    /// instance with others may be stopped because another was at its limit of CPU time; then it is told so.
     pub(crate) fn fail(&self, failure: &Failure) {
+        let another = failure.kind() == Kind::CpuLimit && self.cpu_left_ns() > 0;
+        let failure = if another { &trap::cpu_of_another(&self.deployed.limits) } else { failure };
         if self.ended.set(Err(failure.clone())).is_err() {
             return;
         }
@@ -133,8 +137,9 @@ impl Account for Arc<Invocation> {
         self.cpu_left_ns()
     }
 
-    fn charge(&self, ns: u64) {
+    fn charge(&self, ns: u64, memory_bytes: u64) {
         self.charge_cpu(ns);
+        self.saw_memory(memory_bytes);
     }
 }
 

@@ -33,6 +33,7 @@ mod link;
 mod load;
 mod log_budget;
 mod machine;
+mod mask;
 mod outbound;
 mod ports;
 mod program;

@@ -3,8 +3,12 @@
 use marram_core::limits::{Limits, TABLE_ELEMENTS_MAX};
 use wasmtime::ResourceLimiter;
 
+use crate::cpu::SharedPollClock;
+
 /// Counts what all memories and tables of a store hold together, and refuses what goes over the limit.
 pub(crate) struct Limiter {
+    /// Where it says what it has counted of memory.
+    clock: SharedPollClock,
     memory_bytes: usize,
     memory_bytes_max: usize,
     table_elements: usize,
@@ -19,8 +23,9 @@ pub(crate) enum Refused {
 }
 
 impl Limiter {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, clock: SharedPollClock) -> Self {
         Self {
+            clock,
             memory_bytes: 0,
             memory_bytes_max: usize::try_from(limits.memory.0).unwrap_or(usize::MAX),
             table_elements: 0,
@@ -47,6 +52,7 @@ impl ResourceLimiter for Limiter {
         }
         if maximum.is_none_or(|maximum| desired <= maximum) {
             self.memory_bytes = total;
+            self.clock.set_memory_bytes(total as u64);
         }
         Ok(true)
     }

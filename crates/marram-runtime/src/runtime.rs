@@ -21,6 +21,7 @@ use crate::kind::{self, FileKind, Kind};
 use crate::link;
 use crate::load;
 use crate::machine::Machines;
+use crate::mask::Mask;
 use crate::outbound::{Grant, Outbound, OutboundConfig};
 use crate::ports::Ports;
 use crate::program::Program;
@@ -166,6 +167,7 @@ impl Runtime {
             return Err(Failure::new(FailureKind::Invalid, message));
         }
         let mut config = function.config.clone();
+        let mut secrets = BTreeMap::new();
         for secret in &function.secrets {
             let value = spec.secrets.get(secret).ok_or_else(|| {
                 let app = &spec.manifest.app.name;
@@ -175,6 +177,7 @@ impl Runtime {
                 )
             })?;
             config.insert(secret.clone(), value.clone());
+            secrets.insert(secret.as_str(), value.as_str());
         }
         let is_source = file_kind != FileKind::Component;
         let id = Arc::new(FunctionId {
@@ -189,6 +192,7 @@ impl Runtime {
             policy,
             keys: has_keys(function),
             config,
+            mask: Mask::of(&secrets),
             source: is_source.then(|| SourceText::new(function.component.clone())),
             grant: Grant::new(&function.allow),
             outbound: Arc::clone(&self.outbound),

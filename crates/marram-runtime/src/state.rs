@@ -70,7 +70,7 @@ impl GuestState {
             http,
             table,
             hooks: Hooks::new(Arc::clone(&console), Arc::clone(deployed)),
-            limiter: Limiter::new(&deployed.limits),
+            limiter: Limiter::new(&deployed.limits, Arc::clone(clock)),
             room: Room::default(),
             clock: Arc::clone(clock),
             console,
@@ -107,7 +107,7 @@ impl JsState {
     /// A store for a new instance, with every limit armed.
     pub(crate) fn store(engine: &wasmtime::Engine, deployed: &Arc<Deployed>, clock: &SharedPollClock) -> Store<Self> {
         let state = Self {
-            limiter: Limiter::new(&deployed.limits),
+            limiter: Limiter::new(&deployed.limits, Arc::clone(clock)),
             clock: Arc::clone(clock),
             deployed: Arc::clone(deployed),
             last_words: String::new(),
@@ -139,10 +139,6 @@ impl js::State for JsState {
 
     fn clock(&self) -> &SharedPollClock {
         &self.clock
-    }
-
-    fn memory_bytes(&self) -> u64 {
-        self.limiter.memory_bytes()
     }
 
     fn failure(&self, error: wasmtime::Error) -> Failure {

@@ -64,6 +64,15 @@ pub(crate) fn cpu(limits: &Limits) -> Failure {
     Failure::new(Kind::CpuLimit, message)
 }
 
+/// The function was stopped for another request, which went over its limit of CPU time in the same instance.
+pub(crate) fn cpu_of_another(limits: &Limits) -> Failure {
+    let message = format!(
+        "the function was stopped with its instance, in which another request used more than its {:?} of CPU time: raise `cpu` in its limits, or write `instances = {{ concurrent = 1 }}`",
+        limits.cpu
+    );
+    Failure::new(Kind::CpuLimit, message)
+}
+
 /// The function did not end in time.
 pub(crate) fn deadline(limits: &Limits) -> Failure {
     let message = format!(

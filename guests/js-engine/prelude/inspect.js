@@ -2,7 +2,8 @@
 
 const DEPTH_MAX = 4;
 const ITEMS_MAX = 100;
-const TEXT_MAX = 10000;
+// More than a line of the log keeps: the host hides secrets before it cuts, and would not know half of one.
+const TEXT_MAX = 60000;
 
 function inspect(value, depth = 0, seen = []) {
   switch (typeof value) {

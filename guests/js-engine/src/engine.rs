@@ -218,6 +218,7 @@ fn prelude(ctx: &Ctx<'_>) -> Result<Handlers> {
     let handlers: Object<'_> = prelude.call((host,))?;
     handlers.get::<_, Function<'_>>("warm")?.call::<_, ()>(())?;
     while ctx.execute_pending_job() {}
+    handlers.get::<_, Function<'_>>("warmed")?.call::<_, ()>(())?;
     let handler = |name: &str| Ok::<_, Error>(Persistent::save(ctx, handlers.get::<_, Function<'_>>(name)?));
     Ok(Handlers {
         start: handler("start")?,

@@ -1,7 +1,7 @@
 //! The engine's code, linked: what it imports is a memory with a script in it, two clocks, randomness, and a place for its
 //! last words.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use marram_core::Failure;
 use wasmtime::{Caller, Engine, Extern, Instance, Linker, Memory, Module, ModuleExport, Result, Store};
@@ -21,8 +21,6 @@ pub(crate) trait State: Send + 'static {
     fn last_words(&mut self, text: &str);
     /// For charging the CPU time of a turn.
     fn clock(&self) -> &SharedPollClock;
-    /// Linear memory, in bytes.
-    fn memory_bytes(&self) -> u64;
     /// The failure that a trap is.
     fn failure(&self, error: wasmtime::Error) -> Failure;
 }
@@ -38,6 +36,7 @@ pub(crate) struct JsEngine<T: 'static> {
     linker: Linker<T>,
     exports: [ModuleExport; 3],
     booted: Arc<Image>,
+    capturing: Mutex<()>,
 }
 
 /// The functions that an instance of the engine exports: of `marram-js-abi`.
@@ -54,16 +53,29 @@ impl<T: State> JsEngine<T> {
         linker.func_wrap("marram", "monotonic_us", |caller: Caller<'_, T>| caller.data().monotonic_us())?;
         linker.func_wrap("marram", "random", random)?;
         linker.func_wrap("marram", "panic", last_words)?;
+        let shares = code.imports().any(|import| (import.module(), import.name()) == MEMORY);
+        wasmtime::ensure!(shares, "the engine's code has a memory of its own: build the engines again");
         let export = |name| code.get_export_index(name);
         let [Some(alloc), Some(load), Some(turn)] = EXPORTS.map(export) else {
             wasmtime::bail!("the engine does not export {EXPORTS:?}")
         };
-        Ok(Self { linker, exports: [alloc, load, turn], booted: Arc::new(Image::booted(memory)), code })
+        Ok(Self {
+            linker,
+            exports: [alloc, load, turn],
+            booted: Arc::new(Image::booted(memory)),
+            capturing: Mutex::default(),
+            code,
+        })
     }
 
     /// The engine without a script.
     pub(crate) fn booted(&self) -> &Arc<Image> {
         &self.booted
+    }
+
+    /// One at a time makes an image.
+    pub(super) fn capturing(&self) -> MutexGuard<'_, ()> {
+        self.capturing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn engine(&self) -> &Engine {

@@ -3,11 +3,11 @@
 //! Between two turns an instance of the engine is nothing but its memory. So a fresh instance becomes a loaded one by
 //! starting with that: no parsing, no compiling, and wasmtime maps the pages copy-on-write, so that only those are copied
 //! that a request writes to.
+//!
+//! It holds the function's secrets: it is in no file system, and goes where the process's memory goes.
 
 use std::fs::File;
-use std::io::Write as _;
 
-use rustix::fs::{MemfdFlags, memfd_create};
 use wasm_encoder::{ConstExpr, DataSection, ExportKind, ExportSection, MemorySection, MemoryType};
 use wasmtime::{AsContextMut, Engine, Instance, Memory, Module, Result};
 
@@ -32,9 +32,9 @@ impl Image {
         Self { module, scatter: None, inbound: (0, 0) }
     }
 
-    /// `fresh` says that its instances serve one request each.
-    pub(super) fn of(engine: &Engine, memory: &[u8], inbound: (u32, usize), fresh: bool) -> Result<Self> {
-        let code = engine.precompile_module(&encode(memory))?;
+    /// From what [`encode`] gave. `fresh` says that its instances serve one request each.
+    pub(super) fn compile(engine: &Engine, module: &[u8], inbound: (u32, usize), fresh: bool) -> Result<Self> {
+        let code = engine.precompile_module(module)?;
         Ok(Self { module: load(engine, &code)?, scatter: fresh.then(Scatter::default), inbound })
     }
 
@@ -58,7 +58,7 @@ impl Image {
 }
 
 /// A module that exports `memory`, as it is now.
-fn encode(memory: &[u8]) -> Vec<u8> {
+pub(super) fn encode(memory: &[u8]) -> Vec<u8> {
     let mut memories = MemorySection::new();
     memories.memory(MemoryType {
         minimum: memory.len().div_ceil(WASM_PAGE_BYTES) as u64,
@@ -96,17 +96,34 @@ fn runs(memory: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 /// From a file without a name, which is mapped: there is one copy of it, whatever the number of instances.
 #[allow(unsafe_code, reason = "the code was compiled by this process a moment ago")]
 fn load(engine: &Engine, code: &[u8]) -> Result<Module> {
-    let file = memfd_create("marram-script", MemfdFlags::CLOEXEC).map(File::from).and_then(|mut file| {
-        file.write_all(code).map_err(|_| rustix::io::Errno::IO)?;
-        Ok(file)
-    });
-    // SAFETY: both are given what `Engine::precompile_module` has just made, and nobody else has the file.
+    // SAFETY: both are given what `Engine::precompile_module` has just made; the file is sealed.
     unsafe {
-        match file {
+        match unnamed_file(code) {
             Ok(file) => Module::deserialize_open_file(engine, file),
-            Err(_) => Module::deserialize(engine, code),
+            Err(error) => {
+                tracing::debug!(%error, "a script's memory cannot be mapped from a file: it is kept twice");
+                Module::deserialize(engine, code)
+            }
         }
     }
+}
+
+/// A file in memory that nobody can change any more.
+#[cfg(target_os = "linux")]
+fn unnamed_file(bytes: &[u8]) -> std::io::Result<File> {
+    use std::io::Write as _;
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+    let mut file = File::from(memfd_create("marram-script", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    file.write_all(bytes)?;
+    fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE | SealFlags::SEAL)?;
+    Ok(file)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unnamed_file(_: &[u8]) -> std::io::Result<File> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]
@@ -115,7 +132,9 @@ mod tests {
 
     #[test]
     fn a_memory_comes_back_as_it_was_and_nobody_else_sees_what_is_written() {
-        let engine = Engine::default();
+        let mut config = wasmtime::Config::new();
+        config.allocation_strategy(wasmtime::PoolingAllocationConfig::new());
+        let engine = Engine::new(&config).expect("there is room for a pool");
         let mut memory = vec![0; 3 * WASM_PAGE_BYTES];
         memory[5] = 1;
         memory[PAGE_BYTES..3 * PAGE_BYTES].fill(2);
@@ -124,9 +143,10 @@ mod tests {
             runs(&memory).map(|(at, run)| (at, run.len())).collect::<Vec<_>>(),
             [(0, 3 * PAGE_BYTES), (memory.len() - PAGE_BYTES, PAGE_BYTES)]
         );
-        let image = Image::of(&engine, &memory, (16, 32), true).expect("it compiles");
-        let mut store = wasmtime::Store::new(&engine, ());
-        for _ in 0..2 {
+        let image = Image::compile(&engine, &encode(&memory), (16, 32), true).expect("it compiles");
+        for _ in 0..3 {
+            // A slot of the pool that another instance has used.
+            let mut store = wasmtime::Store::new(&engine, ());
             let mapped = pollster(image.map(&mut store)).expect("it maps");
             assert!(mapped.data(&store) == memory);
             mapped.data_mut(&mut store).fill(9);

@@ -7,7 +7,7 @@ use marram_js_abi::{Code, Load, Loaded, ScriptError, decode, encode, unpack};
 use wasmtime::{Extern, Memory, Result, Store, TypedFunc, WasmParams, WasmResults};
 
 use super::engine::{JsEngine, State};
-use super::image::Image;
+use super::image::{self, Image};
 
 /// A function's script and what it may see.
 #[derive(Clone, Copy, Debug)]
@@ -86,13 +86,12 @@ impl<T: State> JsInstance<T> {
         })
     }
 
-    /// Hands over a batch of events, gives back the batch of actions and how much memory there is now, in bytes.
-    pub(crate) async fn turn(&mut self, events: &[u8]) -> Result<(&[u8], u64)> {
+    /// Hands over a batch of events, gives back the batch of actions.
+    pub(crate) async fn turn(&mut self, events: &[u8]) -> Result<&[u8]> {
         let turn = self.exports.turn.clone();
         let answer = self.ask(&turn, events).await?;
-        let memory_bytes = self.state().memory_bytes();
         self.image.learn(self.exports.memory.data(&self.store));
-        Ok((self.answer(answer)?, memory_bytes))
+        self.answer(answer)
     }
 
     /// Calls an export with a message; what it gives back says where the answer is.
@@ -113,9 +112,12 @@ impl<T: State> JsInstance<T> {
     }
 
     /// What others start with to be where this one is, `fresh` if for one request each. It has to be between two turns.
-    /// Blocks for some milliseconds.
-    pub(crate) fn capture(&self, engine: &JsEngine<T>, fresh: bool) -> Result<Image> {
-        Image::of(engine.engine(), self.exports.memory.data(&self.store), self.inbound, fresh)
+    /// Blocks for some milliseconds, and for others that do the same: it takes a few times the memory.
+    pub(crate) fn capture(self, engine: &JsEngine<T>, fresh: bool) -> Result<Image> {
+        let _turn = engine.capturing();
+        let (module, inbound) = (image::encode(self.exports.memory.data(&self.store)), self.inbound);
+        drop(self);
+        Image::compile(engine.engine(), &module, inbound, fresh)
     }
 }
 

@@ -244,12 +244,7 @@ impl<T: State> Live<T> {
                 let dead = self.lock().dead.is_some();
                 if dead { Poll::Ready(None) } else { poll_charged(turn.as_mut(), &clock, &*self.host, cx).map(Some) }
             });
-            turned.await.map(|turned| {
-                let (actions, memory_bytes) = turned?;
-                // Before requests end, because their records say it.
-                self.host.saw_memory(memory_bytes);
-                self.carry_out(actions)
-            })
+            turned.await.map(|turned| self.carry_out(turned?))
         };
         match done {
             Some(Ok(())) => {}

@@ -54,8 +54,6 @@ pub(crate) trait Host: Account + Send + Sync + 'static {
     fn failed(&self, request: u32, failure: &Failure);
     /// The failure of a request that did not end in time.
     fn late(&self) -> Failure;
-    /// How much memory the instance has after a turn, in bytes.
-    fn saw_memory(&self, bytes: u64);
 }
 
 /// The failure that something thrown is: the developer reads the rest in the function's log.

@@ -234,15 +234,14 @@ async fn run(
     let clock = Arc::clone(&instance.store.data().clock);
     let result = charged(call(&mut instance, &invocation, request, reply), clock, &invocation).await;
     console.end(&invocation);
-    let limiter = &instance.store.data().limiter;
-    invocation.saw_memory(limiter.memory_bytes());
     match result {
         Ok(()) => {
             component.give_back(&environment, instance);
             Ok(())
         }
         Err(error) => {
-            let failure = trap::classify(error, limiter.refused(), &environment.deployed.limits);
+            let refused = instance.store.data().limiter.refused();
+            let failure = trap::classify(error, refused, &environment.deployed.limits);
             invocation.fail(&failure);
             Err(failure)
         }
@@ -327,7 +326,7 @@ impl Account for NoInvocation {
     }
 
     /// A guest that is interrupted goes on in another poll, which gets what the earlier ones have left.
-    fn charge(&self, ns: u64) {
+    fn charge(&self, ns: u64, _: u64) {
         self.0.store(self.allowed_ns().saturating_sub(ns), Ordering::Relaxed);
     }
 }

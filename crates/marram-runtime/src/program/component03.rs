@@ -87,6 +87,11 @@ impl Component03 {
         if !ready.complete {
             std::future::poll_fn(|cx| Poll::Ready(ready.take(response.body_mut(), cx))).await;
         }
+        // Nothing was sent yet, so an instance that has failed after its head can still be told as what it is. Its body
+        // would end as if it were complete.
+        if let Some(failure) = invocation.failure() {
+            return Err(failure.clone());
+        }
         invocation.set_status(response.status());
         let (parts, rest) = response.into_parts();
         let body = match ready.into_full(&invocation) {
@@ -198,7 +203,7 @@ impl Component03 {
                 // Requests that came meanwhile have later deadlines.
                 Err(_) if inbox.last_deadline().is_some_and(|last| last > until) => worker = Some(driven),
                 Err(_) => {
-                    inbox.fail(trap::deadline(&environment.deployed.limits), 0);
+                    inbox.fail(trap::deadline(&environment.deployed.limits));
                     break;
                 }
             }

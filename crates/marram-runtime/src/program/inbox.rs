@@ -14,7 +14,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use crate::body::{RequestBody, StopRun};
 use crate::console::Console;
-use crate::cpu::Account;
+use crate::cpu::{Account, SharedPollClock};
 use crate::invocation::Invocation;
 
 /// A request for an instance, and where its answer goes.
@@ -28,6 +28,7 @@ pub(crate) struct Job {
 pub(crate) struct Inbox {
     inner: Mutex<Inner>,
     pub(crate) console: Arc<Console>,
+    clock: SharedPollClock,
     /// Cancelled when the instance is gone, after its failure, if it had one, was told.
     pub(crate) gone: CancellationToken,
     reuse: u32,
@@ -45,6 +46,11 @@ struct Inner {
     accepted: u32,
     /// Given and not yet answered to the end.
     flying: Vec<Arc<Invocation>>,
+    /// Ended in the poll that is going on, for which they pay too: a failure of the instance ends them all before what it
+    /// has used is known.
+    landed: Vec<Arc<Invocation>>,
+    /// From [`Account::allowed_ns`] to [`Inbox::end_poll`].
+    polling: bool,
     last_deadline: Option<Instant>,
     /// What it has used since the last request came, while none was in flight.
     background_used_ns: u64,
@@ -54,10 +60,17 @@ struct Inner {
 }
 
 impl Inbox {
-    pub(crate) fn new(console: Arc<Console>, reuse: u32, concurrent: u32, background_cpu_ns: u64) -> Arc<Self> {
+    pub(crate) fn new(
+        console: Arc<Console>,
+        clock: SharedPollClock,
+        reuse: u32,
+        concurrent: u32,
+        background_cpu_ns: u64,
+    ) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::default(),
             console,
+            clock,
             gone: CancellationToken::new(),
             reuse,
             concurrent,
@@ -80,6 +93,10 @@ impl Inbox {
         inner.flying.push(Arc::clone(&job.invocation));
         inner.last_deadline = inner.last_deadline.max(Some(job.invocation.deadline));
         inner.jobs.push_back(job);
+        if inner.polling {
+            // It pays for this poll too, so that the share of the others is less.
+            self.clock.allow_ns(self.allowed_by(&inner));
+        }
         let waker = inner.waker.take();
         drop(inner);
         self.set_waiting(false);
@@ -106,6 +123,16 @@ impl Inbox {
 
     pub(crate) fn set_waiting(&self, waiting: bool) {
         self.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    /// A poll was charged, and its failure told if it had one.
+    pub(crate) fn end_poll(&self) {
+        let mut inner = self.lock();
+        inner.polling = false;
+        let landed = std::mem::take(&mut inner.landed);
+        drop(inner);
+        // The last reference makes a meter record, which is not to be done under the lock.
+        drop(landed);
     }
 
     /// How many requests it has been given.
@@ -140,12 +167,9 @@ impl Inbox {
     }
 
     /// The instance is gone. Everybody who still waits gets this.
-    pub(crate) fn fail(&self, failure: Failure, memory_bytes: u64) {
+    pub(crate) fn fail(&self, failure: Failure) {
         let mut inner = self.lock();
-        for invocation in &inner.flying {
-            invocation.saw_memory(memory_bytes);
-            invocation.fail(&failure);
-        }
+        inner.paying().for_each(|invocation| invocation.fail(&failure));
         inner.failure = Some(failure);
         inner.jobs.clear();
     }
@@ -154,10 +178,13 @@ impl Inbox {
         self.lock().failure.clone()
     }
 
-    pub(crate) fn saw_memory(&self, bytes: u64) {
-        for invocation in &self.lock().flying {
-            invocation.saw_memory(bytes);
-        }
+    /// How much those who pay for a poll allow it.
+    fn allowed_by(&self, inner: &Inner) -> u64 {
+        let least = inner.paying().map(|invocation| invocation.cpu_left_ns()).min();
+        least.map_or_else(
+            || self.background_cpu_ns.saturating_sub(inner.background_used_ns),
+            |least| least.saturating_mul(inner.paying().count() as u64),
+        )
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -165,26 +192,31 @@ impl Inbox {
     }
 }
 
+impl Inner {
+    /// Who pays for the poll that is going on, or for the next one.
+    fn paying(&self) -> impl Iterator<Item = &Arc<Invocation>> {
+        self.flying.iter().chain(&self.landed)
+    }
+}
+
 /// CPU time is shared equally by the requests in flight: wasmtime does not tell which of them a poll was for.
 impl Account for Arc<Inbox> {
     fn allowed_ns(&self) -> u64 {
-        let inner = self.lock();
-        let least = inner.flying.iter().map(|invocation| invocation.cpu_left_ns()).min();
-        least.map_or_else(
-            || self.background_cpu_ns.saturating_sub(inner.background_used_ns),
-            |least| least.saturating_mul(inner.flying.len() as u64),
-        )
+        let mut inner = self.lock();
+        inner.polling = true;
+        self.allowed_by(&inner)
     }
 
-    fn charge(&self, ns: u64) {
+    fn charge(&self, ns: u64, memory_bytes: u64) {
         let mut inner = self.lock();
-        if inner.flying.is_empty() {
+        let count = inner.paying().count() as u64;
+        if count == 0 {
             inner.background_used_ns = inner.background_used_ns.saturating_add(ns);
         }
-        let share = ns / (inner.flying.len() as u64).max(1);
-        for invocation in &inner.flying {
-            invocation.charge_cpu(share);
-        }
+        inner.paying().for_each(|invocation| {
+            invocation.charge_cpu(ns / count);
+            invocation.saw_memory(memory_bytes);
+        });
     }
 }
 
@@ -204,7 +236,11 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.inbox.console.end(&self.invocation);
-        self.inbox.lock().flying.retain(|flying| !Arc::ptr_eq(flying, &self.invocation));
+        let mut inner = self.inbox.lock();
+        inner.flying.retain(|flying| !Arc::ptr_eq(flying, &self.invocation));
+        if inner.polling {
+            inner.landed.push(Arc::clone(&self.invocation));
+        }
     }
 }
 

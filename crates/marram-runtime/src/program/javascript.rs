@@ -23,7 +23,7 @@ use crate::js::{Code, Image, Incoming, JsEngine, JsInstance, Live, Script, Scrip
 use crate::load;
 use crate::program::component02::NoInvocation;
 use crate::program::occupants::{Occupant, Occupants};
-use crate::shared::rest;
+use crate::shared::rest_a_little;
 use crate::state::JsState;
 
 /// Of the memory of an instance, what JavaScript may not have: the engine's stack, its own data, and messages on their way.
@@ -85,7 +85,7 @@ impl JavaScript {
                 Failure::new(Kind::Internal, "the loaded script cannot be kept").because(format!("{error:#}"))
             };
             let image = loaded.capture(&capturing, fresh).map_err(unmappable);
-            rest();
+            rest_a_little();
             image
         });
         Ok(Self { image: Arc::new(image.await?), engine, open: Mutex::default() })

@@ -59,6 +59,11 @@ impl Program {
         }
     }
 
+    /// Whether fewer wait than are to be kept warm. Costs nothing where none are.
+    pub(crate) fn idle_below(&self, warm: u32) -> bool {
+        warm > 0 && self.idle() < warm as usize
+    }
+
     /// Drops instances that have waited since before `before`, but for the number to be kept warm.
     pub(crate) fn reap(&self, before: Instant, keep: usize) {
         match self {

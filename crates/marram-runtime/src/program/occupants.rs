@@ -9,7 +9,6 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use marram_core::Failure;
-use marram_core::limits::LOG_LINE_BYTES_MAX;
 use marram_core::port::Body;
 use marram_core::record::{Level, Source};
 
@@ -20,7 +19,7 @@ use crate::hooks;
 use crate::invocation::Invocation;
 use crate::log_budget::LogBudget;
 use crate::outbound::Timeouts;
-use crate::{console, js, trap};
+use crate::{js, trap};
 
 /// All of one instance.
 pub(crate) struct Occupants {
@@ -35,6 +34,9 @@ pub(crate) struct Occupants {
 struct Inner {
     present: Vec<(u32, Arc<Invocation>)>,
     last_id: u32,
+    /// The last that was there when the poll that is going on began. Who comes later pays for none of it: otherwise the
+    /// others would be charged less than the poll was allowed for, and be stopped before their limit.
+    paying_to: u32,
     /// When the last one left.
     since: Instant,
 }
@@ -44,7 +46,7 @@ impl Occupants {
         let background_ns = u64::try_from(deployed.limits.cpu.as_nanos()).unwrap_or(u64::MAX);
         Arc::new(Self {
             deployed: Arc::clone(deployed),
-            inner: Mutex::new(Inner { present: Vec::new(), last_id: 0, since: deployed.clock.instant() }),
+            inner: Mutex::new(Inner { present: Vec::new(), last_id: 0, paying_to: 0, since: deployed.clock.instant() }),
             background_ns: AtomicU64::new(background_ns),
             unpaid: LogBudget::new(&deployed.limits),
         })
@@ -104,7 +106,8 @@ impl Drop for Occupant {
 /// CPU time is shared equally by the requests in the instance: a turn takes what happened to several.
 impl Account for Occupants {
     fn allowed_ns(&self) -> u64 {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        inner.paying_to = inner.last_id;
         let least = inner.present.iter().map(|(_, invocation)| invocation.cpu_left_ns()).min();
         least.map_or_else(
             || self.background_ns.load(Ordering::Relaxed),
@@ -112,14 +115,18 @@ impl Account for Occupants {
         )
     }
 
-    fn charge(&self, ns: u64) {
+    fn charge(&self, ns: u64, memory_bytes: u64) {
         let inner = self.lock();
-        if inner.present.is_empty() {
+        let paying = || inner.present.iter().filter(|(id, _)| *id <= inner.paying_to);
+        let count = paying().count() as u64;
+        if count == 0 {
             let left = self.background_ns.load(Ordering::Relaxed);
             self.background_ns.store(left.saturating_sub(ns), Ordering::Relaxed);
         }
-        let share = ns / (inner.present.len() as u64).max(1);
-        inner.present.iter().for_each(|(_, invocation)| invocation.charge_cpu(share));
+        paying().for_each(|(_, invocation)| {
+            invocation.charge_cpu(ns / count);
+            invocation.saw_memory(memory_bytes);
+        });
     }
 }
 
@@ -154,13 +161,11 @@ impl js::Host for Occupants {
             js::Level::Warn => Level::Warn,
             js::Level::Error => Level::Error,
         };
-        let mut text = text.to_owned();
-        console::truncate(&mut text, LOG_LINE_BYTES_MAX);
         let named = self.of(request);
         // What nobody is known to have said is charged to somebody all the same.
         let payer = named.clone().or_else(|| self.lock().present.first().map(|(_, invocation)| Arc::clone(invocation)));
         let payer = payer.as_deref().map_or(&self.unpaid, Invocation::log);
-        self.deployed.log(payer, named.as_deref(), level, Source::Logging, String::new(), text);
+        self.deployed.log(payer, named.as_deref(), level, Source::Logging, String::new(), text.to_owned());
     }
 
     fn failed(&self, request: u32, failure: &Failure) {
@@ -171,9 +176,5 @@ impl js::Host for Occupants {
 
     fn late(&self) -> Failure {
         trap::deadline(&self.deployed.limits)
-    }
-
-    fn saw_memory(&self, bytes: u64) {
-        self.lock().present.iter().for_each(|(_, invocation)| invocation.saw_memory(bytes));
     }
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use marram_core::Failure;
 use wasmtime::component::{Accessor, InstancePre};
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p3::Request;
@@ -51,9 +52,16 @@ impl Linked {
     }
 }
 
+/// What is left of an instance that has failed. Bodies of answers break off with the store, and have to find the reason:
+/// it goes after that was told.
+struct Broken {
+    failure: Failure,
+    store: wasmtime::Store<GuestState>,
+}
+
 /// An instance and the requests that it has been given.
 pub(crate) struct Worker {
-    run: Pin<Box<dyn Future<Output = ()> + Send>>,
+    run: Pin<Box<dyn Future<Output = Result<(), Broken>> + Send>>,
     clock: SharedPollClock,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) since: Instant,
@@ -67,7 +75,8 @@ impl Worker {
         let store = GuestState::store(linked.pre.engine(), deployed, &clock);
         let cpu_ns = u64::try_from(deployed.limits.cpu.as_nanos()).unwrap_or(u64::MAX);
         let console = Arc::clone(&store.data().console);
-        let inbox = Inbox::new(console, deployed.policy.reuse, deployed.policy.concurrent, cpu_ns);
+        let policy = deployed.policy;
+        let inbox = Inbox::new(console, Arc::clone(&clock), policy.reuse, policy.concurrent, cpu_ns);
         let run = Box::pin(live(linked.clone(), store, Arc::clone(environment), Arc::clone(&inbox)));
         Self { run, clock, inbox, since: deployed.clock.instant() }
     }
@@ -76,8 +85,16 @@ impl Worker {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.inbox.set_waiting(false);
         let polled = poll_charged(self.run.as_mut(), &self.clock, &self.inbox, cx);
-        self.inbox.set_waiting(polled.is_pending());
-        polled
+        let gone = polled.map(|ended| {
+            // What each has used is known only now, and says who went over a limit.
+            if let Err(Broken { failure, store }) = ended {
+                self.inbox.fail(failure);
+                drop(store);
+            }
+        });
+        self.inbox.end_poll();
+        self.inbox.set_waiting(gone.is_pending());
+        gone
     }
 }
 
@@ -92,20 +109,20 @@ async fn live(
     mut store: wasmtime::Store<GuestState>,
     environment: Arc<Environment>,
     inbox: Arc<Inbox>,
-) {
+) -> Result<(), Broken> {
     let limits = &environment.deployed.limits;
     let exports = match linked.instantiate(&mut store).await {
         Ok(exports) => exports,
         Err(error) => {
-            let limiter = &store.data().limiter;
-            return inbox.fail(trap::at_instantiation(error, limiter.refused(), limits), limiter.memory_bytes());
+            let failure = trap::at_instantiation(error, store.data().limiter.refused(), limits);
+            return Err(Broken { failure, store });
         }
     };
     let served = store.run_concurrent(async |accessor| serve(accessor, &exports, &inbox).await).await;
-    if let Err(error) = served.and_then(|served| served) {
-        let limiter = &store.data().limiter;
-        inbox.fail(trap::classify(error, limiter.refused(), limits), limiter.memory_bytes());
-    }
+    served.and_then(|served| served).map_err(|error| {
+        let failure = trap::classify(error, store.data().limiter.refused(), limits);
+        Broken { failure, store }
+    })
 }
 
 /// Takes requests until the instance is spent and nothing of it runs any more.
@@ -128,7 +145,6 @@ async fn serve(accessor: &Accessor<GuestState>, exports: &Exports, inbox: &Arc<I
             if accessor.poll_no_interesting_tasks(cx).is_pending() {
                 return Poll::Pending;
             }
-            inbox.saw_memory(accessor.with(|mut store| store.get().limiter.memory_bytes()));
             if inbox.is_spent() {
                 return Poll::Ready(Ok(()));
             }
@@ -152,7 +168,6 @@ async fn answer(
         && let Some(change) = watcher::take_change(&mut request, &invocation)
     {
         watcher.tell_among(accessor, change).await?;
-        invocation.saw_memory(accessor.with(|mut store| store.get().limiter.memory_bytes()));
         let _ = reply.send(Ok((watcher::told(), flight)));
         return Ok(());
     }
@@ -165,7 +180,6 @@ async fn answer(
     let answer = match exports.service.handle(accessor, request).await? {
         Ok(response) => {
             let response = accessor.with(|mut store| response.into_http(&mut store, sent))?;
-            invocation.saw_memory(accessor.with(|mut store| store.get().limiter.memory_bytes()));
             Ok((response, flight))
         }
         Err(code) => {

@@ -9,7 +9,7 @@ use marram_core::port::Body;
 use marram_core::record::{Outcome, Source, Start};
 use marram_core::{Failure, Kind};
 
-use crate::host::{Host, get, post};
+use crate::host::{Host, TOKEN, eventually, get, post};
 
 const PROBES: [&str; 2] = ["probe-p2.wasm", "probe-p3.wasm"];
 
@@ -137,6 +137,45 @@ async fn nothing_of_the_host_is_open() {
 }
 
 #[tokio::test]
+async fn clocks_and_randomness_are_real_and_arguments_are_not_the_hosts() {
+    for component in PROBES {
+        let host = Host::deploy(&function(component, "")).await;
+        let (one, two) = (host.get("/random").await.unwrap().1, host.get("/random").await.unwrap().1);
+        assert!(one.contains("random") && one != two, "{component}: {one} and {two}");
+        let time: serde_json::Value = serde_json::from_str(&host.get("/time").await.unwrap().1).unwrap();
+        let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert!(time["unix_s"].as_u64().unwrap().abs_diff(now_s) < 300, "{component}: {time} at {now_s}");
+        assert!(time["waited_us"].as_u64().unwrap() >= 5_000, "{component} waited for 5 ms: {time}");
+        // This test has at least one, its own program.
+        assert_eq!(host.get("/args").await.unwrap(), (200, "[]".to_owned()), "{component}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_do_not_come_into_the_log() {
+    for component in PROBES {
+        let host = Host::deploy(&function(component, "secrets = [\"phrase\", \"lines\"]")).await;
+        host.get("/log").await.unwrap();
+        let texts = host.observed.until("five lines", |observed| {
+            let mut texts = observed.texts();
+            texts.sort();
+            (texts.len() == 5).then_some(texts)
+        });
+        let expected =
+            ["(secret lines)", "(secret lines)", "(secret phrase)", "a line on stderr", "a line without its end"];
+        assert_eq!(texts.await, expected, "{component}");
+    }
+    let host = Host::deploy(&function("logging.wasm", "secrets = [\"token\", \"api_key\"]")).await;
+    host.get(&format!("/log/info/{TOKEN}-and-s3cret")).await.unwrap();
+    // A short one could be a part of any word.
+    assert_eq!(host.observed.texts(), ["(secret token)-and-s3cret"]);
+    // Those of others are nothing to it.
+    let host = Host::deploy(&function("logging.wasm", "")).await;
+    host.get(&format!("/log/info/{TOKEN}")).await.unwrap();
+    assert_eq!(host.observed.texts(), [TOKEN]);
+}
+
+#[tokio::test]
 async fn output_becomes_log_lines_of_the_request() {
     for component in PROBES {
         let host = Host::deploy(&function(component, "")).await;
@@ -181,6 +220,24 @@ async fn warm_instances_are_ready_before_the_first_request() {
         let host = Host::deploy(&function(component, "instances = { reuse = 100, warm = 3 }")).await;
         assert_eq!(host.function("f").status().idle, 3, "{component}");
         host.get("/").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_warm_instance_that_is_used_up_is_replaced() {
+    for component in ["hello-p2.wasm", "hello-p3.wasm"] {
+        // Nobody looks for idle instances before the test is over.
+        let policy = "instances = { reuse = 1, warm = 2, idle = \"5m\" }";
+        let host = Host::deploy(&function(component, policy)).await;
+        let mut used = 0;
+        for _ in 0..5 {
+            assert_eq!(host.function("f").status().idle, 2, "{component}");
+            host.get("/").await.unwrap();
+            used += usize::from(host.function("f").status().idle < 2);
+            eventually("two are ready again", || host.function("f").status().idle == 2).await;
+        }
+        // On this one thread none was made behind the test's back, but for a run that was interrupted.
+        assert!(used > 0, "{component}: no request used what was ready");
     }
 }
 

@@ -3,7 +3,7 @@
 use marram_core::record::Start;
 use marram_core::{Failure, Kind};
 
-use crate::host::Host;
+use crate::host::{Host, TOKEN};
 
 /// One function from this source, with more of its manifest.
 async fn try_python(source: &str, more: &str) -> Result<Host, Failure> {
@@ -95,4 +95,25 @@ async fn an_instance_is_used_again_as_often_as_the_manifest_says() {
     for expected in ["1", "2", "3", "1"] {
         assert_eq!(host.get("/").await.unwrap().1, expected);
     }
+}
+
+#[tokio::test]
+async fn secrets_do_not_come_into_the_log() {
+    let source = "import sys\n\n\nasync def fetch(request, env):
+    print(\"with\", env.token)
+    print(\"x\" * (16 * 1024 - 9) + env.token)
+    # Written in two, where a line is so long that it is cut.
+    sys.stdout.write(\"y\" * 20_000 + env.token[:9])
+    sys.stdout.flush()
+    sys.stdout.write(env.token[9:] + \" behind it\\n\")
+    sys.stdout.flush()
+    return \"ok\"\n";
+    let host = python(source, "secrets = [\"token\"]").await;
+    assert_eq!(host.get("/").await.unwrap().1, "ok");
+    let texts = host.observed.texts();
+    assert_eq!(texts[0], "with (secret token)");
+    assert!(texts[1].contains("x(secret") && texts[1].contains("line cut"), "{texts:?}");
+    assert!(texts.last().unwrap().ends_with("(secret token) behind it"), "{texts:?}");
+    let parts = [&TOKEN[..4], &TOKEN[TOKEN.len() - 4..]];
+    assert!(!texts.iter().any(|text| parts.iter().any(|part| text.contains(part))), "{texts:?}");
 }

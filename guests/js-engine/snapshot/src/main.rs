@@ -20,6 +20,7 @@ fn main() -> Result<()> {
     let wasm = std::fs::read(input).with_context(|| format!("reading {input}"))?;
     let parts = split(&snapshot(&wasm)?)?;
     for (file, bytes) in [(code, parts.code), (memory, parts.memory)] {
+        Module::validate(&Engine::default(), &bytes).with_context(|| format!("what would be {file}"))?;
         std::fs::write(file, bytes).with_context(|| format!("writing {file}"))?;
     }
     Ok(())

@@ -109,6 +109,18 @@ pub struct Host {
     sources: Option<tempfile::TempDir>,
 }
 
+/// What an app has; a function gets those that it names.
+const SECRETS: [(&str, &str); 4] = [
+    ("api_key", "s3cret"),
+    ("token", TOKEN),
+    // What the probes write, so that they write secrets.
+    ("phrase", "a line on stdout"),
+    ("lines", "two lines on stdout,\nin one write"),
+];
+
+/// The secret `token`.
+pub const TOKEN: &str = "correct-horse-battery";
+
 /// The settings of a test's runtime: few instances, because each test has a pool of its own.
 pub fn config(state: &Path) -> RuntimeConfig {
     RuntimeConfig { instances_max: 64, ..RuntimeConfig::new(cache(), key(state)) }
@@ -202,7 +214,7 @@ impl Host {
             manifest: Arc::new(manifest),
             revision: Digest::of(b"test"),
             components,
-            secrets: BTreeMap::from([("api_key".to_owned(), "s3cret".to_owned())]),
+            secrets: SECRETS.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         };
         let app = runtime.prepare(spec, Verify::Now).await?;
         Ok(Self { runtime, observed, app, requests: AtomicU64::new(1), state, sources: None })
@@ -237,6 +249,15 @@ impl Host {
         let status = response.status().as_u16();
         let body = response.into_body().collect().await?.to_bytes();
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+}
+
+/// Waits until `is` holds.
+pub async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::task::yield_now().await;
     }
 }
 

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use marram_core::record::{Outcome, Start};
 
 use super::script;
-use crate::host::get;
+use crate::host::{eventually, get};
 
 const COUNTING: &str = "let served = 0; export default { fetch: () => new Response(String(++served)) }";
 /// Answers when as many requests are in the instance as the path says.
@@ -153,4 +153,20 @@ async fn warm_instances_are_there_before_the_first_request() {
     assert_eq!(host.function("f").status().idle, 2);
     let response = host.send(get("/")).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "1");
+}
+
+#[tokio::test]
+async fn a_warm_instance_that_is_used_up_is_replaced() {
+    // Nobody looks for idle instances before the test is over.
+    let policy = "instances = { reuse = 1, concurrent = 1, warm = 2, idle = \"5m\" }";
+    let host = script(COUNTING, policy).await;
+    let mut used = 0;
+    for _ in 0..5 {
+        assert_eq!(host.function("f").status().idle, 2);
+        assert_eq!(host.get("/").await.unwrap().1, "1");
+        used += usize::from(host.function("f").status().idle < 2);
+        eventually("two are ready again", || host.function("f").status().idle == 2).await;
+    }
+    // On this one thread none was made behind the test's back, but for a run that was interrupted.
+    assert!(used > 0, "no request used what was ready");
 }

@@ -8,6 +8,7 @@ use marram_core::record::Outcome;
 
 use super::{script, try_script};
 use crate::host::get;
+use crate::limits::STOPPED_AT_100_MS;
 
 /// Bad behaviour by path; `/ok` answers.
 const BAD: &str = "const kept = []; export default { async fetch(request) {
@@ -33,6 +34,8 @@ const BAD: &str = "const kept = []; export default { async fetch(request) {
         case '/timers': for (;;) setTimeout(() => {}, 60_000);
         case '/log': for (let i = 0; i < 100_000; i++) console.log('line ' + i); return new Response('logged');
         case '/no-response': return 'text';
+        case '/loop-promises': (function again() { Promise.resolve().then(again); })(); return never;
+        case '/loop-after-timer': await new Promise((resolve) => setTimeout(resolve, 1)); for (;;) {}
     }
     return new Response('ok');
 } }";
@@ -49,6 +52,7 @@ async fn check(limits: &str, path: &str, kind: Kind, part: &str) -> Duration {
     assert_eq!(failure.kind(), kind, "{path}: {failure:?}");
     let record = host.observed.record().await;
     assert_eq!(record.outcome, Outcome::Failed(kind), "{path}");
+    assert!(record.memory_peak_bytes > 0, "{path}: its memory is not in {record:?}");
     let said = host.observed.texts().join("\n");
     assert!(said.contains(part), "{path}: {part:?} is not in {said:?}");
     for _ in 0..3 {
@@ -61,6 +65,19 @@ async fn check(limits: &str, path: &str, kind: Kind, part: &str) -> Duration {
 async fn a_loop_ends_at_its_cpu_limit() {
     for path in ["/loop", "/loop-async", "/regex"] {
         check("cpu = \"100ms\", deadline = \"10s\"", path, Kind::CpuLimit, "raise `cpu`").await;
+    }
+}
+
+/// The same promise as for components, by the CPU clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cpu_limit_holds_within_20_ms() {
+    for path in ["/loop", "/loop-async", "/loop-promises", "/loop-after-timer", "/regex"] {
+        let host = script(BAD, "limits = { cpu = \"100ms\", deadline = \"20s\" }").await;
+        let failure = host.get(path).await.expect_err("it loops for ever");
+        assert_eq!(failure.kind(), Kind::CpuLimit, "{path}: {failure:?}");
+        assert!(failure.message().contains("used more than its 100ms"), "{path}: {failure:?}");
+        let used = Duration::from_nanos(host.observed.record().await.cpu_ns);
+        assert!(STOPPED_AT_100_MS.contains(&used), "{path}: stopped after {used:?}");
     }
 }
 

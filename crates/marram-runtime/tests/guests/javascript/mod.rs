@@ -2,6 +2,7 @@
 
 mod instances;
 mod limits;
+mod memories;
 mod web;
 
 use marram_core::Failure;

@@ -10,7 +10,7 @@ use marram_core::record::{Level, Outcome, Source};
 use marram_core::{Failure, Kind};
 
 use super::{script, try_script};
-use crate::host::{Host, get, post};
+use crate::host::{Host, TOKEN, get, post};
 
 #[tokio::test]
 async fn a_request_and_its_answer() {
@@ -130,6 +130,26 @@ async fn console_lines_belong_to_their_request() {
     assert_eq!((of("begin /one").1, of("end /one").1), (Level::Info, Level::Error));
     assert_eq!(of("end /two").2, Source::Logging);
     assert!(logs.iter().any(|line| line.text.contains("{ a: [ 1, 2 ] }")), "{logs:?}");
+}
+
+#[tokio::test]
+async fn secrets_do_not_come_into_the_log() {
+    let source = "export default { async fetch(request, env) {
+        console.log('with', env.token);
+        console.error({ token: env.token });
+        // Cut in the middle of it, if it were cut first.
+        console.log('x'.repeat(16 * 1024 - 9) + env.token);
+        throw new Error('refused: ' + env.token);
+    } }";
+    let host = script(source, "secrets = [\"token\"]").await;
+    let failure = host.get("/").await.expect_err("it throws");
+    assert_eq!(failure.kind(), Kind::Trap, "{failure:?}");
+    let texts = host.observed.texts();
+    assert_eq!(texts[0], "with (secret token)");
+    assert!(texts[1].contains("(secret token)"), "{texts:?}");
+    assert!(texts[2].contains("x(secret") && texts[2].contains("line cut"), "{texts:?}");
+    assert!(texts[3].contains("refused: (secret token)"), "{texts:?}");
+    assert!(!texts.iter().any(|text| text.contains(&TOKEN[..4])), "{texts:?}");
 }
 
 #[tokio::test]
