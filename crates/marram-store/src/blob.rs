@@ -102,7 +102,7 @@ impl Blobs {
                 Ok(0) => return upload.finish(expected),
                 Ok(length) => upload.write(&chunk[..length])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(StoreError::Io { what: "read the upload".into(), source: Arc::new(error) }),
+                Err(error) => return Err(StoreError::Io { what: "read the upload".into(), cause: Arc::new(error) }),
             }
         }
     }

@@ -89,37 +89,60 @@ pub fn check_state_dir(dir: &Path) -> Result<Vec<Finding>, StoreError> {
     if !database.exists() {
         return Err(StoreError::Invalid(format!("{} is not a state directory: it has no node.db", dir.display())));
     }
-    let connection = schema::open_reader(&database)?;
-    schema::refuse_foreign(&connection, &database, schema::SCHEMA_VERSION)?;
+    let opened = schema::open_reader(&database).and_then(|connection| {
+        schema::refuse_foreign(&connection, &database, schema::SCHEMA_VERSION)?;
+        Ok(connection)
+    });
+    let connection = match opened {
+        Err(StoreError::Corrupt(why)) => return Ok(vec![Finding::Database(why.to_string())]),
+        opened => opened?,
+    };
     let sealer = Sealer::new(&key::load(&dir.join("secret.key"))?);
     check(&connection, &Arc::new(Blobs::unopened(&dir.join("blobs"))), &sealer)
 }
 
 fn check(db: &Connection, blobs: &Arc<Blobs>, sealer: &Sealer) -> Result<Vec<Finding>, StoreError> {
-    let mut findings = database(db)?;
-    findings.extend(components(db, blobs)?);
-    findings.extend(objects(db, blobs)?);
-    findings.extend(secrets(db, sealer)?);
+    let mut findings = Vec::new();
+    let parts = [
+        pages(db, &mut findings),
+        references(db, &mut findings),
+        components(db, blobs, &mut findings),
+        objects(db, blobs, &mut findings),
+        secrets(db, sealer, &mut findings),
+    ];
+    for part in parts {
+        match part {
+            // Where the database is damaged, a part of the check stumbles over it, and the others go on.
+            Err(StoreError::Corrupt(_)) if findings.iter().any(|found| matches!(found, Finding::Database(_))) => {}
+            Err(StoreError::Corrupt(why)) => findings.push(Finding::Database(why.to_string())),
+            part => part?,
+        }
+    }
     Ok(findings)
 }
 
-fn database(db: &Connection) -> Result<Vec<Finding>, StoreError> {
-    let mut findings = Vec::new();
+/// SQLite's own check. It says several things of one page in as many lines.
+fn pages(db: &Connection, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
     let mut query = db.prepare(&format!("PRAGMA integrity_check({DATABASE_FINDINGS_MAX})"))?;
-    for line in query.query_map([], |row| row.get::<_, String>(0))? {
-        findings.extend(Some(line?).filter(|line| line != "ok").map(Finding::Database));
+    for said in query.query_map([], |row| row.get::<_, String>(0))? {
+        let said = said?;
+        let lines = said.lines().filter(|line| *line != "ok" && !line.starts_with("***"));
+        findings.extend(lines.map(|line| Finding::Database(line.to_owned())));
     }
+    Ok(())
+}
+
+fn references(db: &Connection, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
     let mut query = db.prepare("PRAGMA foreign_key_check")?;
     for table in query.query_map([], |row| row.get::<_, String>(0))?.take(DATABASE_FINDINGS_MAX) {
         findings.push(Finding::Database(format!("a row of \"{}\" refers to one that is not there", table?)));
     }
-    Ok(findings)
+    Ok(())
 }
 
-fn components(db: &Connection, blobs: &Blobs) -> Result<Vec<Finding>, StoreError> {
+fn components(db: &Connection, blobs: &Blobs, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
     let mut query = db.prepare("SELECT DISTINCT digest FROM component")?;
     let digests = query.query_map([], |row| row.get(0).map(Digest::from_bytes))?.collect::<Result<BTreeSet<_>, _>>()?;
-    let mut findings = Vec::new();
     for digest in digests {
         match digest_of(blobs, &digest) {
             Ok(found) if found == digest => {}
@@ -128,16 +151,15 @@ fn components(db: &Connection, blobs: &Blobs) -> Result<Vec<Finding>, StoreError
             Err(error) => return Err(error),
         }
     }
-    Ok(findings)
+    Ok(())
 }
 
-fn objects(db: &Connection, blobs: &Blobs) -> Result<Vec<Finding>, StoreError> {
+fn objects(db: &Connection, blobs: &Blobs, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
     let sql = "SELECT bucket, name, digest, size FROM object WHERE digest IS NOT NULL
         UNION ALL SELECT bucket, name, object_segment.digest, object_segment.size FROM object_segment
         JOIN object ON version = object";
     let mut query = db.prepare(sql)?;
     let mut rows = query.query([])?;
-    let mut findings = Vec::new();
     while let Some(row) = rows.next()? {
         let (digest, size): (_, u64) = (Digest::from_bytes(row.get(2)?), row.get(3)?);
         let (bucket, name) = (row.get(0)?, row.get(1)?);
@@ -147,7 +169,7 @@ fn objects(db: &Connection, blobs: &Blobs) -> Result<Vec<Finding>, StoreError> {
             Err(_) => findings.push(Finding::ObjectMissing { bucket, name }),
         }
     }
-    Ok(findings)
+    Ok(())
 }
 
 fn digest_of(blobs: &Blobs, digest: &Digest) -> Result<Digest, StoreError> {
@@ -163,10 +185,9 @@ fn digest_of(blobs: &Blobs, digest: &Digest) -> Result<Digest, StoreError> {
     }
 }
 
-fn secrets(db: &Connection, sealer: &Sealer) -> Result<Vec<Finding>, StoreError> {
+fn secrets(db: &Connection, sealer: &Sealer, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
     let mut query = db.prepare("SELECT app, name, nonce, sealed FROM secret ORDER BY app, name")?;
     let mut rows = query.query([])?;
-    let mut findings = Vec::new();
     while let Some(row) = rows.next()? {
         let (app, name): (String, String) = (row.get(0)?, row.get(1)?);
         let (nonce, sealed): ([u8; 24], Vec<u8>) = (row.get(2)?, row.get(3)?);
@@ -175,5 +196,5 @@ fn secrets(db: &Connection, sealer: &Sealer) -> Result<Vec<Finding>, StoreError>
             findings.push(Finding::SecretUnsealable { app, name });
         }
     }
-    Ok(findings)
+    Ok(())
 }

@@ -136,16 +136,21 @@ pub enum StoreError {
     #[error("{0}")]
     Invalid(String),
     /// A file could not be read or written.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {cause}")]
     Io {
         /// What was tried.
         what: String,
-        /// Why it failed.
-        source: Arc<io::Error>,
+        /// Why it failed. The text has it already, so that it is no `source`, which would be shown a second time.
+        cause: Arc<io::Error>,
     },
-    /// The database failed.
+    /// The database failed. As for [`Self::Io`], the text has the cause.
     #[error("the node's database failed: {0}")]
-    Database(#[source] Arc<rusqlite::Error>),
+    Database(Arc<rusqlite::Error>),
+    /// SQLite finds in its file what it has not written there.
+    #[error(
+        "the node's database is damaged ({0}): restore node.db from a backup; `marram doctor --state DIR` says what is wrong with it"
+    )]
+    Corrupt(Arc<rusqlite::Error>),
     /// A bug: an operation panicked.
     #[error("a write to the store failed unexpectedly: {0}")]
     Panicked(String),
@@ -160,7 +165,7 @@ impl StoreError {
     pub(crate) fn io(verb: &str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
-            _ => Self::Io { what: format!("{verb} {}", path.display()), source: Arc::new(source) },
+            _ => Self::Io { what: format!("{verb} {}", path.display()), cause: Arc::new(source) },
         }
     }
 
@@ -175,6 +180,9 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                Self::Corrupt(Arc::new(error))
+            }
             _ => Self::Database(Arc::new(error)),
         }
     }
@@ -198,7 +206,11 @@ impl From<StoreError> for Failure {
             StoreError::Closed => Kind::Draining,
             StoreError::Full => Kind::StorageFull,
             // Paths and causes go to the log; callers are told what they can do.
-            StoreError::Io { .. } | StoreError::Database(_) | StoreError::Damaged(_) | StoreError::Panicked(_) => {
+            StoreError::Io { .. }
+            | StoreError::Database(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Damaged(_)
+            | StoreError::Panicked(_) => {
                 return Self::new(Kind::Internal, "the node's store failed: its log says more").because(error);
             }
             StoreError::InUse { .. }
@@ -225,5 +237,19 @@ mod tests {
         assert_eq!((failure.kind(), failure.status().as_u16()), (Kind::StorageFull, 507));
         let other = StoreError::io("write", "blobs/uploads/7".as_ref(), io::ErrorKind::PermissionDenied.into());
         assert_eq!(Failure::from(other).kind(), Kind::Internal);
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        use std::error::Error as _;
+        for code in [rusqlite::ffi::SQLITE_CORRUPT, rusqlite::ffi::SQLITE_NOTADB, rusqlite::ffi::SQLITE_IOERR] {
+            let said = Some("what SQLite says".to_owned());
+            let error = StoreError::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), said));
+            assert_eq!(error.to_string().matches("what SQLite says").count(), 1, "{error}");
+            assert!(error.source().is_none(), "whoever shows the whole chain would show it again: {error}");
+            assert_eq!(matches!(error, StoreError::Corrupt(_)), code != rusqlite::ffi::SQLITE_IOERR, "{error}");
+        }
+        let error = StoreError::io("read", "blobs/7".as_ref(), io::ErrorKind::PermissionDenied.into());
+        assert!(error.source().is_none(), "{error}");
     }
 }

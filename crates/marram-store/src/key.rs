@@ -14,7 +14,7 @@ pub(crate) type Key = Zeroizing<[u8; 32]>;
 /// Reads the key file, or makes it if it is not there yet.
 pub(crate) fn load_or_create(path: &Path) -> Result<Key, StoreError> {
     match load(path) {
-        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        Err(StoreError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
         result => return result,
     }
     let mut key = Key::default();

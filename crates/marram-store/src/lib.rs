@@ -122,13 +122,15 @@ pub struct Store {
 impl Store {
     /// Opens the store, making what is missing and migrating what is old.
     ///
-    /// Fails if another process has the directory, if the database is of a newer version, or if a key file is damaged.
+    /// Fails if another process has the directory, if the database is of a newer version, or if a table or a key file is
+    /// damaged at its beginning. [`Store::check`] reads all of them.
     pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         let dir = config.dir.as_path();
         durable::create_dir(dir).map_err(|error| StoreError::io("make", dir, error))?;
         let lock = lock::StateLock::take(dir)?;
         let database = database_path(dir);
         let connection = schema::open_writer(&database)?;
+        schema::read_beginnings(&connection)?;
         let sealer = Arc::new(Sealer::new(&key::load_or_create(&dir.join("secret.key"))?));
         let cache_key = key::load_or_create(&dir.join("cache.key"))?;
         let readers = Arc::new(Readers::new(database));

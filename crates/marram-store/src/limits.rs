@@ -70,6 +70,10 @@ pub const ROOM_EVENTS_MAX: usize = 10_000;
 /// steady 20,000 events a second that is 13 to 26 seconds: past that the window of de-duplication is shorter than asked for.
 pub const IDENTITIES_MAX: usize = 1 << 19;
 
+/// Rows from before the window of de-duplication that a start looks at: behind them may be younger ones, stored before a clock
+/// was set back and then put right again, as by a machine that wakes up in 1970.
+pub const SEEN_PAST_ROWS_MAX: usize = 1_000;
+
 /// Events that a stream with a consumer in this process keeps in memory, so that a consumer that has caught up reads no disk.
 pub const TAIL_EVENTS_MAX: usize = 512;
 

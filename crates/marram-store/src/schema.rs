@@ -159,6 +159,15 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Reads the first row of every table: that it cannot be read is better known now than by whoever needs it first.
+pub(crate) fn read_beginnings(connection: &Connection) -> Result<(), StoreError> {
+    let mut names = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+    for name in names.query_map([], |row| row.get::<_, String>(0))? {
+        connection.prepare(&format!("SELECT * FROM \"{}\" LIMIT 1", name?))?.query([])?.next()?;
+    }
+    Ok(())
+}
+
 /// Refuses what this code must not touch.
 pub(crate) fn refuse_foreign(connection: &Connection, path: &Path, known: i64) -> Result<(), StoreError> {
     let read = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
@@ -205,6 +214,9 @@ fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Store
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod earlier;
 
 #[cfg(test)]
 mod tests {

@@ -3,16 +3,19 @@
 //! Nobody is answered before the commit has reached the disk. An operation that fails undoes itself and nothing else: each runs
 //! within a savepoint, or ([`Writer::write_bare`]) has written nothing when it fails. When the commit fails, everybody in the
 //! group gets its error, and nothing of the group was kept. What is in memory changes after the commit ([`Tx::after_commit`]).
-//! Operations run on the writer's thread, one after the other: they must not wait for anything.
+//! Operations run on the writer's thread, one after the other: they must not wait for anything. One that would be alone in its
+//! group can be committed on its caller's thread instead, where the disk is quick ([`Writer::write_here`]).
 
 mod disk;
 mod tx;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,11 +24,30 @@ use crate::limits::{WRITE_GROUP_MAX, WRITE_QUEUE_MAX};
 
 pub use tx::Tx;
 
+/// A commit that takes no longer is waited for on the caller's thread: two changes of threads take as long.
+const QUICK: Duration = Duration::from_micros(250);
+/// So many commits of one write each have to be quick, one after the other, before the next is taken to be.
+const QUICK_STREAK: u32 = 8;
+/// After so many commits on callers' threads the writer's own looks whether the log is long.
+const COMMITS_PER_LOOK: u32 = 64;
+
 /// Takes writes and commits them in groups.
 #[derive(Debug)]
 pub struct Writer {
     queue: mpsc::Sender<Message>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    desk: Arc<Desk>,
+}
+
+/// What the writer's thread shares with callers that commit by themselves.
+#[derive(Debug)]
+struct Desk {
+    /// Until the writer has stopped.
+    tx: Mutex<Option<Tx>>,
+    /// Writes that were handed in and not answered.
+    waiting: AtomicUsize,
+    /// How many commits were quick and of one write, up to the last one.
+    quick: AtomicU32,
 }
 
 /// The answer to a write: await it, or [`Ticket::wait`] for it on a thread. It comes once the write is durable.
@@ -37,6 +59,8 @@ pub struct Ticket<T>(oneshot::Receiver<Result<T, StoreError>>);
 
 enum Message {
     Write(Box<dyn Write>),
+    /// Nothing to write; the log may be long.
+    Look,
     Stop,
 }
 
@@ -44,11 +68,13 @@ impl Writer {
     /// Starts the writer's thread.
     pub(crate) fn start(tx: Tx) -> Result<Self, StoreError> {
         let (queue, receiver) = mpsc::channel(WRITE_QUEUE_MAX);
+        let desk = Arc::new(Desk { tx: Mutex::new(Some(tx)), waiting: AtomicUsize::new(0), quick: AtomicU32::new(0) });
+        let at = Arc::clone(&desk);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(tx, receiver))
+            .spawn(move || run(&at, receiver))
             .map_err(|error| StoreError::io("start", "the writer's thread".as_ref(), error))?;
-        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, thread: Mutex::new(Some(thread)), desk })
     }
 
     /// Hands in a write at once, or says that the queue is full ([`StoreError::Busy`]).
@@ -62,16 +88,6 @@ impl Writer {
         self.try_send(job(Undo::Savepoint, operation))
     }
 
-    /// [`Writer::submit`] for an operation that first checks everything and then only writes: it needs no savepoint, which is
-    /// a third of the cost of a small write. If it fails after it has written something, the whole group fails with it.
-    pub(crate) fn submit_bare<T, F>(&self, operation: F) -> Result<Ticket<T>, StoreError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
-    {
-        self.try_send(job(Undo::Nothing, operation))
-    }
-
     /// Waits for a place in the queue, then until the write is durable.
     ///
     /// A caller that gives up while waiting for its place has written nothing; later, the write happens anyway.
@@ -81,27 +97,75 @@ impl Writer {
         F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
     {
         let (job, ticket) = job(Undo::Savepoint, operation);
-        self.queue.send(job).await.map_err(|_| StoreError::Closed)?;
+        self.send(job).await?;
         ticket.await
     }
 
-    /// [`Writer::write`] without a savepoint, as [`Writer::submit_bare`].
+    /// [`Writer::write`] for an operation that first checks everything and then only writes: it needs no savepoint, which is
+    /// a third of the cost of a small write. If it fails after it has written something, the whole group fails with it.
     pub(crate) async fn write_bare<T, F>(&self, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
     {
         let (job, ticket) = job(Undo::Nothing, operation);
-        self.queue.send(job).await.map_err(|_| StoreError::Closed)?;
+        self.send(job).await?;
         ticket.await
     }
 
-    fn try_send<T>(&self, (job, ticket): (Message, Ticket<T>)) -> Result<Ticket<T>, StoreError> {
-        match self.queue.try_send(job) {
-            Ok(()) => Ok(ticket),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(StoreError::Closed),
+    /// [`Writer::submit`] without a savepoint, as [`Writer::write_bare`], and on this thread if nobody else writes and the last commits
+    /// were quick. So it may block for as long as a sync takes, and its caller must hold nothing that an operation waits for.
+    pub(crate) fn write_here<T, F>(&self, operation: F) -> Result<Ticket<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (job, ticket) = job(Undo::Nothing, operation);
+        match self.commit_here(job) {
+            Some(job) => self.try_send((job, ticket)),
+            None => Ok(ticket),
         }
+    }
+
+    /// Gives the write back if it is for the writer's thread.
+    fn commit_here(&self, write: Box<dyn Write>) -> Option<Box<dyn Write>> {
+        let desk = &*self.desk;
+        if desk.quick.load(Ordering::Relaxed) < QUICK_STREAK {
+            return Some(write);
+        }
+        let Ok(mut tx) = desk.tx.try_lock() else { return Some(write) };
+        // What was handed in before comes first, also if the writer has taken it already and waits for the lock.
+        if desk.waiting.load(Ordering::Acquire) > 0 || self.queue.is_closed() {
+            return Some(write);
+        }
+        let Some(tx) = tx.as_mut() else { return Some(write) };
+        desk.commit(tx, &mut vec![write]);
+        if desk.quick.load(Ordering::Relaxed).is_multiple_of(COMMITS_PER_LOOK) {
+            // If there is no place in the queue, the writer is awake.
+            let _ = self.queue.try_send(Message::Look);
+        }
+        None
+    }
+
+    fn try_send<T>(&self, (job, ticket): (Box<dyn Write>, Ticket<T>)) -> Result<Ticket<T>, StoreError> {
+        let place = self.queue.try_reserve().map_err(|error| match error {
+            mpsc::error::TrySendError::Full(()) => StoreError::Busy,
+            mpsc::error::TrySendError::Closed(()) => StoreError::Closed,
+        })?;
+        self.hand_in(place, job);
+        Ok(ticket)
+    }
+
+    async fn send(&self, job: Box<dyn Write>) -> Result<(), StoreError> {
+        let place = self.queue.reserve().await.map_err(|_| StoreError::Closed)?;
+        self.hand_in(place, job);
+        Ok(())
+    }
+
+    fn hand_in(&self, place: mpsc::Permit<'_, Message>, job: Box<dyn Write>) {
+        // Before it can be seen to be taken.
+        self.desk.waiting.fetch_add(1, Ordering::Release);
+        place.send(Message::Write(job));
     }
 
     /// Takes no more, commits what has queued, and ends the thread. Blocks until that is done.
@@ -170,13 +234,13 @@ struct Job<T, F> {
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-fn job<T, F>(undo: Undo, operation: F) -> (Message, Ticket<T>)
+fn job<T, F>(undo: Undo, operation: F) -> (Box<dyn Write>, Ticket<T>)
 where
     T: Send + 'static,
     F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
 {
     let (reply, receiver) = oneshot::channel();
-    (Message::Write(Box::new(Job { undo, operation: Some(operation), result: None, reply })), Ticket(receiver))
+    (Box::new(Job { undo, operation: Some(operation), result: None, reply }), Ticket(receiver))
 }
 
 impl<T, F> Write for Job<T, F>
@@ -211,13 +275,35 @@ where
     }
 }
 
-fn run(mut tx: Tx, mut queue: mpsc::Receiver<Message>) {
+impl Desk {
+    fn tx(&self) -> MutexGuard<'_, Option<Tx>> {
+        self.tx.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits a group and answers everybody in it.
+    fn commit(&self, tx: &mut Tx, group: &mut Vec<Box<dyn Write>>) {
+        let alone = group.len() == 1;
+        let begun = Instant::now();
+        let committed = commit(tx, group);
+        if alone && committed.is_ok() && begun.elapsed() <= QUICK {
+            self.quick.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.quick.store(0, Ordering::Relaxed);
+        }
+        for write in group.drain(..) {
+            write.answer(committed.clone());
+        }
+    }
+}
+
+fn run(desk: &Desk, mut queue: mpsc::Receiver<Message>) {
     let mut group: Vec<Box<dyn Write>> = Vec::new();
     while let Some(first) = queue.blocking_recv() {
         let mut next = Some(first);
         while let Some(message) = next.take() {
             match message {
                 Message::Write(write) => group.push(write),
+                Message::Look => {}
                 // What is queued is still taken; nothing new is.
                 Message::Stop => queue.close(),
             }
@@ -225,16 +311,19 @@ fn run(mut tx: Tx, mut queue: mpsc::Receiver<Message>) {
                 next = queue.try_recv().ok();
             }
         }
-        if group.is_empty() {
-            continue;
-        }
-        let committed = commit(&mut tx, &mut group);
-        for write in group.drain(..) {
-            write.answer(committed.clone());
+        let mut tx = desk.tx();
+        let Some(tx) = tx.as_mut() else { return };
+        let writes = group.len();
+        if writes > 0 {
+            desk.commit(tx, &mut group);
+            desk.waiting.fetch_sub(writes, Ordering::Release);
         }
         tx.checkpoint();
     }
-    tx.close();
+    // Closes the database.
+    if let Some(tx) = desk.tx().take() {
+        tx.close();
+    }
 }
 
 /// One transaction for the group. On an error nothing of it was kept.

@@ -54,7 +54,7 @@ impl StoreStreams {
         // Checked and encoded here, on the caller's thread: the writer only writes.
         let events = events.into_iter().map(Encoded::new).collect::<Result<Vec<_>, _>>()?;
         let now = self.parts.clock.unix_ns();
-        let ticket = self.parts.writer.submit_bare(move |tx| append::append_all(tx, &stream, &events, now))?;
+        let ticket = self.parts.writer.write_here(move |tx| append::append_all(tx, &stream, &events, now))?;
         Ok(ticket.await?)
     }
 

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::encode::{self, Encoded};
 use super::key::{StreamId, key};
 use crate::StoreError;
-use crate::limits::IDENTITIES_MAX;
+use crate::limits::{IDENTITIES_MAX, SEEN_PAST_ROWS_MAX};
 
 /// Identities are hashes already.
 #[derive(Default)]
@@ -48,8 +48,9 @@ impl Seen {
     /// What the rows of the window say, up to the most that is remembered.
     pub(super) fn load(db: &Connection, id: StreamId, window_ns: u64, now: u64) -> Result<Self, StoreError> {
         let mut seen = Self::default();
-        let mut left = IDENTITIES_MAX / 2;
+        let (mut left, mut since) = (IDENTITIES_MAX / 2, u64::MAX);
         for table in ["event", "event_seen"] {
+            let mut past = 0;
             let sql = format!(
                 "SELECT key, stored_unix_ns, identity FROM {table} WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT ?"
             );
@@ -58,12 +59,19 @@ impl Seen {
             while let Some(row) = rows.next()? {
                 let stored: u64 = row.get(1)?;
                 if now.saturating_sub(stored) >= window_ns {
-                    break;
+                    past += 1;
+                    if past > SEEN_PAST_ROWS_MAX {
+                        break;
+                    }
+                    continue;
                 }
                 seen.young.entry(row.get(2)?).or_insert(super::key::position(row.get(0)?));
-                seen.since_unix_ns = stored;
+                since = since.min(stored);
                 left = left.saturating_sub(1);
             }
+        }
+        if since < u64::MAX {
+            seen.since_unix_ns = since;
         }
         Ok(seen)
     }

@@ -74,9 +74,9 @@ async fn a_captured_event_is_stored_with_the_thing_or_not_at_all() {
 async fn a_bare_operation_that_fails_before_it_writes_fails_alone() {
     let (_dir, store) = open();
     let (go, held) = hold(&store);
-    let one = store.writer().submit_bare(|tx| capture(tx, "1")).unwrap();
-    let none = store.writer().submit_bare(|_| Err::<(), _>(StoreError::Busy)).unwrap();
-    let two = store.writer().submit_bare(|tx| capture(tx, "2")).unwrap();
+    let one = store.writer().write_here(|tx| capture(tx, "1")).unwrap();
+    let none = store.writer().write_here(|_| Err::<(), _>(StoreError::Busy)).unwrap();
+    let two = store.writer().write_here(|tx| capture(tx, "2")).unwrap();
     go.send(()).unwrap();
     assert!(held.await.unwrap());
     assert_eq!(one.await.unwrap().position, 1);
@@ -93,13 +93,13 @@ async fn a_bare_operation_that_fails_after_it_has_written_fails_its_group_and_me
     let counted = std::sync::Arc::clone(&effects);
     let one = store
         .writer()
-        .submit_bare(move |tx| {
+        .write_here(move |tx| {
             tx.after_commit(move || counted.store(1, std::sync::atomic::Ordering::SeqCst));
             append(tx, &name("other"), &event("1"), NOW)?;
             capture(tx, "1")
         })
         .unwrap();
-    let bad = store.writer().submit_bare(|tx| capture(tx, "2").and(Err::<(), _>(StoreError::Busy))).unwrap();
+    let bad = store.writer().write_here(|tx| capture(tx, "2").and(Err::<(), _>(StoreError::Busy))).unwrap();
     go.send(()).unwrap();
     assert!(held.await.unwrap());
     assert!(one.await.is_err() && bad.await.is_err());

@@ -45,7 +45,7 @@ impl Disk {
 
     /// Takes note of why a group was not kept.
     pub(super) fn failed(&mut self, error: &StoreError) {
-        let StoreError::Database(cause) = error else { return };
+        let (StoreError::Database(cause) | StoreError::Corrupt(cause)) = error else { return };
         let is_of_the_disk =
             matches!(cause.sqlite_error_code(), Some(SystemIoFailure | DatabaseCorrupt | CannotOpen | NotADatabase));
         if is_of_the_disk {

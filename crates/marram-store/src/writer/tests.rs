@@ -105,6 +105,72 @@ fn a_full_queue_is_said_at_once() {
     }
 }
 
+/// Inserts a row, and says on which thread.
+fn here(writer: &Writer, x: i64) -> Ticket<std::thread::ThreadId> {
+    let operation = move |db: &Tx| insert(db, x).map(|()| std::thread::current().id());
+    writer.write_here(operation).unwrap()
+}
+
+/// Waits until the writer, which has answered, has nothing more to do.
+fn rest(writer: &Writer) {
+    while writer.desk.waiting.load(Ordering::Acquire) > 0 {
+        std::thread::yield_now();
+    }
+    // It looks at the log, still holding this.
+    drop(writer.desk.tx());
+}
+
+#[test]
+fn who_is_alone_commits_by_itself_where_the_disk_is_quick() {
+    let (_dir, writer, reader) = writer();
+    let me = std::thread::current().id();
+    let quick = || writer.desk.quick.store(QUICK_STREAK, Ordering::Relaxed);
+    assert_ne!(here(&writer, 0).wait().unwrap(), me, "nobody knows the disk yet");
+    rest(&writer);
+    quick();
+    let ticket = here(&writer, 1);
+    assert_eq!(rows(&reader), 2, "it is committed when the call returns");
+    assert_eq!(ticket.wait().unwrap(), me);
+    // What was handed in before comes first, and both are one group.
+    let go = hold(&writer);
+    quick();
+    let before = writer.submit(|db| insert(db, 2)).unwrap();
+    let after = here(&writer, 3);
+    assert_eq!(rows(&reader), 2);
+    go.send(()).unwrap();
+    before.wait().unwrap();
+    assert_ne!(after.wait().unwrap(), me);
+    rest(&writer);
+    // A failure is the caller's own, and a failed commit ends it.
+    quick();
+    assert!(matches!(here(&writer, 3).wait(), Err(StoreError::Database(_))));
+    let failing = writer.write_here(|tx: &Tx| {
+        tx.faults.borrow_mut().push(sync_failure());
+        insert(tx, 4)
+    });
+    assert!(matches!(failing.unwrap().wait(), Err(StoreError::Database(_))));
+    assert_eq!(writer.desk.quick.load(Ordering::Relaxed), 0);
+    assert_eq!(rows(&reader), 4);
+    writer.stop();
+    quick();
+    assert!(matches!(writer.write_here(|db| insert(db, 5)), Err(StoreError::Closed)));
+}
+
+#[test]
+fn the_log_is_emptied_though_the_writer_has_nothing_to_write() {
+    let (dir, writer, _reader) = writer();
+    for x in 0..1_000 {
+        writer.desk.quick.fetch_add(QUICK_STREAK, Ordering::Relaxed);
+        let write = move |db: &Tx| {
+            db.execute("INSERT INTO t (x, pad) VALUES (?, zeroblob(200000))", [x])?;
+            Ok::<_, StoreError>(())
+        };
+        writer.write_here(write).unwrap().wait().unwrap();
+    }
+    let log = std::fs::metadata(dir.path().join("node.db-wal")).unwrap().len();
+    assert!(log < 64 << 20, "the log has {log} bytes after 200 MB");
+}
+
 #[test]
 fn stopping_commits_what_was_queued() {
     let (_dir, writer, reader) = writer();

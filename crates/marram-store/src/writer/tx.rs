@@ -58,7 +58,7 @@ impl Tx {
         self.ledger.borrow_mut()
     }
 
-    /// Runs `effect` on the writer's thread once the group is durable, before anybody is answered; never if this operation or
+    /// Runs `effect` on the thread that commits, once the group is durable, before anybody is answered; never if this operation or
     /// the group fails. It must be quick, must not fail, and must not write.
     pub fn after_commit(&self, effect: impl FnOnce() + Send + 'static) {
         self.ledger().then(Box::new(effect));

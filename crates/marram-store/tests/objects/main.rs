@@ -1,5 +1,5 @@
-//! Objects of the store: what the ports promise, against a plain map with restarts, with events, beside the collector, and
-//! under `kill -9`.
+//! Objects of the store: what the ports promise, against a plain map with restarts, with events, beside the collector, under
+//! `kill -9`, and on a disk that fails.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "../store/support/mod.rs"]
@@ -7,6 +7,7 @@ mod support;
 
 mod collector;
 mod crash;
+mod disk_failures;
 mod events;
 mod lists;
 mod model;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use marram_core::Kind;
 use marram_core::limits::OBJECT_UPLOAD_KEPT;
 use marram_core::port::Blobs as _;
 use marram_core::port::blobs::{Attributes, Expect, Finish, Multipart as _, Part, UploadId};
+use marram_core::{Failure, Kind};
 use marram_store::Objects;
 
 use crate::support::{RealClock, name};
@@ -16,9 +16,19 @@ pub(crate) async fn begin(objects: &Objects, key: &str) -> UploadId {
 }
 
 pub(crate) async fn part(objects: &Objects, key: &str, id: &UploadId, number: u32, content: &[u8]) -> Part {
-    let mut writer = objects.put_part(&name("b"), key, id, number).await.unwrap().unwrap();
-    writer.write(content.to_vec().into()).await.unwrap();
-    writer.finish(Finish::default()).await.unwrap()
+    try_part(objects, key, id, number, content).await.unwrap()
+}
+
+pub(crate) async fn try_part(
+    objects: &Objects,
+    key: &str,
+    id: &UploadId,
+    number: u32,
+    content: &[u8],
+) -> Result<Part, Failure> {
+    let mut writer = objects.put_part(&name("b"), key, id, number).await?.unwrap();
+    writer.write(content.to_vec().into()).await?;
+    writer.finish(Finish::default()).await
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! works again so does the store.
 //!
 //! The test starts itself again as a child process. Its disk fails for real: by a limit on the size of files, and by
-//! `strace`, which makes calls of fsync fail (without `strace` that test says so and shows nothing).
+//! `strace`, which makes calls of fsync fail.
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
@@ -98,10 +98,8 @@ fn what_cannot_be_written_is_refused_and_the_rest_stays() {
 
 #[test]
 fn what_could_not_be_synced_is_refused_and_does_not_come_back() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        println!("there is no strace here: nothing is shown");
-        return;
-    }
+    let there = Command::new("strace").arg("-V").output().is_ok();
+    assert!(there, "strace is missing, without which nothing is shown: run scripts/setup.sh, which installs it");
     let dir = tempfile::tempdir().unwrap();
     // Every 17th sync fails, that of commits and that of copying the log.
     let inject = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync,fdatasync:error=EIO:when=40+17"];

@@ -4,6 +4,7 @@
 
 mod collections;
 mod crash;
+mod damage;
 mod deployments;
 mod disk_failures;
 mod keys;

@@ -36,6 +36,22 @@ async fn a_repeated_event_is_known_while_the_clock_says_that_it_is_recent() {
     assert_eq!(publish(&node, "before").await, Published { position: 4, duplicate: false });
 }
 
+/// A machine without a clock of its own wakes up in 1970, and takes events until it is told the time.
+#[tokio::test]
+async fn what_was_stored_in_the_past_hides_nothing_from_a_restart() {
+    let node = Node::new();
+    publish(&node, "before").await;
+    node.clock.jump(-YEARS);
+    publish(&node, "in the past").await;
+    node.clock.jump(YEARS);
+    publish(&node, "after").await;
+    let node = node.reopen();
+    for (id, position) in [("before", 1), ("after", 3)] {
+        assert_eq!(publish(&node, id).await, Published { position, duplicate: true }, "{id}");
+    }
+    assert_eq!(publish(&node, "in the past").await, Published { position: 4, duplicate: false });
+}
+
 #[tokio::test]
 async fn waiting_goes_by_the_time_that_passes() {
     let node = Node::new();
