@@ -3,11 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use crc_fast::CrcAlgorithm;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use marram_core::port::blobs::{Checksum, Part};
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
-use s3s::{S3Result, TrailingHeaders, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
 
 /// Every algorithm: its name, and the end of its header's name.
 const ALGORITHMS: [&str; 5] = ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"];
@@ -52,6 +52,8 @@ pub(crate) struct Summing {
     algorithm: Option<&'static str>,
     /// What it has to be, if the header said so.
     expected: Option<String>,
+    /// Whether a trailer has to say so.
+    trailing: bool,
     hasher: ChecksumHasher,
 }
 
@@ -70,14 +72,16 @@ impl Summing {
             Some((algorithm, value)) => (Some(algorithm), Some(value)),
             None => (trailer.or(asked), None),
         };
-        Ok(Self { algorithm, expected, hasher: algorithm.map(hasher).unwrap_or_default() })
+        let trailing = expected.is_none() && trailer.is_some();
+        Ok(Self { algorithm, expected, trailing, hasher: algorithm.map(hasher).unwrap_or_default() })
     }
 
     pub(crate) fn update(&mut self, chunk: &[u8]) {
         self.hasher.update(chunk);
     }
 
-    /// The checksum, once all bytes and trailers are there. Fails if it is not the one that was announced.
+    /// The checksum, once all bytes and trailers are there. Fails if it is not the one that was announced, or if a trailer was
+    /// announced and none came.
     pub(crate) fn finish(self, trailers: Option<&TrailingHeaders>) -> S3Result<Option<Checksum>> {
         let Some(algorithm) = self.algorithm else { return Ok(None) };
         let sum = self.hasher.finalize();
@@ -86,13 +90,23 @@ impl Summing {
         let trailer = || {
             trailers?.read(|headers| headers.get(&header).and_then(|value| value.to_str().ok().map(str::to_owned)))?
         };
-        if let Some(expected) = self.expected.or_else(trailer)
-            && expected != value
-        {
-            return Err(s3_error!(BadDigest, "the {algorithm} checksum of the content is {value}, and not {expected}"));
+        match self.expected.or_else(trailer) {
+            Some(expected) if expected != value => {
+                Err(s3_error!(BadDigest, "the {algorithm} checksum of the content is {value}, and not {expected}"))
+            }
+            None if self.trailing => Err(no_trailer(&header)),
+            _ => Ok(Some(Checksum { algorithm: algorithm.to_owned(), value })),
         }
-        Ok(Some(Checksum { algorithm: algorithm.to_owned(), value }))
     }
+}
+
+/// A trailer that was announced and did not come: the content may be cut off, and nothing would show it.
+fn no_trailer(header: &str) -> S3Error {
+    let code = S3ErrorCode::Custom("MalformedTrailerError".into());
+    let message = format!("the trailer {header} was announced, and did not come: send it after the last chunk");
+    let mut error = S3Error::with_message(code, message);
+    error.set_status_code(StatusCode::BAD_REQUEST);
+    error
 }
 
 /// The algorithm of this name.
@@ -163,7 +177,7 @@ mod tests {
     use super::*;
 
     fn sum(algorithm: &'static str, bytes: &[u8]) -> Checksum {
-        let mut summing = Summing { algorithm: Some(algorithm), expected: None, hasher: hasher(algorithm) };
+        let mut summing = Summing::of(&Said::default(), Some(algorithm), &HeaderMap::new()).unwrap();
         summing.update(bytes);
         summing.finish(None).unwrap().unwrap()
     }
@@ -202,5 +216,25 @@ mod tests {
         let mut summing = Summing::of(&said, None, &HeaderMap::new()).unwrap();
         summing.update(b"abc");
         assert_eq!(summing.finish(None).unwrap_err().code().as_str(), "BadDigest");
+    }
+
+    /// Only a trailer that is awaited is missed: a value in a header, or an algorithm alone, needs none.
+    #[test]
+    fn a_trailer_that_was_announced_has_to_come() {
+        let announced = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-amz-trailer"),
+            http::HeaderValue::from_static("x-other, x-amz-checksum-crc32"),
+        )]);
+        let header = [Some(sum("CRC32", b"abc").value), None, None, None, None];
+        for (said, headers, missed) in [
+            (&Said::default(), &announced, true),
+            (&header, &announced, false),
+            (&Said::default(), &HeaderMap::new(), false),
+        ] {
+            let mut summing = Summing::of(said, Some("CRC32"), headers).unwrap();
+            summing.update(b"abc");
+            let code = summing.finish(None).err().map(|error| error.code().as_str().to_owned());
+            assert_eq!(code.as_deref(), missed.then_some("MalformedTrailerError"), "{said:?} {headers:?}");
+        }
     }
 }

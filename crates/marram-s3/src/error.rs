@@ -4,6 +4,8 @@ use http::StatusCode;
 use marram_core::{Failure, Kind};
 use s3s::{S3Error, S3ErrorCode, StdError};
 
+use crate::chunks;
+
 /// What a failure of a bucket's operation is. A conflict is an expectation that was not held.
 pub(crate) fn of(failure: Failure) -> S3Error {
     let code = match failure.kind() {
@@ -41,6 +43,9 @@ pub(crate) fn of_body(error: &StdError) -> S3Error {
         () if text.contains("Sha256Mismatch") => S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into()),
         () if text.contains("SignatureMismatch") => S3ErrorCode::SignatureDoesNotMatch,
         () if error.is::<crate::body::TooSlow>() || text.contains(crate::body::TOO_SLOW) => S3ErrorCode::RequestTimeout,
+        () if text.contains(chunks::TOO_LARGE) => {
+            return S3Error::with_message(S3ErrorCode::InvalidRequest, chunks::TOO_LARGE);
+        }
         () => S3ErrorCode::IncompleteBody,
     };
     let mut error = S3Error::with_message(code, "the body did not come as it was announced");

@@ -12,6 +12,7 @@
 mod access;
 mod body;
 mod checksum;
+mod chunks;
 mod error;
 pub mod limits;
 mod listen;

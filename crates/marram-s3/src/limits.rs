@@ -17,6 +17,9 @@ pub struct Limits {
     pub body_idle: Duration,
     /// An answer of which the client takes nothing.
     pub write_stall: Duration,
+    /// Bytes of a signed chunk of a content, which is held in memory until its signature can be looked at: SDKs make them of 64
+    /// to 128 KiB.
+    pub signed_chunk_bytes: u64,
     /// Bytes of a body in XML, which is held in memory: a delete of 1,000 names of 1 KiB, or the 10,000 parts of an upload with
     /// their checksums.
     pub xml_bytes: usize,
@@ -31,6 +34,7 @@ impl Default for Limits {
             handshake_time: Duration::from_secs(10),
             body_idle: Duration::from_secs(30),
             write_stall: Duration::from_secs(30),
+            signed_chunk_bytes: 1 << 20,
             xml_bytes: 8 << 20,
         }
     }

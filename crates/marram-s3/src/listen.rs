@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Limits;
 use crate::body::Timed;
+use crate::chunks::{self, Chunks};
 
 /// When accepting fails for want of descriptors or memory, trying again at once would fail again: wait for this long,
 /// doubling up to a second.
@@ -125,7 +126,11 @@ async fn answer(front: &Arc<Front>, request: http::Request<Incoming>) -> Result<
     // RFC 9110 §10.1.1. The AWS CLI of version 1 takes an answer that comes instead of a 100 for that of its next request, too.
     let expects = request.headers().get(http::header::EXPECT).is_some_and(|value| value.as_bytes() == b"100-continue");
     let is_empty = request.body().is_end_stream();
-    let timed = |body| Body::http_body_unsync(Timed::new(body, idle));
+    let signed_max = chunks::come_in(request.headers()).then_some(front.limits.signed_chunk_bytes);
+    let timed = |body| match signed_max {
+        Some(signed_max) => Body::http_body_unsync(Chunks::new(Timed::new(body, idle), signed_max)),
+        None => Body::http_body_unsync(Timed::new(body, idle)),
+    };
     let answered = match refused(&request) {
         Some(error) => error.to_http_response().map_err(|error| s3s::HttpError::new(Box::new(error))),
         // Boxed: it is far larger than the connection, which lives longer.

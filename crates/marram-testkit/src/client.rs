@@ -83,6 +83,13 @@ impl Ask {
         self
     }
 
+    /// The same with its body changed, whatever its headers say of it.
+    #[must_use]
+    pub fn edit_body(mut self, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Self {
+        self.body = change(self.body.to_vec()).into();
+        self
+    }
+
     /// As it goes over a connection of HTTP/1.1 that is closed after it, also where no client would take the path.
     #[must_use]
     pub fn bytes(&self, host: SocketAddr) -> Vec<u8> {

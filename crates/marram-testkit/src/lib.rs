@@ -24,7 +24,7 @@ mod wait;
 pub use client::{Ask, Client, Reply, get};
 pub use guests::guest;
 pub use node::{TestNode, manifest};
-pub use s3::S3Key;
+pub use s3::{S3Chunks, S3Key};
 pub use wait::eventually;
 
 /// What an answer has to be.

@@ -1,5 +1,5 @@
 //! Signs requests for an S3 API as its clients do: AWS Signature Version 4 in the `Authorization` header, for the region
-//! `us-east-1`. It can sign what no client would send, at times when no clock is.
+//! `us-east-1`, and bodies that come in signed chunks. It can sign what no client would send, at times when no clock is.
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -16,6 +16,19 @@ pub struct S3Key {
     pub id: String,
     /// The secret access key.
     pub secret: String,
+}
+
+/// A body in chunks (`aws-chunked`), with what comes after its last one: a line `name:value`, or nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct S3Chunks<'a> {
+    /// The content.
+    pub chunks: &'a [&'a [u8]],
+    /// What the head says will come after them.
+    pub announced: &'a str,
+    /// What comes.
+    pub trailer: Option<(&'a str, &'a str)>,
+    /// Whether each chunk and the trailer are signed, and not only the head.
+    pub signed: bool,
 }
 
 impl S3Key {
@@ -35,8 +48,37 @@ impl S3Key {
     /// `ask`, signed at this second of the Unix epoch.
     #[must_use]
     pub fn sign_at(&self, ask: Ask, host: SocketAddr, unix_s: u64) -> Ask {
-        let (date, time) = date(unix_s);
         let body = Digest::of(&ask.body).hex();
+        self.sign_head(ask, host, &self.signing(unix_s), &body).0
+    }
+
+    /// `ask` with a body in chunks, signed now.
+    #[must_use]
+    pub fn sign_chunks(&self, ask: Ask, host: SocketAddr, body: &S3Chunks<'_>) -> Ask {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let signing = self.signing(now);
+        let length: usize = body.chunks.iter().map(|chunk| chunk.len()).sum();
+        let kind = if body.signed { "STREAMING-AWS4-HMAC-SHA256" } else { "STREAMING-UNSIGNED" };
+        let (ask, seed) = self.sign_head(ask, host, &signing, &format!("{kind}-PAYLOAD-TRAILER"));
+        ask.header("content-encoding", "aws-chunked")
+            .header("x-amz-decoded-content-length", &length.to_string())
+            .header("x-amz-trailer", body.announced)
+            .body(if body.signed { signing.chunks(&seed, body) } else { unsigned(body) })
+    }
+
+    fn signing(&self, unix_s: u64) -> Signing {
+        let (date, time) = date(unix_s);
+        let secret = format!("AWS4{}", self.secret);
+        let mut key = *hmac(secret.as_bytes(), date.as_bytes()).as_bytes();
+        for part in ["us-east-1", "s3", "aws4_request"] {
+            key = *hmac(&key, part.as_bytes()).as_bytes();
+        }
+        Signing { scope: format!("{date}/us-east-1/s3/aws4_request"), time, key }
+    }
+
+    /// The request and its signature, where its head says `body` of its body.
+    fn sign_head(&self, ask: Ask, host: SocketAddr, signing: &Signing, body: &str) -> (Ask, String) {
+        let Signing { time, scope, .. } = signing;
         let (path, query) = ask.path.split_once('?').unwrap_or((&ask.path, ""));
         let canonical = format!(
             "{}\n{}\n{}\nhost:{host}\nx-amz-content-sha256:{body}\nx-amz-date:{time}\n\n{SIGNED}\n{body}",
@@ -44,18 +86,62 @@ impl S3Key {
             encode(&decode(path), true),
             canonical_query(query),
         );
-        let scope = format!("{date}/us-east-1/s3/aws4_request");
-        let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", Digest::of(canonical.as_bytes()).hex());
-        let secret = format!("AWS4{}", self.secret);
-        let mut key = *hmac(secret.as_bytes(), date.as_bytes()).as_bytes();
-        for part in ["us-east-1", "s3", "aws4_request"] {
-            key = *hmac(&key, part.as_bytes()).as_bytes();
-        }
-        let signature = hmac(&key, text.as_bytes()).hex();
+        let signature = signing.sign("AWS4-HMAC-SHA256", &Digest::of(canonical.as_bytes()).hex());
         let authorization =
             format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={SIGNED}, Signature={signature}", self.id);
-        ask.header("x-amz-content-sha256", &body).header("x-amz-date", &time).header("authorization", &authorization)
+        let ask = ask.header("x-amz-content-sha256", body).header("x-amz-date", time);
+        (ask.header("authorization", &authorization), signature)
     }
+}
+
+/// What everything that is signed in one request has in common.
+struct Signing {
+    time: String,
+    scope: String,
+    key: [u8; 32],
+}
+
+impl Signing {
+    fn sign(&self, kind: &str, what: &str) -> String {
+        hmac(&self.key, format!("{kind}\n{}\n{}\n{what}", self.time, self.scope).as_bytes()).hex()
+    }
+
+    /// Each chunk is signed together with the signature before it, that of the head first, and so is the trailer
+    /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html>).
+    fn chunks(&self, seed: &str, body: &S3Chunks<'_>) -> Vec<u8> {
+        let (mut signature, mut bytes) = (seed.to_owned(), Vec::new());
+        for chunk in body.chunks.iter().chain([&&b""[..]]) {
+            let what = format!("{signature}\n{}\n{}", Digest::of(b"").hex(), Digest::of(chunk).hex());
+            signature = self.sign("AWS4-HMAC-SHA256-PAYLOAD", &what);
+            bytes.extend(format!("{:x};chunk-signature={signature}\r\n", chunk.len()).into_bytes());
+            bytes.extend(end_of(chunk));
+        }
+        if let Some((name, value)) = body.trailer {
+            let what = format!("{signature}\n{}", Digest::of(format!("{name}:{value}\n").as_bytes()).hex());
+            let signature = self.sign("AWS4-HMAC-SHA256-TRAILER", &what);
+            bytes.extend(format!("{name}:{value}\r\nx-amz-trailer-signature:{signature}\r\n").into_bytes());
+        }
+        bytes.extend(b"\r\n");
+        bytes
+    }
+}
+
+fn unsigned(body: &S3Chunks<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for chunk in body.chunks.iter().chain([&&b""[..]]) {
+        bytes.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+        bytes.extend(end_of(chunk));
+    }
+    if let Some((name, value)) = body.trailer {
+        bytes.extend(format!("{name}:{value}\r\n").into_bytes());
+    }
+    bytes.extend(b"\r\n");
+    bytes
+}
+
+/// A chunk's bytes and the end of its line. After the last, which is empty, the trailer follows at once.
+fn end_of(chunk: &[u8]) -> Vec<u8> {
+    if chunk.is_empty() { Vec::new() } else { [chunk, b"\r\n"].concat() }
 }
 
 const SIGNED: &str = "host;x-amz-content-sha256;x-amz-date";
@@ -125,6 +211,31 @@ mod tests {
         assert_eq!(short, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
         let long = hmac(&[0xaa; 131], b"Test Using Larger Than Block-Size Key - Hash Key First").hex();
         assert_eq!(long, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+    }
+
+    /// The example of the documentation of AWS, "Signature calculations for trailing headers".
+    #[test]
+    fn chunks_and_their_trailer_are_signed_as_aws_says() {
+        let signing = S3Key::new("", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY").signing(1_369_353_600);
+        let seed = "106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e";
+        let name = "x-amz-checksum-crc32c";
+        let content = vec![b'a'; 65_536];
+        let chunks = [&content[..], &content[..1_024]];
+        let body = S3Chunks { chunks: &chunks, announced: name, trailer: Some((name, "sOO8/Q==")), signed: true };
+        let text = String::from_utf8(signing.chunks(seed, &body)).unwrap();
+        let lines: Vec<_> = text.split("\r\n").filter(|line| !line.starts_with('a')).collect();
+        assert_eq!(
+            lines,
+            [
+                "10000;chunk-signature=b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2",
+                "400;chunk-signature=1c1344b170168f8e65b41376b44b20fe354e373826ccbbe2c1d40a8cae51e5c7",
+                "0;chunk-signature=2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992",
+                "x-amz-checksum-crc32c:sOO8/Q==",
+                "x-amz-trailer-signature:d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435",
+                "",
+                "",
+            ]
+        );
     }
 
     #[test]

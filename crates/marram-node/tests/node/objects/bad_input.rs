@@ -24,22 +24,22 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
-fn put(path: &str) -> Ask {
+pub(super) fn put(path: &str) -> Ask {
     Ask::new(Method::PUT, path).body("content")
 }
 
 /// Sends a request as it is, whatever its path.
-async fn send(node: &TestNode, ask: &Ask) -> String {
+pub(super) async fn send(node: &TestNode, ask: &Ask) -> String {
     exchange(node, &ask.bytes(address(node)), false).await
 }
 
-async fn names(node: &TestNode) -> Vec<String> {
+pub(super) async fn names(node: &TestNode) -> Vec<String> {
     let list = node.admin().get("/v1/objects/uploads").await.expect(200).json();
     list["objects"].as_array().unwrap().iter().map(|object| object["name"].as_str().unwrap().to_owned()).collect()
 }
 
 /// A node with a bucket, and the key that reaches it.
-async fn site() -> (TestNode, S3Key) {
+pub(super) async fn site() -> (TestNode, S3Key) {
     let node = start(vec![key("everything", &["*"], &["*"])]).await;
     let _ = node.admin().send(Ask::new(Method::PUT, "/v1/objects/uploads")).await.expect(201);
     (node, S3Key::new("everything", SECRET))

@@ -1,4 +1,5 @@
-"""boto3 against a node: ENDPOINT ID SECRET. Prints `ok` at the end; whatever does not hold is an AssertionError."""
+"""boto3 against a node: ENDPOINT ID SECRET [CA]. With CA, a file, ENDPOINT is https. Prints `ok` at the end; whatever does not
+hold is an AssertionError."""
 
 import base64
 import datetime
@@ -6,6 +7,7 @@ import hashlib
 import http.client
 import io
 import os
+import ssl
 import sys
 import urllib.parse
 import urllib.request
@@ -17,13 +19,42 @@ from botocore.client import Config
 from botocore.exceptions import ClientError
 
 endpoint, key_id, secret = sys.argv[1:4]
+ca = sys.argv[4] if len(sys.argv) > 4 else None
+host = urllib.parse.urlsplit(endpoint)
+tls = ssl.create_default_context(cafile=ca) if ca else None
+assert (host.scheme == "https") == bool(tls), "CA is for https, and https needs one"
+# What each request that was sent says of its trailer.
+trailers = []
+
+
+def note(request, **_):
+    name = request.headers.get("X-Amz-Trailer")
+    trailers.append(name.decode() if isinstance(name, bytes) else name)
 
 
 def client(id=key_id, secret=secret, **config):
-    return boto3.client(
-        "s3", endpoint_url=endpoint, aws_access_key_id=id, aws_secret_access_key=secret, region_name="us-east-1",
+    made = boto3.client(
+        "s3", endpoint_url=endpoint, aws_access_key_id=id, aws_secret_access_key=secret, region_name="us-east-1", verify=ca,
         config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, **config),
     )
+    made.meta.events.register("before-send.s3", note)
+    return made
+
+
+def connect():
+    """A connection to send on what boto3 would not."""
+    if tls:
+        return http.client.HTTPSConnection(host.hostname, host.port, context=tls)
+    return http.client.HTTPConnection(host.hostname, host.port)
+
+
+def trailed(algorithm, call, *arguments, bodies=1, **named):
+    """What the call gives. Over TLS the checksum of each of its bodies comes in a trailer; in clear text botocore sends none."""
+    trailers.clear()
+    answer = call(*arguments, **named)
+    sent = [name for name in trailers if name]
+    assert sent == ["x-amz-checksum-" + algorithm.lower()] * (bodies if tls else 0), (algorithm, trailers)
+    return answer
 
 
 s3 = client()
@@ -52,8 +83,8 @@ def buckets():
 
 
 def one_object():
-    put = s3.put_object(
-        Bucket="uploads", Key="a/b c+ä.txt", Body=b"hello", ContentType="text/plain; charset=utf-8",
+    put = trailed(
+        "CRC32", s3.put_object, Bucket="uploads", Key="a/b c+ä.txt", Body=b"hello", ContentType="text/plain; charset=utf-8",
         CacheControl="max-age=60", ContentDisposition='attachment; filename="x"', ContentLanguage="de",
         ContentEncoding="identity", Expires=datetime.datetime(2030, 1, 2, tzinfo=datetime.timezone.utc),
         Metadata={"taken-by": "me", "number": "7"},
@@ -117,13 +148,19 @@ def conditions():
 
 
 def checksums():
+    known = {
+        "CRC32": zlib.crc32(b"abc").to_bytes(4, "big"), "SHA1": hashlib.sha1(b"abc").digest(), "SHA256": hashlib.sha256(b"abc").digest(),
+    }
     for algorithm in ["CRC32", "CRC32C", "SHA1", "SHA256", "CRC64NVME"]:
         try:
-            put = s3.put_object(Bucket="uploads", Key=algorithm, Body=b"abc", ChecksumAlgorithm=algorithm)
+            put = trailed(algorithm, s3.put_object, Bucket="uploads", Key=algorithm, Body=b"abc", ChecksumAlgorithm=algorithm)
         except Exception as error:  # CRC32C and CRC64NVME need the optional awscrt
             assert "MissingDependency" in type(error).__name__, error
             continue
-        assert s3.head_object(Bucket="uploads", Key=algorithm, ChecksumMode="ENABLED")["Checksum" + algorithm]
+        head = s3.head_object(Bucket="uploads", Key=algorithm, ChecksumMode="ENABLED")
+        want = base64.b64encode(known[algorithm]).decode() if algorithm in known else put["Checksum" + algorithm]
+        assert (put["Checksum" + algorithm], head["Checksum" + algorithm]) == (want, want), algorithm
+        assert "ContentEncoding" not in head, "that of the way is not that of the content"
         assert s3.get_object(Bucket="uploads", Key=algorithm)["Body"].read() == b"abc"
     # Known values, without boto3 computing them (RFC 3720 §B.4 for CRC32C of 32 zero bytes).
     s3.put_object(Bucket="uploads", Key="crc32c", Body=bytes(32), ChecksumCRC32C="ipE2qg==")
@@ -132,20 +169,23 @@ def checksums():
     wrong = base64.b64encode(hashlib.md5(b"x").digest()).decode()
     refused("BadDigest", 400, s3.put_object, Bucket="uploads", Key="bad", Body=b"abc", ContentMD5=wrong)
     refused("404", 404, s3.head_object, Bucket="uploads", Key="bad")
-    # A body of unknown checksum up front is sent in chunks with a trailer.
+    # A body that cannot be read twice.
     class Unseekable(io.RawIOBase):
         def __init__(self, data): self.data = io.BytesIO(data)
         def read(self, n=-1): return self.data.read(n)
         def readable(self): return True
     content = os.urandom(300_000)
-    s3.upload_fileobj(Unseekable(content), "uploads", "stream")
-    assert s3.get_object(Bucket="uploads", Key="stream")["Body"].read() == content
+    trailed("CRC32", s3.upload_fileobj, Unseekable(content), "uploads", "stream")
+    got = s3.get_object(Bucket="uploads", Key="stream")
+    assert got["Body"].read() == content and got["ContentLength"] == len(content)
+    assert got["ChecksumCRC32"] == base64.b64encode(zlib.crc32(content).to_bytes(4, "big")).decode()
 
 
 def multipart():
     content = os.urandom(20 << 20)
     config = TransferConfig(multipart_threshold=8 << 20, multipart_chunksize=8 << 20, max_concurrency=4)
-    s3.upload_fileobj(io.BytesIO(content), "uploads", "large", Config=config, ExtraArgs={"Metadata": {"a": "b"}})
+    more = {"Config": config, "ExtraArgs": {"Metadata": {"a": "b"}}}
+    trailed("CRC32", s3.upload_fileobj, io.BytesIO(content), "uploads", "large", bodies=3, **more)
     head = s3.head_object(Bucket="uploads", Key="large", ChecksumMode="ENABLED")
     assert head["ContentLength"] == 20 << 20 and head["ETag"].endswith('-3"') and head["Metadata"] == {"a": "b"}
     assert head.get("ChecksumCRC32", "-3").endswith("-3") or head["ChecksumType"] == "FULL_OBJECT", head
@@ -156,7 +196,7 @@ def multipart():
     assert part["Body"].read() == content[8388600:8388621]
 
     upload = s3.create_multipart_upload(Bucket="uploads", Key="m")["UploadId"]
-    one = s3.upload_part(Bucket="uploads", Key="m", UploadId=upload, PartNumber=1, Body=b"one")
+    one = trailed("CRC32", s3.upload_part, Bucket="uploads", Key="m", UploadId=upload, PartNumber=1, Body=b"one")
     copied = s3.upload_part_copy(Bucket="uploads", Key="m", UploadId=upload, PartNumber=7, CopySource="uploads/large", CopySourceRange="bytes=5-9")
     listed = s3.list_parts(Bucket="uploads", Key="m", UploadId=upload)["Parts"]
     assert [(part["PartNumber"], part["Size"]) for part in listed] == [(1, 3), (7, 5)]
@@ -227,17 +267,17 @@ def presigned():
         url = signing.generate_presigned_url("put_object", Params={"Bucket": "uploads", "Key": "signed ä/x"}, ExpiresIn=60)
         # Without what urllib would say of its own: version 2 signs the media type.
         parts = urllib.parse.urlsplit(url)
-        connection = http.client.HTTPConnection(parts.hostname, parts.port)
+        connection = connect()
         connection.request("PUT", f"{parts.path}?{parts.query}", body=b"by url " + version.encode())
         answer = connection.getresponse()
         assert answer.status == 200, (version, answer.read())
         connection.close()
         get = lambda seconds: signing.generate_presigned_url("get_object", Params={"Bucket": "uploads", "Key": "signed ä/x"}, ExpiresIn=seconds)
         url = get(60)
-        assert urllib.request.urlopen(url).read() == b"by url " + version.encode()
+        assert urllib.request.urlopen(url, context=tls).read() == b"by url " + version.encode()
         for bad in [url.replace("uploads", "second"), url.replace("signed", "Signed"), endpoint + "/uploads/c", get(-5)]:
             try:
-                urllib.request.urlopen(bad)
+                urllib.request.urlopen(bad, context=tls)
                 raise AssertionError(bad)
             except urllib.error.HTTPError as error:
                 assert error.code in (400, 403), (bad, error.code)
@@ -273,9 +313,8 @@ def names():
     for name in ["a\0b", "a\nb", "\x85"]:
         refused("InvalidArgument", 400, s3.put_object, Bucket="uploads", Key=name, Body=b"")
     # Straight to the socket, as no client would send it.
-    host = urllib.parse.urlsplit(endpoint)
     for path in ["/..%2f..%2fetc/passwd", "/uploads/../../node.db", "/%00/x", "/uploads%2f..%2f..", "//", "/UPLOADS/x"]:
-        connection = http.client.HTTPConnection(host.hostname, host.port)
+        connection = connect()
         connection.request("GET", path)
         answer = connection.getresponse()
         assert answer.status in (400, 403), (path, answer.status)

@@ -1,9 +1,11 @@
-//! boto3 and the AWS CLI. `scripts/s3-clients.sh` installs them; a client that is missing is a failure.
+//! boto3, in clear text and over TLS, and the AWS CLI. `scripts/s3-clients.sh` installs them; a client that is missing is a failure.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use marram_node::{S3Config, S3Tls};
 use marram_testkit::TestNode;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use tokio::process::Command;
 
 use super::{SECRET, endpoint, key, start};
@@ -40,14 +42,53 @@ async fn run(mut command: Command) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
+async fn boto3(endpoint: &str, ca: Option<&Path>) {
+    let mut command = Command::new(program("python"));
+    command.arg("-B").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node/objects/boto.py"));
+    command.args([endpoint, "everything", SECRET]).args(ca);
+    let (done, said) = run(command).await;
+    assert!(done && said.trim_end().ends_with("ok"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn boto3_gets_what_it_expects_of_s3() {
     let node = start(vec![key("everything", &["*"], &["*"])]).await;
-    let mut command = Command::new(program("python"));
-    command.arg("-B").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node/objects/boto.py"));
-    command.args([&endpoint(&node), "everything", SECRET]);
-    let (done, said) = run(command).await;
-    assert!(done && said.trim_end().ends_with("ok"), "{said}");
+    boto3(&endpoint(&node), None).await;
+    node.stop().await;
+}
+
+/// A certificate for this machine in a folder, with its key, and `ca.pem`, the authority that signs it and nothing else.
+fn certificate() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut authority = CertificateParams::default();
+    authority.distinguished_name.push(DnType::CommonName, "the test's authority");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let mut leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    leaf.use_authority_key_identifier_extension = true;
+    let leaf_key = KeyPair::generate().unwrap();
+    let leaf = leaf.signed_by(&leaf_key, &authority).unwrap();
+    std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+    std::fs::write(folder.path().join("cert.pem"), leaf.pem()).unwrap();
+    std::fs::write(folder.path().join("key.pem"), leaf_key.serialize_pem()).unwrap();
+    folder
+}
+
+/// Over TLS boto3 sends the checksum of each body in a trailer, after chunks that are not signed.
+#[tokio::test(flavor = "multi_thread")]
+async fn boto3_gets_the_same_over_tls_with_checksums_in_trailers() {
+    let files = certificate();
+    let file = |name| files.path().join(name);
+    let node = TestNode::start_with(|config| {
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let tls = Some(S3Tls { listen, cert: file("cert.pem"), key: file("key.pem") });
+        config.s3 = S3Config { tls, keys: vec![key("everything", &["*"], &["*"])], ..S3Config::default() };
+    })
+    .await;
+    let urls = node.node().urls();
+    let (_, url) = urls.iter().find(|(name, _)| *name == "s3_tls").unwrap();
+    boto3(url, Some(&file("ca.pem"))).await;
     node.stop().await;
 }
 

@@ -22,7 +22,7 @@ pub(super) async fn exchange(node: &TestNode, bytes: &[u8], close: bool) -> Stri
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn uploads_under_way(node: &TestNode) -> usize {
+pub(super) fn uploads_under_way(node: &TestNode) -> usize {
     std::fs::read_dir(node.state_dir().join("blobs/uploads")).unwrap().count()
 }
 

@@ -7,6 +7,7 @@ mod events;
 mod functions;
 mod hostile;
 mod streamed;
+mod trailers;
 
 use std::net::SocketAddr;
 
