@@ -3,6 +3,7 @@
 //! Requests follow each other on one connection; a lost connection is opened again, a request never sent twice.
 
 mod answer;
+mod connection;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 pub(crate) use answer::Answer;
+use connection::Connection;
 
 use crate::cli::NodeArgs;
 use crate::exit::{Exit, Problem};
@@ -115,27 +117,30 @@ impl Client {
             Some(sender) => sender,
             None => self.connect().await?,
         };
-        let answer = sender
-            .send_request(request)
-            .await
-            .with_context(|| format!("the connection to the node at {} broke", self.base))?;
+        let answer = sender.send_request(request).await.with_context(|| {
+            Problem::new(Exit::Failed, format!("the connection to the node at {} broke", self.shown()))
+                .hint("look whether it runs and what it logs, and try again: what was sent may not be there")
+        })?;
         *idle = Some(sender);
         Ok(Answer::new(answer))
     }
 
+    /// Its URL, as it is typed.
+    fn shown(&self) -> String {
+        self.base.to_string().trim_end_matches('/').to_owned()
+    }
+
     async fn connect(&self) -> anyhow::Result<SendRequest<Body>> {
         let unreachable = |why: &dyn std::fmt::Display| {
-            Problem::new(
-                Exit::Unreachable,
-                format!("no node answers at {}: {why}", self.base.to_string().trim_end_matches('/')),
-            )
-            .hint("start one with `marram up` or `marram node`, or name another with --node or MARRAM_NODE")
+            Problem::new(Exit::Unreachable, format!("no node answers at {}: {why}", self.shown()))
+                .hint("start one with `marram up` or `marram node`, or name another with --node or MARRAM_NODE")
         };
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((self.host.as_str(), self.port)))
             .await
             .map_err(|_| unreachable(&"it takes no connection within 10 s"))?
             .map_err(|error| unreachable(&plain(&error)))?;
         let _ = stream.set_nodelay(true);
+        let stream = Connection::new(stream);
         let Some(tls) = &self.tls else { return handshake(stream).await };
         let name = ServerName::try_from(self.host.clone()).context("the host of --node is not a name")?;
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls));

@@ -104,15 +104,16 @@ impl std::error::Error for Problem {}
 
 /// Says what went wrong, and gives the code to end with.
 pub(crate) fn report(error: &anyhow::Error) -> Exit {
-    // `marram logs | head` is an ordinary way to use a pipe.
-    let broken_pipe = error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
-    });
-    if broken_pipe {
+    if is_unread(error) {
         return Exit::Done;
     }
     show(error);
     error.downcast_ref::<Problem>().map_or(Exit::Failed, Problem::exit)
+}
+
+/// `marram logs | head` is an ordinary way to use a pipe. Every other pipe that breaks, and every connection, is a failure.
+fn is_unread(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref::<output::Unwritten>().is_some_and(output::Unwritten::is_unread))
 }
 
 /// Says what went wrong, and goes on.
@@ -127,5 +128,30 @@ pub(crate) fn show(error: &anyhow::Error) {
     let hint = inner.or_else(|| error.downcast_ref::<Problem>().and_then(|problem| problem.hint.clone()));
     if let Some(hint) = hint {
         output::hint(&hint);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn only_a_reader_of_stdout_that_went_away_is_no_failure() {
+        let stdout = |kind: ErrorKind| anyhow::Error::new(output::Unwritten::from(Error::from(kind)));
+        assert!(is_unread(&stdout(ErrorKind::BrokenPipe)));
+        assert!(is_unread(&stdout(ErrorKind::BrokenPipe).context("cannot list")));
+        assert!(!is_unread(&stdout(ErrorKind::StorageFull)), "a full disk behind `> file` is one");
+        for kind in [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset] {
+            let upload = anyhow::Error::new(Error::from(kind)).context("the connection to the node broke");
+            assert_eq!(report(&upload), Exit::Failed, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_problem_gives_its_code_also_as_the_context_of_a_cause() {
+        let problem = Problem::new(Exit::Unreachable, "it broke");
+        assert_eq!(report(&anyhow::Error::new(Error::from(ErrorKind::BrokenPipe)).context(problem)), Exit::Unreachable);
     }
 }

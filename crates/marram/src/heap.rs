@@ -1,8 +1,9 @@
 //! Settings of the system's allocator.
 
-/// Blocks from this size on are mappings of their own, which end when they are freed. Nothing on the way of a request is as large.
+/// Blocks from this size on are mappings of their own, which end when they are freed: more than a value, an event, or what is read of
+/// a body at once.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const MAPPED_BYTES_MIN: i32 = 1 << 20;
+const MAPPED_BYTES_MIN: i32 = (1 << 20) + (256 << 10);
 /// What may be left free at the end of a heap.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT_BYTES_MAX: i32 = 1 << 20;

@@ -19,24 +19,36 @@ pub(crate) const DIM: Style = Style::new().dimmed();
 /// What matters more.
 pub(crate) const BOLD: Style = Style::new().bold();
 
+/// Stdout has not taken the data.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to stdout")]
+pub(crate) struct Unwritten(#[from] io::Error);
+
+impl Unwritten {
+    /// Whether that is because nobody reads any more.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
 /// One line of data, or several.
 ///
 /// In one write: who has read the first line and goes away has taken all of it, and is no broken pipe.
-pub(crate) fn line(text: &str) -> io::Result<()> {
+pub(crate) fn line(text: &str) -> Result<(), Unwritten> {
     let mut out = anstream::stdout().lock();
     out.write_all(format!("{text}\n").as_bytes())?;
-    out.flush()
+    Ok(out.flush()?)
 }
 
 /// Bytes of data, as they are.
-pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Unwritten> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
-    out.flush()
+    Ok(out.flush()?)
 }
 
 /// A JSON document for `--json`.
-pub(crate) fn json(value: &serde_json::Value) -> io::Result<()> {
+pub(crate) fn json(value: &serde_json::Value) -> Result<(), Unwritten> {
     line(&format!("{value:#}"))
 }
 

@@ -12,9 +12,12 @@ use tokio::io::AsyncReadExt as _;
 use tokio::task::AbortHandle;
 
 use crate::client::Body;
+use crate::output::{self, DIM, paint};
 
 /// What is done sooner shows no bar.
 const QUIET: Duration = Duration::from_millis(600);
+/// What takes longer is explained.
+const PATIENCE: Duration = Duration::from_secs(2);
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// A body made of a file, with a bar that follows it.
@@ -54,11 +57,30 @@ pub(crate) fn waiting(title: &str) -> Shown {
     Shown { bar, starting: Some(task.abort_handle()) }
 }
 
+/// What `work` gives. If that takes a while, `explain` says why.
+pub(crate) async fn patiently<T>(work: impl Future<Output = T>, explain: impl FnOnce()) -> T {
+    let mut work = std::pin::pin!(work);
+    match tokio::time::timeout(PATIENCE, &mut work).await {
+        Ok(done) => done,
+        Err(_) => {
+            explain();
+            work.await
+        }
+    }
+}
+
 /// Something on the screen, until it is dropped.
 pub(crate) struct Shown {
     bar: ProgressBar,
     /// What would make it appear later.
     starting: Option<AbortHandle>,
+}
+
+impl Shown {
+    /// One line above it, which stays.
+    pub(crate) fn note(&self, text: &str) {
+        self.bar.suspend(|| output::message(&paint(DIM, text)));
+    }
 }
 
 impl Drop for Shown {

@@ -62,6 +62,22 @@ impl Project {
         Some(Problem::new(Exit::NotFound, message).hint(hint))
     }
 
+    /// Why a deployment of it takes a while, if it does.
+    pub(crate) fn compiles(&self) -> String {
+        let has = |endings: &[&str]| {
+            self.manifest.functions.iter().any(|function| endings.iter().any(|end| function.component.ends_with(end)))
+        };
+        let language = match (has(&[".js", ".mjs"]), has(&[".py"])) {
+            (false, false) => return "still compiling: a node does that once for each component".to_owned(),
+            (true, true) => "JavaScript or Python",
+            (true, false) => "JavaScript",
+            (false, true) => "Python",
+        };
+        format!(
+            "still compiling: the first {language} function takes longer, because the engine is compiled, once for this node"
+        )
+    }
+
     /// Where `marram up` keeps its state.
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.join(STATE)

@@ -20,6 +20,7 @@ pub(crate) use screen::Screen;
 
 use crate::building::{self, Failed, Job};
 use crate::exit;
+use crate::progress;
 use crate::project::Project;
 use crate::watch::Change;
 
@@ -145,7 +146,9 @@ impl Session {
         if self.deploy.is_none() && self.dirty && self.inputs.complete() {
             self.dirty = false;
             let (node, package) = (Arc::clone(&self.node), self.inputs.package());
-            self.deploy = Some(async move { node.deploy(package).await }.boxed());
+            let (why, explain) = (self.inputs.project().compiles(), self.screen.notes());
+            self.deploy =
+                Some(async move { progress::patiently(node.deploy(package), || explain(&why)).await }.boxed());
         }
     }
 

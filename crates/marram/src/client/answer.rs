@@ -70,15 +70,14 @@ impl Answer {
         Ok(None)
     }
 
-    /// The next line of the body without its line break, or `None` at its end.
+    /// The next line of the body without its line break, or `None` at its end. Empty lines say only that the node is still there,
+    /// and are left out.
     pub(crate) async fn line(&mut self) -> anyhow::Result<Option<Bytes>> {
         let mut searched = 0;
         loop {
-            if let Some(at) = self.pending[searched..].iter().position(|byte| *byte == b'\n') {
-                let line = self.pending.split_to(searched + at + 1).freeze();
-                return Ok(Some(line.slice(..line.len() - 1)));
+            if let Some(line) = take_line(&mut self.pending, &mut searched) {
+                return Ok(Some(line));
             }
-            searched = self.pending.len();
             anyhow::ensure!(searched <= LINE_BYTES_MAX, "the node sent a line of more than {LINE_BYTES_MAX} bytes");
             match self.chunk().await? {
                 Some(bytes) => self.pending.extend_from_slice(&bytes),
@@ -108,7 +107,12 @@ impl Answer {
                 .hint("is this the admin address of a node, and one of this version?");
         }
         let problem: ProblemJson = serde_json::from_slice(&body).unwrap_or_default();
-        let mut message = if problem.detail.is_empty() { problem.title } else { problem.detail };
+        let mut message =
+            [problem.detail, problem.title].into_iter().find(|text| !text.is_empty()).unwrap_or_else(|| {
+                // A connection that breaks right after the head has no text.
+                let reason = status.canonical_reason().unwrap_or("no reason given");
+                format!("the node answers {} ({reason})", status.as_u16())
+            });
         if status.is_server_error() && !problem.request_id.is_empty() {
             message.push_str(&format!(" (request {})", problem.request_id));
         }
@@ -119,5 +123,37 @@ impl Answer {
             None if exit == Exit::Denied => made.hint("give the node's token with --token or MARRAM_TOKEN"),
             None => made,
         }
+    }
+}
+
+/// The first line of `pending` that is not empty, without its line break. What was `searched` has none.
+fn take_line(pending: &mut BytesMut, searched: &mut usize) -> Option<Bytes> {
+    while let Some(at) = pending[*searched..].iter().position(|byte| *byte == b'\n') {
+        let line = pending.split_to(*searched + at + 1).freeze();
+        *searched = 0;
+        if line.len() > 1 {
+            return Some(line.slice(..line.len() - 1));
+        }
+    }
+    *searched = pending.len();
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_whole_and_empty_ones_not_at_all() {
+        let (mut pending, mut searched) = (BytesMut::new(), 0);
+        let mut lines = Vec::new();
+        for part in [&b"\n\none"[..], b"", b" line\n\ntwo\n", b"\n", b"thr", b"ee\n"] {
+            pending.extend_from_slice(part);
+            while let Some(line) = take_line(&mut pending, &mut searched) {
+                lines.push(String::from_utf8_lossy(&line).into_owned());
+            }
+        }
+        assert_eq!(lines, ["one line", "two", "three"]);
+        assert!(pending.is_empty());
     }
 }

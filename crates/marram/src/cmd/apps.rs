@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::Args;
 use marram_core::Name;
+use marram_core::manifest::Manifest;
 use marram_node::api::{AppState, AppView, Apps as AppList, FunctionStatus, Revisions};
 
 use crate::cli::{JsonArgs, NodeArgs};
@@ -94,7 +95,12 @@ async fn one(client: &Client, app: &Name, json: bool) -> anyhow::Result<()> {
         output::warning(warning);
     }
     output::line("")?;
-    output::line(&functions(&app))?;
+    match Manifest::parse(&app.manifest) {
+        Ok(manifest) if app.functions.is_empty() => {
+            output::line(&super::deploy::without_functions(&manifest))?;
+        }
+        _ => output::line(&functions(&app))?,
+    }
     output::line("")?;
     output::line(&history(&revisions, now))?;
     Ok(())

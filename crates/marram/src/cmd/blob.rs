@@ -159,7 +159,8 @@ async fn buckets(json: bool, client: &Client) -> anyhow::Result<()> {
 
 /// Page by page, as they are read.
 async fn list(bucket: &str, prefix: &str, folders: bool, json: bool, client: &Client) -> anyhow::Result<()> {
-    let mut after = None;
+    let (mut after, mut nothing) = (None, true);
+    let such = if prefix.is_empty() { String::new() } else { format!(" whose name begins with {prefix:?}") };
     loop {
         let prefix = (!prefix.is_empty()).then(|| prefix.to_owned());
         let query = [("prefix", prefix), ("delimiter", folders.then(|| "/".to_owned())), ("after", after.take())];
@@ -170,10 +171,15 @@ async fn list(bucket: &str, prefix: &str, folders: bool, json: bool, client: &Cl
             output::line(&line)?;
         }
         page.objects.iter().try_for_each(|object| print(object, json))?;
+        nothing &= page.objects.is_empty() && page.prefixes.is_empty();
         after = page.next;
-        if after.is_none() {
-            return Ok(());
+        if after.is_some() {
+            continue;
         }
+        if nothing && !json {
+            output::message(&format!("no object{such} in {bucket} yet: `marram blob put {bucket} FILE` stores one"));
+        }
+        return Ok(());
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::Args;
 use http::{Method, StatusCode};
+use marram_core::manifest::Manifest;
 use marram_core::{Digest, Name};
 use marram_node::api::{DeployRequest, Deployed};
 use sha2::{Digest as _, Sha256};
@@ -60,7 +61,9 @@ pub(crate) async fn run(args: &Deploy) -> anyhow::Result<()> {
     let dry_run = args.dry_run.then(|| "true".to_owned());
     let path = client::with_query(&format!("/v1/apps/{}", project.manifest.app.name), &[("dry_run", dry_run)]);
     let waiting = progress::waiting(&format!("deploying {}", project.manifest.app.name));
-    let answer = client.call(Method::PUT, &path, &serde_json::to_value(&request)?).await;
+    let request = serde_json::to_value(&request)?;
+    let answer = client.call(Method::PUT, &path, &request);
+    let answer = progress::patiently(answer, || waiting.note(&project.compiles())).await;
     drop(waiting);
     let answer = answer?;
     if args.json.json {
@@ -72,7 +75,20 @@ pub(crate) async fn run(args: &Deploy) -> anyhow::Result<()> {
         (false, true) => "unchanged",
         (false, false) => "deployed",
     };
-    show(&deployed, done)
+    show(&deployed, done)?;
+    if deployed.functions.is_empty() {
+        output::message(&paint(DIM, without_functions(&project.manifest)));
+    }
+    Ok(())
+}
+
+/// What an app has that has no functions.
+pub(super) fn without_functions(manifest: &Manifest) -> String {
+    let named = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what}: {}", names.join("  ")));
+    let streams = named("streams", manifest.streams.keys().map(Name::as_str).collect());
+    let buckets = named("buckets", manifest.buckets.keys().map(Name::as_str).collect());
+    let parts = [Some("no functions".to_owned()), streams, buckets];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// What a deployment or a roll-back did.
@@ -93,7 +109,9 @@ pub(crate) fn show(deployed: &Deployed, done: &str) -> anyhow::Result<()> {
     });
     let columns =
         [Column::Left("FUNCTION"), Column::Left("KIND"), Column::Left("INSTANCES"), Column::Left("COMPONENT")];
-    output::line(&table(&columns, &rows.collect::<Vec<_>>()))?;
+    if !deployed.functions.is_empty() {
+        output::line(&table(&columns, &rows.collect::<Vec<_>>()))?;
+    }
     if !deployed.routes.is_empty() {
         output::message(&paint(DIM, format!("routes: {}", deployed.routes.join("  "))));
     }

@@ -152,7 +152,8 @@ async fn set(args: &Set) -> anyhow::Result<()> {
     } else if let Some(version) = &args.if_version {
         request = request.header(header::IF_MATCH, format!("\"{version}\""));
     }
-    let answer = client.exchange(request.body(data::body(Some(&args.value)).await?)?).await?.ok().await?;
+    let answer = client.exchange(request.body(data::body(Some(&args.value)).await?)?).await?.ok().await;
+    let answer = answer.with_context(|| format!("cannot set {:?} in {}", args.key, args.bucket))?;
     let written = answer.json().await?;
     if args.json.json {
         return Ok(output::line(&written.to_string())?);
@@ -184,16 +185,23 @@ async fn buckets(json: bool, client: &Client) -> anyhow::Result<()> {
 
 /// Page by page, as they are read.
 async fn list(bucket: &str, prefix: &str, json: bool, client: &Client) -> anyhow::Result<()> {
-    let mut after = None;
+    let (mut after, mut nothing) = (None, true);
     loop {
         let query = [("prefix", (!prefix.is_empty()).then(|| prefix.to_owned())), ("after", after.take())];
         let answer = client.get(&client::with_query(&format!("/v1/kv/{}", escape(bucket)), &query)).await?;
         let page: Keys = serde_json::from_value(answer).context("the node's answer is of another version")?;
         page.keys.iter().try_for_each(|key| print("key", key, json))?;
+        nothing &= page.keys.is_empty();
         after = page.keys.last().cloned();
-        if !page.more || after.is_none() {
-            return Ok(());
+        if page.more && after.is_some() {
+            continue;
         }
+        // A bucket of keys is there with its first key: that there is none is no mistake.
+        if nothing && !json {
+            let such = if prefix.is_empty() { String::new() } else { format!(" that begins with {prefix:?}") };
+            output::message(&format!("no key{such} in {bucket} yet: `marram kv ls` lists the buckets that have keys"));
+        }
+        return Ok(());
     }
 }
 
@@ -207,10 +215,6 @@ async fn watch(bucket: &str, prefix: &str, json: bool, client: &Client) -> anyho
     let url = client::with_query(&format!("/v1/kv/{}/watch", escape(bucket)), &query);
     let mut answer = client.send(Method::GET, &url, client::empty()).await?.ok().await?;
     while let Some(line) = answer.line().await? {
-        // An empty line says only that the node is there.
-        if line.is_empty() {
-            continue;
-        }
         if json {
             output::bytes(&[&line[..], b"\n"].concat())?;
             continue;

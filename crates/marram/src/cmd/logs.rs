@@ -24,7 +24,7 @@ pub(crate) struct Logs {
     #[arg(long)]
     function: Option<Name>,
     /// Only this request: the `marram-request-id` of its answer
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = request)]
     request: Option<RequestId>,
     /// Only what matters at least this much
     #[arg(long, value_enum)]
@@ -83,7 +83,9 @@ pub(crate) async fn run(args: &Logs) -> anyhow::Result<()> {
     );
     let client = Client::new(&args.node)?;
     let mut answer = client.send(http::Method::GET, &path, client::empty()).await?.ok().await?;
+    let mut nothing = true;
     while let Some(line) = answer.line().await? {
+        nothing = false;
         if args.json.json {
             output::bytes(&[&line[..], b"\n"].concat())?;
         } else {
@@ -91,5 +93,17 @@ pub(crate) async fn run(args: &Logs) -> anyhow::Result<()> {
         }
     }
     anyhow::ensure!(!args.follow, "the node ended the log: it has stopped or was drained");
+    if nothing && !args.json.json {
+        output::message("nothing of what is asked for was logged yet");
+    }
     Ok(())
+}
+
+fn request(text: &str) -> Result<RequestId, String> {
+    let is_one = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let known = is_one.then(|| text.parse().ok()).flatten();
+    known.ok_or_else(|| {
+        "a request's id has 16 hexadecimal digits, such as 0af7651916cd43dd: it is the `marram-request-id` of an answer"
+            .to_owned()
+    })
 }

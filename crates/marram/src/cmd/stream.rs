@@ -3,8 +3,9 @@
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use http::Method;
-use http_body_util::BodyExt as _;
-use marram_node::api::{ConsumerView, PublishedEvents, StreamView, Streams};
+use http_body_util::{BodyExt as _, Limited};
+use marram_core::limits::PUBLISH_BYTES_MAX;
+use marram_node::api::{ConsumerView, PublishedEvent, PublishedEvents, StreamView, Streams};
 use serde_json::{Value, json};
 
 use crate::cli::{JsonArgs, NodeArgs};
@@ -115,9 +116,9 @@ struct Publish {
     /// What the event carries: text, `@file`, or `@-` for stdin
     #[arg(long, short)]
     data: Option<String>,
-    /// The media type of the data
-    #[arg(long, value_name = "TYPE", default_value = "application/json")]
-    content_type: String,
+    /// The media type of the data; if left out, application/json for data that is JSON, and text/plain for other
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
     /// What happened
     #[arg(long = "type", value_name = "TYPE", default_value = "marram.cli.published")]
     kind: String,
@@ -232,10 +233,6 @@ async fn tail(args: &Tail) -> anyhow::Result<()> {
     let mut answer = client.send(Method::GET, &path, client::empty()).await?.ok().await?;
     let mut shown = 0;
     while let Some(line) = answer.line().await? {
-        // An empty line says only that the node is there.
-        if line.is_empty() {
-            continue;
-        }
         shown += 1;
         if args.json.json {
             output::bytes(&[&line[..], b"\n"].concat())?;
@@ -255,13 +252,19 @@ fn pretty(event: &Value) -> String {
     let text = |name: &str| event[name].as_str().unwrap_or_default();
     let what = match (&event["data"], &event["data_base64"]) {
         (Value::String(data), _) => data.clone(),
-        (Value::Null, Value::String(data)) => format!("{} bytes of {}", data.len() / 4 * 3, text("datacontenttype")),
+        (Value::Null, Value::String(data)) => binary(data, text("datacontenttype")),
         (Value::Null, _) => String::new(),
         (data, _) => data.to_string(),
     };
     let [position, time] = [text("marramposition"), text("time")].map(|text| paint(DIM, text));
     let parts = [position, time, paint(BOLD, text("type")), text("subject").to_owned(), what];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ")
+}
+
+/// `3 bytes of image/png`, of what is in base64 (RFC 4648 §4).
+fn binary(base64: &str, media_type: &str) -> String {
+    let bytes = base64.trim_end_matches('=').len() * 3 / 4;
+    if media_type.is_empty() { format!("{bytes} bytes") } else { format!("{bytes} bytes of {media_type}") }
 }
 
 async fn publish(args: &Publish) -> anyhow::Result<()> {
@@ -275,8 +278,19 @@ async fn publish(args: &Publish) -> anyhow::Result<()> {
         body = client::full(events);
     } else {
         let id = args.id.clone().map_or_else(new_id, Ok)?;
+        if args.content_type.is_none() {
+            let data = Limited::new(body, PUBLISH_BYTES_MAX).collect().await.map_err(anyhow::Error::from_boxed);
+            let data =
+                data.with_context(|| format!("cannot read at most {PUBLISH_BYTES_MAX} bytes of data"))?.to_bytes();
+            if let Some(media_type) = media_type(&data) {
+                request = request.header("content-type", media_type);
+            }
+            body = client::full(data);
+        }
+        if let Some(media_type) = &args.content_type {
+            request = request.header("content-type", media_type);
+        }
         request = request
-            .header("content-type", &args.content_type)
             .header("ce-specversion", "1.0")
             .header("ce-id", escape_header(&id))
             .header("ce-type", escape_header(&args.kind))
@@ -289,15 +303,35 @@ async fn publish(args: &Publish) -> anyhow::Result<()> {
     let answer = client.exchange(request.body(body)?).await?.ok().await?;
     let published: PublishedEvents =
         serde_json::from_value(answer.json().await?).context("the node's answer is of another version")?;
-    for event in &published.published {
-        if args.json.json {
-            print_line(event)?;
-        } else {
-            let again = if event.duplicate { " (it was there already)" } else { "" };
-            output::message(&format!("{} at {}{again}", paint(GREEN, "published"), event.position));
+    if args.json.json {
+        return published.published.iter().try_for_each(print_line);
+    }
+    output::message(&format!("{} {}", paint(GREEN, "published"), counted(&published.published)));
+    Ok(())
+}
+
+/// `at 7`, or of a batch `3 events, the last at 9`; and what of that is not new.
+fn counted(events: &[PublishedEvent]) -> String {
+    let again = events.iter().filter(|event| event.duplicate).count();
+    match (events, again) {
+        ([one], 0) => format!("at {}", one.position),
+        ([one], _) => format!("at {} (it was there already)", one.position),
+        ([], _) => "0 events".to_owned(),
+        ([.., last], 0) => format!("{} events, the last at {}", events.len(), last.position),
+        ([.., last], _) => {
+            format!("{} events, the last at {} ({again} were there already)", events.len(), last.position)
         }
     }
-    Ok(())
+}
+
+/// What data is if nobody says it; nothing where there is none.
+fn media_type(data: &[u8]) -> Option<&'static str> {
+    match serde_json::from_slice::<serde::de::IgnoredAny>(data) {
+        _ if data.is_empty() => None,
+        Ok(_) => Some("application/json"),
+        Err(_) if std::str::from_utf8(data).is_ok() => Some("text/plain"),
+        Err(_) => Some("application/octet-stream"),
+    }
 }
 
 /// Another one each time (RFC 9562 §5.4 would say no more).
@@ -390,6 +424,39 @@ mod tests {
         assert_eq!(plain(&event), "17    plant.reading  plant/1  {\"rms\":1.4}");
         let binary = json!({ "type": "t", "datacontenttype": "image/png", "data_base64": "AAAA" });
         assert!(plain(&binary).ends_with("t  3 bytes of image/png"), "{}", plain(&binary));
+        for (base64, text) in [("", "0 bytes"), ("AA==", "1 bytes"), ("AAA=", "2 bytes"), ("AAAAAA==", "4 bytes")] {
+            assert_eq!(super::binary(base64, ""), text, "{base64:?}");
+        }
+    }
+
+    #[test]
+    fn data_has_the_media_type_that_it_looks_like() {
+        let cases: [(&[u8], _); 6] = [
+            (b"", None),
+            (b"{\"n\": 1}", Some("application/json")),
+            (b" 17\n", Some("application/json")),
+            (b"plain", Some("text/plain")),
+            ("{é".as_bytes(), Some("text/plain")),
+            (b"\xff\x00", Some("application/octet-stream")),
+        ];
+        for (data, expected) in cases {
+            assert_eq!(media_type(data), expected, "{data:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_one_line() {
+        let event = |position, duplicate| PublishedEvent { position, duplicate };
+        let cases = [
+            (vec![event(7, false)], "at 7"),
+            (vec![event(7, true)], "at 7 (it was there already)"),
+            (vec![event(7, false), event(8, false)], "2 events, the last at 8"),
+            (vec![event(7, true), event(8, true), event(9, false)], "3 events, the last at 9 (2 were there already)"),
+            (vec![], "0 events"),
+        ];
+        for (events, text) in cases {
+            assert_eq!(counted(&events), text);
+        }
     }
 
     #[test]

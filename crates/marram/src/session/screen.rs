@@ -41,6 +41,12 @@ impl Screen {
         self.line(&paint(DIM, text));
     }
 
+    /// The same for a task of its own.
+    pub(crate) fn notes(&self) -> impl Fn(&str) + Send + use<> {
+        let bar = self.bar.clone();
+        move |text| bar.suspend(|| output::message(&paint(DIM, text)))
+    }
+
     /// A build begins.
     pub(crate) fn building(&self, job: &Job) {
         if !output::stderr_is_terminal() {

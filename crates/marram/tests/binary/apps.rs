@@ -92,6 +92,20 @@ async fn a_dry_run_says_what_would_be_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_app_without_functions_says_what_it_has_in_their_place() {
+    let node = Node::start().await;
+    let app = folder();
+    let manifest =
+        "manifest_version = 1\n[app]\nname = \"site\"\n[stream.alarms]\n[stream.readings]\n[bucket.uploads]\n";
+    std::fs::write(app.path().join("marram.toml"), manifest).unwrap();
+    let deployed = node.marram(&["deploy"]).at(app.path()).run().await.expect(0).without_data();
+    deployed.says(&["deployed site", "no functions; streams: alarms  readings; buckets: uploads"]);
+    let shown = node.marram(&["apps", "site"]).done().await;
+    assert!(shown.contains("no functions; streams: alarms  readings; buckets: uploads"), "{shown}");
+    assert!(!shown.contains("FUNCTION") && shown.contains("serving"), "{shown}");
+}
+
+#[tokio::test]
 async fn each_refusal_has_its_code_and_its_next_step() {
     let node = Node::start().await;
     let here = folder();

@@ -19,6 +19,8 @@ async fn objects_go_in_and_come_back_also_by_pipe() {
     blob(&["put", "b", "node.toml"]).run().await.expect(5).without_data().says(&["there is no bucket \"b\""]);
     blob(&["buckets", "--create", "b"]).run().await.expect(0).says(&["created"]);
     assert_eq!(blob(&["buckets", "--json"]).json().await["bucket"], "b");
+    blob(&["ls", "b"]).run().await.expect(0).without_data().says(&["no object in b yet", "`marram blob put b FILE`"]);
+    blob(&["ls", "other"]).run().await.expect(5).without_data().says(&["there is no bucket \"other\""]);
     let stored =
         blob(&["put", "b", "node.toml", "--name", "deep/a b.toml", "--content-type", "text/x", "--json"]).json().await;
     assert_eq!((&stored["name"], &stored["content_type"]), (&"deep/a b.toml".into(), &"text/x".into()));

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Node, folder, guest_app, marram};
+use crate::support::{Node, folder, guest_app, marram, start_node};
+use rustix::process::Signal;
 
 fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
     let checks = report["checks"].as_array().unwrap();
@@ -53,4 +54,60 @@ async fn a_damaged_state_is_found_also_while_a_node_runs() {
     std::fs::remove_file(&blob).unwrap();
     let report = doctor().run().await.expect(1);
     assert!(report.stdout.contains("is missing"), "{report:?}");
+}
+
+/// Bytes of a page of the database.
+const PAGE_BYTES: usize = 4096;
+
+/// Spoils every page but the first, which says what the file is, that `is_meant`. Gives how many.
+fn spoil(database: &mut [u8], is_meant: impl Fn(&[u8]) -> bool) -> usize {
+    let pages = database.chunks_mut(PAGE_BYTES).skip(1).filter(|page| is_meant(page));
+    pages.map(|page| page.iter_mut().for_each(|byte| *byte ^= 0xff)).count()
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_a_finding_and_a_node_does_not_start_on_it() {
+    let node = Node::start().await;
+    node.deploy(guest_app("shop", "hello-p2", "").path()).await;
+    node.marram(&["kv", "set", "limits", "a-key-to-be-found", "9.5"]).done().await;
+    let Node { running, home, .. } = node;
+    running.signal(Signal::TERM);
+    running.ended().await.expect(0);
+    let state = home.path().join("state");
+    let doctor = |args: &[&str]| marram(&[&["doctor", "--state", state.to_str().unwrap()], args].concat());
+    assert_eq!(doctor(&["--json"]).at(home.path()).json().await["ok"], json!(true));
+    let log = state.join("node.db-wal").metadata().map_or(0, |log| log.len());
+    assert_eq!(log, 0, "what is in the log would be read in the place of the pages");
+    let whole = std::fs::read(state.join("node.db")).unwrap();
+    let digest = marram_core::Digest::of(&std::fs::read(marram_testkit::guest("hello-p2")).unwrap());
+    let blob = state.join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
+    let component = std::fs::read(&blob).unwrap();
+
+    let key = |page: &[u8]| page.windows(17).any(|bytes| bytes == b"a-key-to-be-found");
+    let (mut of_keys, mut all) = (whole.clone(), whole.clone());
+    assert!(spoil(&mut of_keys, key) > 0 && spoil(&mut all, |_| true) > 10);
+    for (damaged, is_readable) in [(of_keys, true), (all, false)] {
+        std::fs::write(state.join("node.db"), &damaged).unwrap();
+        std::fs::remove_file(&blob).unwrap();
+        let report = doctor(&["--json"]).at(home.path()).run().await.expect(1);
+        let report: Value = serde_json::from_str(&report.stdout).unwrap();
+        let found = report["checks"].as_array().unwrap().iter().find(|check| check["group"] == "State").unwrap();
+        assert_eq!((&report["ok"], &found["verdict"]), (&json!(false), &json!("bad")), "{report}");
+        let text = found["found"].as_str().unwrap();
+        assert!(text.contains("the database is damaged (") && text.contains("restore node.db from a backup"), "{text}");
+        // It goes on with what can be read.
+        assert_eq!(text.contains(&format!("component {} is missing", digest.short())), is_readable, "{text}");
+        let shown = doctor(&[]).at(home.path()).run().await.expect(1);
+        assert!(shown.stdout.contains("restore node.db from a backup"), "{shown:?}");
+
+        let refused = start_node(&home).await.ended().await.expect(1).without_data();
+        let refused = refused.says(&["error: the node's database is damaged (", "restore node.db from a backup"]);
+        assert_eq!(refused.stderr.matches("malformed").count(), 1, "once is enough: {refused:?}");
+        std::fs::write(&blob, &component).unwrap();
+    }
+    // With the backup that it speaks of, all is well.
+    std::fs::write(state.join("node.db"), &whole).unwrap();
+    let node = Node::start_in(home).await;
+    assert_eq!(node.marram(&["kv", "get", "limits", "a-key-to-be-found"]).done().await, "9.5");
+    assert_eq!(node.get("shop", "/7").await.expect(200).text(), "Hello from Marram");
 }

@@ -1,8 +1,8 @@
 //! `marram logs` and `marram usage`: what ran, who said what, and what it took.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Ended, Node, guest_app};
+use crate::support::{Ended, Node, guest_app, lines};
 
 async fn node() -> Node {
     let node = Node::start().await;
@@ -15,10 +15,6 @@ async fn node() -> Node {
 async fn log(node: &Node, app: &str) -> String {
     let reply = node.get(app, "/log").await.expect(200);
     reply.header("marram-request-id").unwrap().to_owned()
-}
-
-fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
 }
 
 #[tokio::test]
@@ -43,7 +39,12 @@ async fn lines_are_found_by_app_function_and_request() {
     let shown = node.marram(&["logs", "--since", "1h"]).done().await;
     let line = shown.lines().find(|line| line.contains("shop/main")).unwrap();
     assert!(line.contains(&shop[shop.len() - 6..]), "{line}");
-    node.marram(&["logs", "--request", "xyz"]).run().await.expect(2).without_data();
+    for wrong in ["xyz", "ff", "zzzzzzzzzzzzzzzz", "+123456789abcdef"] {
+        let refused = node.marram(&["logs", "--request", wrong]).run().await.expect(2).without_data();
+        refused.says(&["16 hexadecimal digits", "marram-request-id"]);
+    }
+    let none = node.marram(&["logs", "--function", "other"]).run().await.expect(0).without_data();
+    none.says(&["nothing of what is asked for was logged yet"]);
     node.marram(&["logs", "--since", "yesterday"]).run().await.expect(2).without_data();
 }
 

@@ -1,10 +1,15 @@
-//! As much of MQTT 3.1.1 as devices of tests need: packets in and out, and a session that stays.
+//! As much of MQTT 3.1.1 as devices of tests need: packets in and out, and a session that stays. And `marram mqtt`, which shows
+//! them.
 
 use std::io::{Error, ErrorKind, Result};
 
+use marram_testkit::eventually;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::support::{Node, home, lines};
 
 pub type Reader = BufReader<OwnedReadHalf>;
 pub type Writer = OwnedWriteHalf;
@@ -104,4 +109,46 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 fn push_text(body: &mut Vec<u8>, text: &str) {
     body.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
     body.extend(text.bytes());
+}
+
+#[tokio::test]
+async fn clients_are_listed_while_they_have_a_session() {
+    let mut node = Node::start_in(home("[mqtt]\nlisten = \"127.0.0.1:0\"\n").await).await;
+    let printed = node.running.prints("mqtt=mqtt://").await;
+    let address = printed.lines().find_map(|line| line.strip_prefix("mqtt=mqtt://")).unwrap().to_owned();
+    let mqtt = |args: &[&str]| node.marram(&[&["mqtt"], args].concat());
+    mqtt(&["clients"]).run().await.expect(0).without_data().says(&["no MQTT client has a session"]);
+    assert_eq!(mqtt(&["clients", "--json"]).done().await, "");
+
+    let (mut read, mut write) = connect(&address, "pump-7").await.unwrap();
+    subscribe(&mut read, &mut write, "plant/#").await.unwrap();
+    let other = connect(&address, "fan-1").await.unwrap();
+    let clients = lines(&mqtt(&["clients", "--json"]).done().await);
+    let shown = |name: &str| clients.iter().map(|client| client[name].clone()).collect::<Vec<_>>();
+    assert_eq!(shown("client"), ["fan-1", "pump-7"]);
+    assert_eq!(shown("version"), ["3.1.1", "3.1.1"]);
+    assert_eq!(shown("subscriptions"), [json!([]), json!(["plant/#"])]);
+    assert!(shown("connected_unix_ms").iter().all(Value::is_u64), "{clients:?}");
+    let table = mqtt(&["clients"]).done().await;
+    for part in ["CLIENT", "fan-1", "pump-7", "plant/#"] {
+        assert!(table.contains(part), "{part:?} is not in {table}");
+    }
+
+    // Who goes away keeps the session.
+    drop((read, write));
+    eventually("pump-7 is away", || async {
+        let clients = lines(&mqtt(&["clients", "--json"]).done().await);
+        assert_eq!(clients[1]["client"], "pump-7");
+        clients[1]["connected_unix_ms"].is_null().then_some(())
+    })
+    .await;
+    assert!(mqtt(&["clients"]).done().await.contains("away"));
+    for name in ["pump-7", "fan-1"] {
+        let gone = mqtt(&["disconnect", name, "--forget"]).run().await.expect(0).without_data();
+        gone.says(&["disconnected", name]);
+    }
+    eventually("nobody has a session", || async { mqtt(&["clients", "--json"]).done().await.is_empty().then_some(()) })
+        .await;
+    drop(other);
+    node.drain().await.expect(0);
 }

@@ -10,6 +10,14 @@ async fn reads(node: &Node) -> Vec<Vec<&'static str>> {
     node.marram(&["secret", "set", "shop", "api_key"]).stdin("x").done().await;
     node.deploy(app.path()).await;
     let _ = node.get("shop", "/log").await.expect(200);
+    for write in [
+        ["stream", "publish", "readings", "-d", "{\"rms\":1.5}"].as_slice(),
+        &["kv", "set", "limits", "pump-7", "9.5"],
+        &["blob", "buckets", "--create", "files"],
+        &["blob", "put", "files", "-", "--name", "a"],
+    ] {
+        node.marram(write).stdin("").done().await;
+    }
     marram_testkit::eventually("the run is in the usage", || async {
         let usage = node.marram(&["usage", "--json"]).json().await;
         (usage["usage"][0]["invocations"] == 1).then_some(())
@@ -22,6 +30,13 @@ async fn reads(node: &Node) -> Vec<Vec<&'static str>> {
         vec!["secret", "ls", "shop"],
         vec!["logs", "--app", "shop"],
         vec!["doctor", "/"],
+        vec!["stream", "ls"],
+        vec!["stream", "tail", "readings", "--from", "1", "--no-follow"],
+        vec!["kv", "ls"],
+        vec!["kv", "ls", "limits"],
+        vec!["kv", "get", "limits", "pump-7"],
+        vec!["blob", "buckets"],
+        vec!["blob", "ls", "files"],
     ]
 }
 
@@ -30,9 +45,9 @@ async fn every_read_gives_json_when_asked() {
     let node = Node::start().await;
     for read in reads(&node).await {
         let ended = node.marram(&[&read[..], &["--json"]].concat()).run().await.expect(0);
-        // A log is one document a line; everything else is one document.
-        let documents: Vec<&str> =
-            if read[0] == "logs" { ended.stdout.lines().collect() } else { vec![ended.stdout.as_str()] };
+        // What there can be any number of is one document a line; everything else is one document.
+        let is_a_list = matches!(read[0], "logs" | "stream" | "kv" | "blob");
+        let documents: Vec<&str> = if is_a_list { ended.stdout.lines().collect() } else { vec![&ended.stdout] };
         assert!(!documents.is_empty(), "{read:?}");
         for text in documents {
             let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{read:?}: {error}: {text}"));
@@ -41,9 +56,12 @@ async fn every_read_gives_json_when_asked() {
         assert_eq!(ended.stderr, "", "{read:?}");
     }
     let help = marram(&["--help"]).done().await;
-    for verb in ["apps", "usage", "logs", "doctor", "deploy", "rollback"] {
-        assert!(help.contains(verb), "{help}");
-        let help = marram(&[verb, "--help"]).done().await;
+    let verbs = ["apps", "usage", "logs", "doctor", "deploy", "rollback", "mqtt clients", "kv watch", "kv set"];
+    let streams = ["stream ls", "stream tail", "stream publish", "stream replay", "stream pause", "stream dlq"];
+    for verb in verbs.into_iter().chain(streams) {
+        let words: Vec<_> = verb.split(' ').collect();
+        assert!(help.contains(words[0]), "{help}");
+        let help = marram(&[&words[..], &["--help"]].concat()).done().await;
         assert!(help.contains("--json"), "{verb} has no --json");
     }
 }
@@ -57,7 +75,8 @@ async fn colours_are_for_terminals_and_for_those_who_ask() {
         let plain = node.marram(&read).run().await.expect(0);
         assert!(!plain.stdout.contains(ESCAPE) && !plain.stderr.contains(ESCAPE), "{read:?}: {plain:?}");
         assert!(!run("NO_COLOR").await.stdout.contains(ESCAPE), "{read:?}");
-        if !matches!(read[0], "usage" | "secret") {
+        let is_plain = matches!(read[..], ["usage" | "secret" | "kv", ..] | ["blob", "buckets"]);
+        if !is_plain {
             assert!(run("CLICOLOR_FORCE").await.stdout.contains(ESCAPE), "{read:?} has no colours");
         }
         let forced = node.marram(&[&read[..], &["--json"]].concat()).env("CLICOLOR_FORCE", "1").run().await;

@@ -88,6 +88,15 @@ pub fn at(app: &str, path: &str) -> Ask {
     get(path).header("host", &format!("{app}.example"))
 }
 
+/// What was printed with `--json`: one object a line, and nothing else.
+#[track_caller]
+pub fn lines(text: &str) -> Vec<serde_json::Value> {
+    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+    let lines: Vec<serde_json::Value> = text.lines().map(parse).collect();
+    assert!(lines.iter().all(serde_json::Value::is_object), "{text}");
+    lines
+}
+
 /// A folder with a `node.toml` of a small node, and a state whose code cache has the language engines already.
 pub async fn home(toml: &str) -> TempDir {
     let home = folder();
