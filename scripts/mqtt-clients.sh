@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the MQTT clients that the broker is tested with: mosquitto_pub and mosquitto_sub from the system's packages; paho
-# (3.1.1 and 5.0) and gmqtt (5.0) from PyPI, in a folder of their own.
+# Installs the MQTT clients that the broker is tested with, and the broker that its bridge is: mosquitto_pub, mosquitto_sub
+# and mosquitto from the system's packages; paho (3.1.1 and 5.0) and gmqtt (5.0) from PyPI, in a folder of their own.
 #
 #   scripts/mqtt-clients.sh
 #
@@ -22,6 +22,13 @@ if ! command -v mosquitto_pub > /dev/null || ! command -v mosquitto_sub > /dev/n
   command -v apt-get > /dev/null ||
     fail "mosquitto_pub and mosquitto_sub are missing" "install the package mosquitto-clients, or what your system calls it"
   apt_install mosquitto-clients
+fi
+# Debian has the broker where only root looks.
+if ! PATH=$PATH:/usr/sbin command -v mosquitto > /dev/null; then
+  command -v apt-get > /dev/null || fail "mosquitto is missing" "install the package mosquitto, or what your system calls it"
+  apt_install mosquitto
+  # The package makes it a service, which would take port 1883 from then on; the tests start their own.
+  as_root systemctl disable --quiet --now mosquitto 2> /dev/null || true
 fi
 if [ ! -e "$venv/${packages[*]}" ]; then
   say "installing ${packages[*]}"

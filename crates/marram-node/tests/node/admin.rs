@@ -8,6 +8,8 @@ use marram_node::{NodeConfig, Token};
 use marram_testkit::{Ask, Reply, TestNode, eventually, get, guest, manifest};
 use serde_json::{Value, json};
 
+use crate::mqtt;
+
 const SECRET: &str = "s3cret-that-nobody-may-see";
 
 fn probe(app: &str, secrets: &str) -> String {
@@ -38,7 +40,9 @@ fn hold(operation: &str, reply: &Reply) {
         return;
     };
     let media_type = reply.header("content-type").unwrap();
-    let described = content.get(media_type).unwrap_or_else(|| panic!("{path}: {media_type} is not among {content:?}"));
+    // What a function answers may be anything.
+    let described = content.get(media_type).or_else(|| content.get("*/*"));
+    let described = described.unwrap_or_else(|| panic!("{path}: {media_type} is not among {content:?}"));
     let values: Vec<Value> = match media_type {
         "application/x-ndjson" => reply.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
         json if json.contains("json") => vec![reply.json()],
@@ -49,60 +53,175 @@ fn hold(operation: &str, reply: &Reply) {
     }
 }
 
+/// An operation as the document has it, a request for it, and the status that comes.
+type Step = (String, Ask, u16);
+
+fn step(operation: &str, ask: Ask, status: u16) -> Step {
+    (operation.to_owned(), ask, status)
+}
+
+fn put(path: &str) -> Ask {
+    Ask::new(Method::PUT, path)
+}
+
+fn post(path: &str) -> Ask {
+    Ask::new(Method::POST, path)
+}
+
+fn delete(path: &str) -> Ask {
+    Ask::new(Method::DELETE, path)
+}
+
+fn steps_of_apps() -> Vec<Step> {
+    let functions = "[[function]]\nname = \"hello\"\ncomponent = \"hello.wasm\"\non = [{ stream = \"readings\" }]\n";
+    let text = probe("shop", "secrets = [\"api_key\"]\n") + functions;
+    let (component, hello) = (std::fs::read(guest("probe-p2")).unwrap(), std::fs::read(guest("hello-p2")).unwrap());
+    let (digest, other) =
+        (marram_core::Digest::of(&component).to_string(), marram_core::Digest::of(&hello).to_string());
+    let deployment = |text: &str| json!({ "manifest": text, "components": { "probe": digest, "hello": other } });
+    let first = deployment(&text);
+    let second = deployment(&text.replace("[app]\n", "[app]\nversion = \"2\"\n"));
+    let (blob, head) = (format!("/v1/blobs/{digest}"), Ask::new(Method::HEAD, &format!("/v1/blobs/{digest}")));
+    vec![
+        step("GET /v1/apps", get("/v1/apps"), 200),
+        step("HEAD /v1/blobs/{digest}", head.clone(), 404),
+        step("PUT /v1/blobs/{digest}", put(&blob).body(component.clone()), 201),
+        step("PUT /v1/blobs/{digest}", put(&blob).body(component), 200),
+        step("PUT /v1/blobs/{digest}", put(&format!("/v1/blobs/{other}")).body(hello), 201),
+        step("HEAD /v1/blobs/{digest}", head, 200),
+        step("PUT /v1/apps/{app}", put("/v1/apps/shop").json(&first), 422),
+        step("PUT /v1/apps/{app}/secrets/{name}", put("/v1/apps/shop/secrets/api_key").body(SECRET), 204),
+        step("PUT /v1/apps/{app}", put("/v1/apps/shop").json(&first), 200),
+        step("POST /v1/apps/{app}/rollback", post("/v1/apps/shop/rollback"), 409),
+        step("PUT /v1/apps/{app}", put("/v1/apps/shop").json(&second), 200),
+        step("POST /v1/apps/{app}/rollback", post("/v1/apps/shop/rollback"), 200),
+        step("GET /v1/apps", get("/v1/apps"), 200),
+        step("GET /v1/apps/{app}", get("/v1/apps/shop"), 200),
+        step("GET /v1/apps/{app}/revisions", get("/v1/apps/shop/revisions"), 200),
+        step("PUT /v1/apps/{app}/secrets/{name}", put("/v1/apps/shop/secrets/other").body(SECRET), 204),
+        step("GET /v1/apps/{app}/secrets", get("/v1/apps/shop/secrets"), 200),
+        step("DELETE /v1/apps/{app}/secrets/{name}", delete("/v1/apps/shop/secrets/api_key"), 409),
+        step("DELETE /v1/apps/{app}/secrets/{name}", delete("/v1/apps/shop/secrets/other"), 204),
+        step("DELETE /v1/apps/{app}/secrets/{name}", delete("/v1/apps/shop/secrets/other"), 404),
+    ]
+}
+
+fn steps_of_functions() -> Vec<Step> {
+    let operation = "/v1/apps/{app}/functions/{function}/invoke/";
+    let mut steps = vec![step(&format!("GET {operation}"), get("/v1/apps/shop/functions/none/invoke/"), 404)];
+    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        for (rest, path) in [("", ""), ("{path}", "any/path")] {
+            let ask = Ask::new(method.parse().unwrap(), &format!("/v1/apps/shop/functions/hello/invoke/{path}"));
+            steps.push(step(&format!("{method} {operation}{rest}"), ask, 200));
+        }
+    }
+    steps
+}
+
+fn steps_of_streams() -> Vec<Step> {
+    let event = json!({ "specversion": "1.0", "id": "1", "source": "/t", "type": "reading" });
+    let event = |ask: Ask| ask.header("content-type", "application/cloudevents+json").body(event.to_string());
+    let consumer = |more: Value| {
+        let mut body = json!({ "consumer": "shop/hello/stream:readings" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let (pause, replay) = (consumer(json!({ "paused": true })), consumer(json!({ "from": "first" })));
+    let (events, one) = ("/v1/streams/readings/events", "/v1/streams/{stream}");
+    vec![
+        step("POST /v1/streams/{stream}/events", event(post(events)), 200),
+        step("POST /v1/streams/{stream}/events", post(events).body("no event"), 400),
+        step("POST /v1/streams/{stream}/events", event(post("/v1/streams/keys/events")), 409),
+        step("POST /v1/streams/{stream}/events", event(post("/v1/streams/readings.dead/events")), 200),
+        step("GET /v1/streams", get("/v1/streams"), 200),
+        step("GET /v1/streams/{stream}/events", get(&format!("{events}?from=first&limit=1")), 200),
+        step("GET /v1/streams/{stream}/events", get("/v1/streams/none/events"), 404),
+        step("POST /v1/streams/{stream}/redrive", post("/v1/streams/readings/redrive"), 200),
+        step("POST /v1/streams/{stream}/pause", post("/v1/streams/readings/pause").json(&pause), 200),
+        step("POST /v1/streams/{stream}/pause", post("/v1/streams/other/pause").json(&pause), 404),
+        step("POST /v1/streams/{stream}/replay", post("/v1/streams/readings/replay").json(&replay), 200),
+        step(&format!("DELETE {one}"), delete("/v1/streams/readings"), 204),
+        step(&format!("DELETE {one}"), delete("/v1/streams/none"), 404),
+    ]
+}
+
+fn steps_of_keys() -> Vec<Step> {
+    let key = "/v1/kv/limits/keys/pump/7";
+    vec![
+        step("PUT /v1/kv/{bucket}/keys/{key}", put(&format!("{key}?ttl=1h")).body("1.5"), 200),
+        step("PUT /v1/kv/{bucket}/keys/{key}", put(key).header("if-none-match", "*").body("2"), 409),
+        step("GET /v1/kv", get("/v1/kv"), 200),
+        step("GET /v1/kv/{bucket}", get("/v1/kv/limits?prefix=pump&limit=1"), 200),
+        step("GET /v1/kv/{bucket}/keys/{key}", get(key), 200),
+        step("DELETE /v1/kv/{bucket}/keys/{key}", delete(key), 200),
+        step("DELETE /v1/kv/{bucket}/keys/{key}", delete(key), 200),
+        step("GET /v1/kv/{bucket}/keys/{key}", get(key), 404),
+    ]
+}
+
+fn steps_of_objects() -> Vec<Step> {
+    let object = "/v1/objects/photos/a/b";
+    vec![
+        step("PUT /v1/objects/{bucket}", put("/v1/objects/photos"), 201),
+        step("PUT /v1/objects/{bucket}", put("/v1/objects/photos"), 200),
+        step("PUT /v1/objects/{bucket}/{name}", put(object).body("x"), 200),
+        step("GET /v1/objects", get("/v1/objects"), 200),
+        step("GET /v1/objects/{bucket}", get("/v1/objects/photos?limit=1"), 200),
+        step("GET /v1/objects/{bucket}", get("/v1/objects/none"), 404),
+        step("GET /v1/objects/{bucket}/{name}", get(object), 200),
+        step("DELETE /v1/objects/{bucket}", delete("/v1/objects/photos"), 409),
+        step("DELETE /v1/objects/{bucket}/{name}", delete(object), 204),
+        step("DELETE /v1/objects/{bucket}", delete("/v1/objects/photos"), 204),
+    ]
+}
+
+/// What a node says of itself, and of what ran and who is connected.
+fn steps_of_the_node() -> Vec<Step> {
+    vec![
+        step("GET /v1/health", get("/v1/health"), 200),
+        step("GET /v1/node", get("/v1/node"), 200),
+        step("GET /v1/openapi.json", get("/v1/openapi.json"), 200),
+        step("GET /v1/logs", get("/v1/logs?app=shop"), 200),
+        step("GET /v1/logs", get("/v1/logs?apps=shop"), 400),
+        step("GET /v1/logs", get("/v1/logs?since=yesterday"), 400),
+        step("GET /v1/usage", get("/v1/usage?since=1h"), 200),
+        step("GET /v1/invocations", get("/v1/invocations?limit=5"), 200),
+        step("GET /metrics", get("/metrics"), 200),
+        step("GET /v1/mqtt/clients", get("/v1/mqtt/clients"), 200),
+        step("DELETE /v1/mqtt/clients/{client}", delete("/v1/mqtt/clients/pump-7?forget=true"), 204),
+        step("DELETE /v1/mqtt/clients/{client}", delete("/v1/mqtt/clients/nobody"), 404),
+        step("DELETE /v1/apps/{app}", delete("/v1/apps/shop"), 204),
+    ]
+}
+
+/// The first line of an answer that has no end.
+async fn watched(node: &TestNode) -> Reply {
+    let mut answer = node.admin().open(get("/v1/kv/limits/watch?prefix=pump")).await.unwrap();
+    let _ = node.admin().send(put("/v1/kv/limits/keys/pump/8").body("1.5")).await.expect(200);
+    let body = answer.frame().await.unwrap().unwrap().into_data().unwrap();
+    Reply { status: answer.status().as_u16(), headers: answer.headers().clone(), body }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_as_the_document_says() {
-    let node = TestNode::start_with(|config| config.prices = Some(marram_telemetry::PriceList::default())).await;
-    let text = probe("shop", "secrets = [\"api_key\"]\n");
-    let component = std::fs::read(guest("probe-p2")).unwrap();
-    let digest = marram_core::Digest::of(&component).to_string();
-    let deployment = json!({ "manifest": text, "components": { "probe": digest } });
-    let invoke = "/v1/apps/{app}/functions/{function}/invoke/{path}";
-    let put = |path: &str| Ask::new(Method::PUT, path);
-    let post = |path: &str| Ask::new(Method::POST, path);
-    let delete = |path: &str| Ask::new(Method::DELETE, path);
-    let steps: Vec<(String, Ask, u16)> = vec![
-        ("GET /v1/health".into(), get("/v1/health"), 200),
-        ("GET /v1/node".into(), get("/v1/node"), 200),
-        ("GET /v1/openapi.json".into(), get("/v1/openapi.json"), 200),
-        ("GET /v1/apps".into(), get("/v1/apps"), 200),
-        ("HEAD /v1/blobs/{digest}".into(), Ask::new(Method::HEAD, &format!("/v1/blobs/{digest}")), 404),
-        ("PUT /v1/blobs/{digest}".into(), put(&format!("/v1/blobs/{digest}")).body(component.clone()), 201),
-        ("PUT /v1/blobs/{digest}".into(), put(&format!("/v1/blobs/{digest}")).body(component), 200),
-        ("PUT /v1/apps/{app}".into(), put("/v1/apps/shop").json(&deployment), 422),
-        ("PUT /v1/apps/{app}/secrets/{name}".into(), put("/v1/apps/shop/secrets/api_key").body(SECRET), 204),
-        ("PUT /v1/apps/{app}".into(), put("/v1/apps/shop").json(&deployment), 200),
-        ("GET /v1/apps".into(), get("/v1/apps"), 200),
-        ("GET /v1/apps/{app}".into(), get("/v1/apps/shop"), 200),
-        ("GET /v1/apps/{app}/revisions".into(), get("/v1/apps/shop/revisions"), 200),
-        ("POST /v1/apps/{app}/rollback".into(), post("/v1/apps/shop/rollback"), 409),
-        ("GET /v1/apps/{app}/secrets".into(), get("/v1/apps/shop/secrets"), 200),
-        (
-            format!("POST {invoke}"),
-            post("/v1/apps/shop/functions/probe/invoke/echo").header("content-type", "*/*").body("x"),
-            200,
-        ),
-        (format!("GET {invoke}"), get("/v1/apps/shop/functions/none/invoke/"), 404),
-        ("GET /v1/logs".into(), get("/v1/logs?app=shop"), 200),
-        ("GET /v1/logs".into(), get("/v1/logs?apps=shop"), 400),
-        ("GET /v1/logs".into(), get("/v1/logs?since=yesterday"), 400),
-        ("GET /v1/usage".into(), get("/v1/usage?since=1h"), 200),
-        ("GET /v1/invocations".into(), get("/v1/invocations?limit=5"), 200),
-        ("GET /metrics".into(), get("/metrics"), 200),
-        ("PUT /v1/objects/{bucket}".into(), put("/v1/objects/photos"), 201),
-        ("PUT /v1/objects/{bucket}".into(), put("/v1/objects/photos"), 200),
-        ("PUT /v1/objects/{bucket}/{name}".into(), put("/v1/objects/photos/a/b").body("x"), 200),
-        ("GET /v1/objects".into(), get("/v1/objects"), 200),
-        ("GET /v1/objects/{bucket}".into(), get("/v1/objects/photos?limit=1"), 200),
-        ("GET /v1/objects/{bucket}".into(), get("/v1/objects/none"), 404),
-        ("GET /v1/objects/{bucket}/{name}".into(), get("/v1/objects/photos/a/b"), 200),
-        ("DELETE /v1/objects/{bucket}".into(), delete("/v1/objects/photos"), 409),
-        ("DELETE /v1/objects/{bucket}/{name}".into(), delete("/v1/objects/photos/a/b"), 204),
-        ("DELETE /v1/objects/{bucket}".into(), delete("/v1/objects/photos"), 204),
-        ("DELETE /v1/apps/{app}/secrets/{name}".into(), delete("/v1/apps/shop/secrets/api_key"), 409),
-        ("DELETE /v1/apps/{app}/secrets/{name}".into(), delete("/v1/apps/shop/secrets/other"), 404),
-        ("DELETE /v1/apps/{app}".into(), delete("/v1/apps/shop"), 204),
+    let node = TestNode::start_with(|config| {
+        config.prices = Some(marram_telemetry::PriceList::default());
+        config.mqtt.listen = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let mut pump = mqtt::client::Client::tcp(&mqtt::address(&node, "mqtt")).await;
+    assert_eq!(pump.hello("pump-7", None).await, Some(0));
+    let steps = [
+        steps_of_apps(),
+        steps_of_functions(),
+        steps_of_streams(),
+        steps_of_keys(),
+        steps_of_objects(),
+        steps_of_the_node(),
     ];
-    for (operation, ask, status) in steps {
+    // Those that have answered with what they are for, and not with a problem.
+    let mut held = BTreeSet::new();
+    for (operation, ask, status) in steps.into_iter().flatten() {
         let reply = node.admin().send(ask).await;
         assert_eq!(reply.status, status, "{operation}: {reply:?}");
         assert!(reply.header("marram-request-id").is_some(), "{operation}");
@@ -110,7 +229,16 @@ async fn every_answer_is_as_the_document_says() {
         if !operation.starts_with("HEAD") {
             hold(&operation, &reply);
         }
+        if status < 400 {
+            held.insert(operation);
+        }
     }
+    let watch = "GET /v1/kv/{bucket}/watch";
+    let line = watched(&node).await;
+    assert!(!line.body.is_empty());
+    hold(watch, &line);
+    held.insert(watch.to_owned());
+    assert_eq!(held, described(), "each operation that is described has a step here");
     node.stop().await;
 }
 

@@ -1,8 +1,15 @@
-//! A broker that the site already has: here, that of another node.
+//! A broker that the site already has: that of another node, and mosquitto.
 
-use marram_node::{BridgeRoute, MqttBridge};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use marram_node::{BridgeRoute, BridgeVersion, MqttBridge};
 use marram_testkit::{TestNode, eventually, guest};
 use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::mqtt::client::Client;
 
 const APP: &str = r#"
 manifest_version = 1
@@ -47,6 +54,76 @@ fn bridge(address: &str) -> MqttBridge {
     }
 }
 
+/// Waits until the bridge has subscribed on this node.
+async fn bridged(node: &TestNode) {
+    eventually("the bridge has subscribed", || async {
+        let clients = node.admin().get("/v1/mqtt/clients").await.expect(200).json();
+        let bridge = clients["clients"].as_array().unwrap().iter().find(|one| one["client"] == "bridge-site").cloned();
+        bridge.is_some_and(|one| !one["subscriptions"].as_array().unwrap().is_empty()).then_some(())
+    })
+    .await;
+}
+
+/// Waits for a message of another broker.
+async fn came(node: &TestNode) -> (String, String) {
+    eventually("the reading comes", || async {
+        heard(node).await.into_iter().find(|(topic, _)| topic.starts_with("site/"))
+    })
+    .await
+}
+
+/// mosquitto on a free port, with nothing kept on the disk. It ends with this.
+struct Mosquitto {
+    child: Child,
+    folder: TempDir,
+    address: String,
+}
+
+impl Mosquitto {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Free until a moment ago.
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = format!(
+            "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type all\n",
+            address.port()
+        );
+        let file = folder.path().join("mosquitto.conf");
+        std::fs::write(&file, config).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new(mosquitto());
+        command.arg("-c").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let this = Self { child: command.spawn().unwrap(), folder, address: address.to_string() };
+        eventually("mosquitto listens", || async { TcpStream::connect(address).await.ok() }).await;
+        this
+    }
+
+    /// Waits until its log has a line with both of these.
+    async fn logs(&self, one: &str, other: &str) {
+        let log = self.folder.path().join("log");
+        eventually(&format!("mosquitto logs {one:?} and {other:?}"), || async {
+            let text = std::fs::read_to_string(&log).unwrap();
+            text.lines().any(|line| line.contains(one) && line.contains(other)).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where mosquitto is; Debian has it where only root looks.
+fn mosquitto() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let found = folders.map(|folder| folder.join("mosquitto")).find(|file| file.is_file());
+    found.expect("mosquitto is missing: run scripts/mqtt-clients.sh, which installs it")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_come_from_the_site_s_broker_and_commands_go_there() {
     let site = TestNode::start_with(|config| config.mqtt.listen = Some("127.0.0.1:0".parse().unwrap())).await;
@@ -54,27 +131,35 @@ async fn messages_come_from_the_site_s_broker_and_commands_go_there() {
     let here = TestNode::start_with(|config| config.mqtt.bridges = vec![bridge(&address)]).await;
     deploy(&site).await;
     deploy(&here).await;
-    eventually("the bridge has subscribed on both sides", || async {
-        let mut ready = true;
-        for node in [&site, &here] {
-            let clients = node.admin().get("/v1/mqtt/clients").await.expect(200).json();
-            let bridge =
-                clients["clients"].as_array().unwrap().iter().find(|one| one["client"] == "bridge-site").cloned();
-            ready &= bridge.is_some_and(|one| !one["subscriptions"].as_array().unwrap().is_empty());
-        }
-        ready.then_some(())
-    })
-    .await;
+    bridged(&site).await;
+    bridged(&here).await;
     assert_eq!(site.http().get("/mqtt/plant/7/vibration/high").await.text(), "published");
     assert_eq!(here.http().get("/mqtt/commands/7/stop").await.text(), "published");
-    let came = eventually("the reading comes", || async {
-        heard(&here).await.into_iter().find(|(topic, _)| topic.starts_with("site/"))
-    });
-    assert_eq!(came.await, ("site/plant/7/vibration".to_owned(), "aGlnaA==".to_owned()));
+    assert_eq!(came(&here).await, ("site/plant/7/vibration".to_owned(), "aGlnaA==".to_owned()));
     let went = eventually("the command goes", || async { heard(&site).await.into_iter().next() });
     assert_eq!(went.await, ("commands/7".to_owned(), "c3RvcA==".to_owned()));
     here.stop().await;
     site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_go_both_ways_over_a_bridge_to_mosquitto() {
+    for version in [BridgeVersion::V3_1_1, BridgeVersion::V5] {
+        let site = Mosquitto::start().await;
+        let to_site = MqttBridge { version, ..bridge(&format!("mqtt://{}", site.address)) };
+        let here = TestNode::start_with(|config| config.mqtt.bridges = vec![to_site]).await;
+        deploy(&here).await;
+        site.logs("bridge-site", "plant/#").await;
+        bridged(&here).await;
+        let mut pump = Client::tcp(&site.address).await;
+        assert_eq!(pump.hello("pump-7", None).await, Some(0));
+        assert_eq!(pump.subscribe("commands/#").await, 0);
+        assert!(pump.publish("plant/7/vibration", "high").await < 0x80);
+        assert_eq!(came(&here).await, ("site/plant/7/vibration".to_owned(), "aGlnaA==".to_owned()), "{version:?}");
+        assert_eq!(here.http().get("/mqtt/commands/7/stop").await.text(), "published");
+        assert_eq!(pump.message().await, ("commands/7".to_owned(), "stop".to_owned()), "{version:?}");
+        here.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,9 +2,10 @@
 //! settled stays so after a restart.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::Method;
-use marram_testkit::{Ask, TestNode, eventually};
+use marram_testkit::{Ask, TestNode, eventually, get};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -208,7 +209,186 @@ async fn the_public_front_takes_events_with_the_stream_s_token_only() {
         .body("{}");
     let refused = app.node.http().send(rubbish).await.expect(400).json();
     assert!(refused["detail"].as_str().unwrap().contains("ce-specversion"), "{refused}");
+    // What nobody could use is refused, and what was removed lets nobody in.
+    let short = Ask::new(Method::PUT, "/v1/apps/site/secrets/ingest_token").body("short");
+    let refused = app.node.admin().send(short).await.expect(422).json();
+    assert!(refused["detail"].as_str().unwrap().contains("shorter than 16 characters"), "{refused}");
+    let _ = event(Some("a-token-of-devices"), "readings").await.expect(200);
+    let removed = Ask::new(Method::DELETE, "/v1/apps/site/secrets/ingest_token");
+    let _ = app.node.admin().send(removed).await.expect(204);
+    let _ = event(Some("a-token-of-devices"), "readings").await.expect(401);
     app.node.stop().await;
+}
+
+/// Extensions that the node adds: where an event is kept, and the trace of the request that brought one without.
+fn as_it_was_sent(stored: &[Value]) -> Vec<Value> {
+    let without = |event: &Value| {
+        let mut event = event.clone();
+        for added in ["marramposition", "traceparent"] {
+            event.as_object_mut().unwrap().remove(added);
+        }
+        event
+    };
+    stored.iter().map(without).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_stored_as_they_were_sent_in_all_three_modes_at_both_doors() {
+    let app = App::start("{ http = \"/x\" }", "[stream.inside]\n[stream.outside]\ningest = true\n").await;
+    let token = "a-token-of-devices";
+    let secret = Ask::new(Method::PUT, "/v1/apps/site/secrets/ingest_token").body(token);
+    let _ = app.node.admin().send(secret).await.expect(204);
+
+    let binary = json!({
+        "specversion": "1.0", "id": "b", "source": "/pump/7", "type": "reading", "subject": "plant/7 größer",
+        "time": "2026-11-27T12:00:00.5Z", "datacontenttype": "text/plain", "dataschema": "https://schema.example/rms",
+        "line": "north", "data": "1.4 mm/s",
+    });
+    let structured = json!({
+        "specversion": "1.0", "id": "s", "source": "/pump/7", "type": "reading", "datacontenttype": "application/json",
+        "count": 3, "calibrated": true, "data": { "rms": 1.5, "tags": ["a", "ü"] },
+    });
+    let batch = json!([
+        { "specversion": "1.0", "id": "1", "source": "/pump/7", "type": "frame",
+          "datacontenttype": "application/octet-stream", "data_base64": "AAECAw==" },
+        { "specversion": "1.0", "id": "2", "source": "/pump/8", "type": "nothing", "subject": "no data" },
+    ]);
+    for (door, stream) in [(app.node.admin(), "inside"), (app.node.http(), "outside")] {
+        // Only the public listener looks at the token.
+        let post = || {
+            let ask = Ask::new(Method::POST, &format!("/v1/streams/{stream}/events"));
+            ask.header("authorization", &format!("Bearer {token}"))
+        };
+        let in_headers = post()
+            .header("ce-specversion", "1.0")
+            .header("ce-id", "b")
+            .header("ce-source", "/pump/7")
+            .header("ce-type", "reading")
+            .header("ce-subject", "plant/7%20gr%C3%B6%C3%9Fer")
+            .header("ce-time", "2026-11-27T12:00:00.5Z")
+            .header("ce-dataschema", "https://schema.example/rms")
+            .header("ce-line", "north")
+            .header("content-type", "text/plain")
+            .body("1.4 mm/s");
+        let of_type = |media_type: &str, body: &Value| post().header("content-type", media_type).body(body.to_string());
+        let asks = [
+            (in_headers, vec![1]),
+            (of_type("application/cloudevents+json", &structured), vec![2]),
+            (of_type("application/cloudevents-batch+json; charset=utf-8", &batch), vec![3, 4]),
+        ];
+        for (ask, positions) in asks {
+            let published = door.send(ask).await.expect(200).json();
+            let wanted: Vec<_> =
+                positions.iter().map(|position| json!({ "position": position, "duplicate": false })).collect();
+            assert_eq!(published["published"], json!(wanted), "{stream}");
+        }
+        let sent = [&binary, &structured, &batch[0], &batch[1]].map(Clone::clone);
+        assert_eq!(as_it_was_sent(&app.events(stream).await), sent, "{stream}");
+    }
+    app.node.stop().await;
+}
+
+/// It publishes what it gets to `tried`, fails where one of the events says so, and asks for another time where there is one
+/// that it has not seen before.
+const BATCHES: &str = r#"
+export default { async fetch(request, env) {
+    const batch = await request.json();
+    const { tried, once } = env.stream;
+    await tried.publish({ media: request.headers.get("content-type"), ids: batch.map((event) => event.id) });
+    if (batch.some((event) => event.type === "fails")) return new Response("not now", { status: 500 });
+    const again = batch.filter((event) => event.type === "again");
+    const seen = await Promise.all(again.map(({ id }) => once.publish("", { id, source: "/once", type: "seen" })));
+    return new Response("", { status: seen.every(({ duplicate }) => duplicate) ? 200 : 503 });
+} }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_gets_batches_and_gets_those_again_that_it_fails() {
+    let node = TestNode::start().await;
+    let script = tempfile::tempdir().unwrap();
+    let file = script.path().join("index.js");
+    std::fs::write(&file, BATCHES).unwrap();
+    let manifest = "manifest_version = 1\n[app]\nname = \"site\"\n[[function]]\nname = \"watch\"\ncomponent = \"index.js\"\n\
+                    on = [{ stream = \"in\", batch = { max = 8, wait = \"20ms\" }, \
+                            retry = { max = 8, backoff = \"1ms..5ms\" } }]\n\
+                    allow = { publish = [\"tried\", \"once\"] }\n[stream.in]\n[stream.tried]\n";
+    let app = App { node, _script: script };
+    app.node.deploy(manifest, &[("watch", file)]).await.unwrap();
+    let publish = async |events: Vec<Value>| {
+        let ask = Ask::new(Method::POST, "/v1/streams/in/events")
+            .header("content-type", "application/cloudevents-batch+json");
+        let _ = app.node.admin().send(ask.body(json!(events).to_string())).await.expect(200);
+    };
+    let event =
+        |kind: &str, id: usize| json!({ "specversion": "1.0", "id": id.to_string(), "source": "/t", "type": kind });
+    let settled = async |acked: u64, dead: u64| {
+        eventually(&format!("{acked} are done and {dead} are put aside"), || async {
+            let consumer = app.consumer("in").await;
+            let count = |name: &str| consumer[name].as_u64().unwrap();
+            (count("acked") == acked && count("dead_lettered") == dead && count("in_flight") == 0).then_some(())
+        })
+        .await;
+    };
+    // What each run got.
+    let tried = async || -> Vec<Vec<String>> {
+        let ids = |event: Value| -> Vec<String> {
+            assert_eq!(event["data"]["media"], "application/cloudevents-batch+json");
+            serde_json::from_value(event["data"]["ids"].clone()).unwrap()
+        };
+        app.events("tried").await.into_iter().map(ids).collect()
+    };
+
+    // One of twenty fails for ever: the others of its batch are done without it, and it comes alone until it is given up.
+    let kind = |id| if id == 5 { "fails" } else { "reading" };
+    publish((0..20).map(|id| event(kind(id), id)).collect()).await;
+    settled(19, 1).await;
+    let runs = tried().await;
+    assert!(runs.iter().all(|ids| (1..=8).contains(&ids.len())), "{runs:?}");
+    assert!(runs.iter().any(|ids| ids.len() == 8), "twenty are there at once: {runs:?}");
+    let all: std::collections::BTreeSet<_> = runs.iter().flatten().cloned().collect();
+    assert_eq!(all.len(), 20, "{runs:?}");
+    let alone = runs.iter().filter(|ids| ids[..] == ["5"]).count();
+    assert_eq!(alone, 8, "each delivery ends with it alone: {runs:?}");
+    let dead = app.events("in.dead").await;
+    assert_eq!((dead.len(), &dead[0]["id"], &dead[0]["marramattempts"]), (1, &json!("5"), &json!(8)));
+
+    // What is refused for all of a batch comes again, all of it, and is done then.
+    publish((100..110).map(|id| event("again", id)).collect()).await;
+    settled(29, 1).await;
+    let runs = tried().await;
+    for id in 100..110 {
+        let times = runs.iter().flatten().filter(|other| **other == id.to_string()).count();
+        assert!(times >= 2, "{id} came {times} times: {runs:?}");
+    }
+    app.node.stop().await;
+}
+
+/// Each part of a node waits for what runs in it, all at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_has_one_deadline_for_requests_and_events() {
+    let drain = Duration::from_secs(3);
+    let node = TestNode::start_with(|config| config.drain = drain).await;
+    let script = tempfile::tempdir().unwrap();
+    let file = script.path().join("index.js");
+    std::fs::write(&file, "export default { fetch: () => new Promise((done) => setTimeout(done, 60_000)) }").unwrap();
+    let manifest = "manifest_version = 1\n[app]\nname = \"site\"\n[[function]]\nname = \"slow\"\ncomponent = \"index.js\"\n\
+                    on = [{ http = \"/slow\" }, { stream = \"in\" }]\nlimits = { deadline = \"60s\" }\n[stream.in]\n";
+    let app = App { node, _script: script };
+    app.node.deploy(manifest, &[("slow", file)]).await.unwrap();
+    app.publish("in", "reading", "1", "s", "x").await;
+    let request = app.node.http().try_send(get("/slow"));
+    let draining = async {
+        eventually("both run", || async {
+            let view = app.node.admin().get("/v1/apps/site").await.expect(200).json();
+            (view["functions"][0]["status"]["running"] == 2).then_some(())
+        })
+        .await;
+        let begun = std::time::Instant::now();
+        app.node.node().drain().await;
+        begun.elapsed()
+    };
+    let (_, took) = tokio::join!(request, draining);
+    assert!(took >= drain && took < drain * 2, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

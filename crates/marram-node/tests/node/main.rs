@@ -5,12 +5,14 @@
 mod admin;
 mod bad_input;
 mod bridge;
+mod busy;
 mod collections;
 mod deploy;
 mod events;
 mod hostile;
 mod many;
 mod metrics;
+mod mqtt;
 mod objects;
 mod outbound;
 mod python;

@@ -7,3 +7,4 @@ mod deliver;
 mod schedule;
 mod set;
 mod support;
+mod wiring;

@@ -112,6 +112,12 @@ impl MemoryStreams {
         open.state(id)
     }
 
+    /// How the one consumer of a stream is served.
+    pub fn consumer_policy(&self, stream: &str) -> ConsumerPolicy {
+        let name = StreamName::new(stream).expect(stream);
+        self.state()[&name].consumers.values().next().expect("a consumer").policy.clone()
+    }
+
     /// Settlements of each transaction.
     pub fn settles(&self) -> Vec<usize> {
         self.settles.lock().expect("lock").clone()
