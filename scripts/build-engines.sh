@@ -24,7 +24,7 @@ build() {
   local language=$1 engine=$repo/guests/$1-engine sources
   [ -e "$engine/build.sh" ] || fail "there is no engine for $language" "look into guests/ for what there is"
   mapfile -d '' sources < <(find "$engine" "$repo/wit" -type f -not -path '*/__pycache__/*' -not -path '*/node_modules/*' -not -path '*/target/*' -print0)
-  newer "$out/$language.wasm" "${sources[@]}" && return
+  newer "$out/$language.wasm" "${sources[@]}" && { [ "$language" != js ] || [ -e "$out/js-memory.wasm" ]; } && return
   say "building $language.wasm"
   MARRAM_ENGINES="$out" bash "$engine/build.sh" >&2
 }
