@@ -34,9 +34,9 @@ build: engines ## Build the binary, with its engines
 	@$(CARGO) build --release --locked -p marram
 
 .PHONY: dist
-dist: engines ## Build the binary to install, optimized as a whole (a quarter of an hour)
+dist: engines ## Build the binary to install, optimized as a whole and by a profile (half an hour; MARRAM_PROFILE=0: half of it)
 	@echo "dist: $(CARGO_TARGET_DIR)/dist/marram"
-	@$(CARGO) build --profile dist --locked -p marram
+	@scripts/dist.sh -p marram
 
 .PHONY: guests
 guests: setup ## Build the guests that the tests run
@@ -73,8 +73,8 @@ bench: dist ## Measure it beside its peers; `make bench ONLY=fresh,js` measures 
 	@benches/peers.sh
 	@scripts/guest-toolchain.sh > /dev/null
 	@MARRAM_SKIP_PLAIN=1 scripts/build-guests.sh > /dev/null
-	@$(CARGO) build --profile dist --locked -p marram -p marram-gateway --example bare_hyper
-	@$(CARGO) build --profile dist --locked -p marram -p marram-mqtt --example mqtt_load
+	@scripts/dist.sh -p marram -p marram-gateway --example bare_hyper
+	@scripts/dist.sh -p marram -p marram-mqtt --example mqtt_load
 	@. $(MARRAM_TOOLCHAIN)/env.sh && python3 benches/bench.py --only "$(ONLY)"
 
 .PHONY: lint
