@@ -73,8 +73,8 @@ bench: dist ## Measure it beside its peers; `make bench ONLY=fresh,js` measures 
 	@benches/peers.sh
 	@scripts/guest-toolchain.sh > /dev/null
 	@MARRAM_SKIP_PLAIN=1 scripts/build-guests.sh > /dev/null
-	@scripts/dist.sh -p marram -p marram-gateway --example bare_hyper
-	@scripts/dist.sh -p marram -p marram-mqtt --example mqtt_load
+	@MARRAM_PROFILE=$(filter 0,$(MARRAM_PROFILE)) scripts/dist.sh -p marram -p marram-gateway --example bare_hyper
+	@MARRAM_PROFILE=$(filter 0,$(MARRAM_PROFILE)) scripts/dist.sh -p marram -p marram-mqtt --example mqtt_load
 	@. $(MARRAM_TOOLCHAIN)/env.sh && python3 benches/bench.py --only "$(ONLY)"
 
 .PHONY: lint
