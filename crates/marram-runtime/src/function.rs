@@ -34,12 +34,14 @@ impl Environment {
         std::ptr::from_ref(self) as usize
     }
 
-    /// Runs the guest's code outside of any request, as a request's would run: interrupted, and for no longer.
+    /// Runs the guest's code outside of any request, as a request's would run: interrupted, and for no longer. What it fails
+    /// with goes to those who deploy it, and into the node's own log.
     pub(crate) async fn beforehand<T>(&self, run: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let _ticking = self.shared.ticker.run();
         let limits = &self.deployed.limits;
         let ended = tokio::time::timeout(limits.deadline, run).await;
-        ended.unwrap_or_else(|_| Err(trap::deadline(limits)))
+        let ended = ended.unwrap_or_else(|_| Err(trap::deadline(limits)));
+        ended.map_err(|failure| self.deployed.mask.hide_in(failure))
     }
 }
 

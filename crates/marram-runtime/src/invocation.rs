@@ -75,7 +75,8 @@ impl Invocation {
     /// instance with others may be stopped because another was at its limit of CPU time; then it is told so.
     pub(crate) fn fail(&self, failure: &Failure) {
         let another = failure.kind() == Kind::CpuLimit && self.cpu_left_ns() > 0;
-        let failure = if another { &trap::cpu_of_another(&self.deployed.limits) } else { failure };
+        let failure = if another { trap::cpu_of_another(&self.deployed.limits) } else { failure.clone() };
+        let failure = self.deployed.mask.hide_in(failure);
         if self.ended.set(Err(failure.clone())).is_err() {
             return;
         }

@@ -1,7 +1,9 @@
-//! What a function's log must not show: the values of its secrets. A function that writes one there, in a message, an
+//! What logs and errors must not show: the values of a function's secrets. A function that writes one there, in a message, an
 //! exception or the address of a request, finds its name in that place. What it encodes or cuts up is not found.
 
 use std::collections::BTreeMap;
+
+use marram_core::Failure;
 
 /// Shorter ones are likely to stand in a line by chance, and are no secret for long.
 const VALUE_BYTES_MIN: usize = 8;
@@ -37,6 +39,26 @@ impl Mask {
         }
     }
 
+    /// The same failure, without the values in what it tells and in its cause.
+    pub(crate) fn hide_in(&self, failure: Failure) -> Failure {
+        if self.values.is_empty() {
+            return failure;
+        }
+        let (mut message, mut detail) = (failure.message().to_owned(), failure.detail());
+        self.hide(&mut message);
+        if let Some(detail) = &mut detail {
+            self.hide(detail);
+        }
+        if message == failure.message() && detail == failure.detail() {
+            return failure;
+        }
+        let hidden = Failure::new(failure.kind(), message).retry(failure.retry_after());
+        match detail {
+            Some(detail) => hidden.because(detail),
+            None => hidden,
+        }
+    }
+
     /// Bytes of the longest value.
     pub(crate) fn longest(&self) -> usize {
         self.values.first().map_or(0, |(value, _)| value.len())
@@ -51,6 +73,10 @@ impl Mask {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use marram_core::{Kind, Retry};
+
     use super::*;
 
     fn hidden(secrets: &[(&str, &str)], text: &str) -> String {
@@ -82,6 +108,21 @@ mod tests {
         assert_eq!(hidden(&secrets, "first line of it"), "(secret pem)");
         assert_eq!(hidden(&secrets, "> second line"), "> (secret pem)");
         assert_eq!(hidden(&secrets, "first line of it\r\nsecond line\nend\n"), "(secret pem)");
+    }
+
+    #[test]
+    fn a_failure_without_a_secret_stays_what_it_was() {
+        let mask = Mask::of(&BTreeMap::from([("token", "hunter2-hunter2")]));
+        let failure = |text: &str| {
+            let retry = Retry::After(Duration::from_secs(7));
+            Failure::new(Kind::Upstream, text.to_owned()).because(std::io::Error::other(text.to_owned())).retry(retry)
+        };
+        let kept = mask.hide_in(failure("no answer"));
+        assert!(kept.cause::<std::io::Error>().is_some(), "{kept:?}");
+        let hidden = mask.hide_in(failure("no answer to hunter2-hunter2"));
+        assert_eq!(hidden.message(), "no answer to (secret token)");
+        assert_eq!(hidden.detail().as_deref(), Some("no answer to (secret token)"));
+        assert_eq!((hidden.kind(), hidden.retry_after()), (kept.kind(), kept.retry_after()));
     }
 
     #[test]

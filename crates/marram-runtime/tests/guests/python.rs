@@ -117,3 +117,16 @@ async fn secrets_do_not_come_into_the_log() {
     let parts = [&TOKEN[..4], &TOKEN[TOKEN.len() - 4..]];
     assert!(!texts.iter().any(|text| parts.iter().any(|part| text.contains(part))), "{texts:?}");
 }
+
+#[tokio::test]
+async fn secrets_are_not_told_by_a_module_that_does_not_load() {
+    let raises = "import os\n\n\ndef connect(address):\n    raise OSError(\"no answer from \" + address)\n\n\nconnect(\"db://\" + os.environ[\"token\"])\n";
+    let failure = try_python(raises, "secrets = [\"token\"]").await.err().expect("it does not load");
+    assert!(failure.message().contains("no answer from db://(secret token)"), "{failure:?}");
+    assert!(failure.detail().expect("its traceback").contains("db://(secret token)"), "{failure:?}");
+    assert!(!format!("{failure:?}").contains(TOKEN), "{failure:?}");
+    // One that is no secret of this function is text like any other.
+    let own = raises.replace("os.environ[\"token\"]", &format!("\"{TOKEN}\""));
+    let failure = try_python(&own, "").await.err().expect("it does not load");
+    assert!(failure.message().contains(TOKEN), "{failure:?}");
+}
