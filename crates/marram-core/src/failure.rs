@@ -108,7 +108,8 @@ kinds! {
     UpstreamTimeout = "upstream-timeout", Host, 504, "A server that the function depends on took too long";
     /// Every permit and every place in the queue is taken.
     Overloaded = "overloaded", Host, 503, "The function is at its limit of concurrent requests";
-    /// The stream keeps as much as it may, and all of it is still owed to a consumer.
+    /// The stream keeps as much as it may, and can make no room: what it keeps is owed to a consumer, or consumed by nobody, or
+    /// too much for one publish to remove.
     StreamFull = "stream-full", Host, 507, "The stream is full";
     /// The node is draining.
     Draining = "draining", Host, 503, "This node is shutting down";

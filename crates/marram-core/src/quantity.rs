@@ -88,12 +88,14 @@ impl std::str::FromStr for Span {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The unit of the smallest whole number: most likely the one that it was written in.
         let exact = BYTE_UNITS
             .iter()
-            .find(|(unit, factor)| unit.ends_with("iB") && self.0 >= *factor && self.0.is_multiple_of(*factor));
+            .filter(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor))
+            .min_by_key(|(_, factor)| self.0 / factor);
         match exact {
             Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
-            None => write!(f, "{}B", self.0),
+            None => f.write_str("0B"),
         }
     }
 }
@@ -112,7 +114,7 @@ impl fmt::Display for Span {
 }
 
 macro_rules! text_form {
-    ($type:ident, $pattern:literal) => {
+    ($type:ident, $written:literal, $pattern:literal) => {
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
@@ -127,8 +129,21 @@ macro_rules! text_form {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-                text.parse().map_err(serde::de::Error::custom)
+                struct Written;
+
+                impl serde::de::Visitor<'_> for Written {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($written)
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+
+                from.deserialize_str(Written)
             }
         }
 
@@ -144,8 +159,8 @@ macro_rules! text_form {
     };
 }
 
-text_form!(ByteSize, r"^[0-9.]+ *(B|KB|KiB|MB|MiB|GB|GiB)?$");
-text_form!(Span, r"^[0-9.]+ *(ns|us|ms|s|m|h|d)$");
+text_form!(ByteSize, "a size in quotes, such as \"64MiB\"", r"^[0-9.]+ *(B|KB|KiB|MB|MiB|GB|GiB)?$");
+text_form!(Span, "a duration in quotes, such as \"2s\"", r"^[0-9.]+ *(ns|us|ms|s|m|h|d)$");
 
 #[cfg(test)]
 mod tests {
@@ -163,6 +178,9 @@ mod tests {
         }
         assert_eq!(ByteSize(64 << 20).to_string(), "64MiB");
         assert_eq!(ByteSize(1500).to_string(), "1500B");
+        for written in ["0B", "64GB", "3KiB", "4608MiB", "1KB", "1KiB"] {
+            assert_eq!(written.parse::<ByteSize>().map(|size| size.to_string()), Ok(written.to_owned()));
+        }
     }
 
     #[test]

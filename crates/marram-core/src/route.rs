@@ -14,7 +14,7 @@ pub const SEGMENTS_MAX: usize = 32;
 /// left, a literal before a `:param` before the `...` tail.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RoutePattern {
-    /// Lower case, without a port; `None` takes every host.
+    /// Lower case, without a port and a dot at its end; `None` takes every host.
     pub host: Option<String>,
     /// The path, split at each `/`. `/` alone has no segments.
     pub segments: Vec<Segment>,
@@ -53,7 +53,12 @@ impl RoutePattern {
         if !host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-') {
             return Err(wrong("its host has a character that host names do not have"));
         }
-        let host = (!host.is_empty()).then(|| host.to_ascii_lowercase());
+        // The dot that ends an absolute name says nothing more (RFC 1034 §3.1).
+        let name = host.strip_suffix('.').unwrap_or(host);
+        if name.ends_with('.') || (name.is_empty() && !host.is_empty()) {
+            return Err(wrong("its host has nothing before a dot"));
+        }
+        let host = (!name.is_empty()).then(|| name.to_ascii_lowercase());
         let (path, tail) = match path[1..].strip_suffix("...") {
             Some("") => ("", true),
             Some(rest) => {
@@ -111,6 +116,10 @@ fn segment(text: &str) -> Result<Segment, &'static str> {
             if !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') =>
         {
             Ok(Segment::Param(name.to_owned()))
+        }
+        // It would match itself alone, and who writes it means something else.
+        _ if text.contains('*') => {
+            Err("`*` is no wildcard here: for everything below write \"/x/...\", for one segment \"/x/:name\"")
         }
         Some(_) => Err("a parameter's name has lower-case letters, digits and '-'"),
         None if !text.bytes().all(allowed) => Err("a path has only URL characters"),
@@ -178,11 +187,34 @@ mod tests {
 
     #[test]
     fn bad_patterns() {
-        for bad in
-            ["", "price", "/a/.../b", "/a...", "/:", "/:Id", "http://x/", "x:80/", "/a b", "/:a/:a", "/../x", "/a?b"]
-        {
+        for bad in [
+            "",
+            "price",
+            "/a/.../b",
+            "/a...",
+            "/:",
+            "/:Id",
+            "http://x/",
+            "x:80/",
+            "/a b",
+            "/:a/:a",
+            "/../x",
+            "/a?b",
+            "/a/*",
+            "/*",
+            "/a/*.png",
+            "/:a*",
+        ] {
             assert!(RoutePattern::parse(bad).is_err(), "{bad:?} was taken");
         }
+    }
+
+    #[test]
+    fn a_star_is_no_wildcard_and_says_what_is_one() {
+        let error = RoutePattern::parse("/x/*").expect_err("taken").to_string();
+        assert!(error.contains("`*` is no wildcard here: for everything below write \"/x/...\""), "{error}");
+        let encoded = RoutePattern::parse("/x/%2A").expect("a literal");
+        assert_eq!(encoded.segments[1], Segment::Literal("%2A".into()));
     }
 
     #[test]
@@ -191,5 +223,13 @@ mod tests {
         assert!(parse("/api/:id").claims_the_same_as(&parse("/api/:name")));
         assert!(!parse("/api/:id").claims_the_same_as(&parse("/api/id")));
         assert!(!parse("/api").claims_the_same_as(&parse("h/api")));
+    }
+
+    #[test]
+    fn a_dot_at_the_end_does_not_tell_hosts_apart() {
+        let parse = |text| RoutePattern::parse(text).expect(text);
+        assert!(parse("Shop.Example./api").claims_the_same_as(&parse("shop.example/api")));
+        assert_eq!(parse("shop.example./api").to_string(), "shop.example/api");
+        assert!(RoutePattern::parse("./api").is_err() && RoutePattern::parse("shop.example../api").is_err());
     }
 }

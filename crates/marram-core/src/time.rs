@@ -1,4 +1,4 @@
-//! Time of day as RFC 3339 text with nanoseconds, in UTC.
+//! Time of day as RFC 3339 text with nanoseconds, in UTC, and as HTTP writes it.
 
 use std::fmt;
 
@@ -14,6 +14,23 @@ pub struct Timestamp(pub u64);
 pub struct TimestampError(String);
 
 const SECOND_NS: u64 = 1_000_000_000;
+
+/// From the one of 1970-01-01.
+const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+impl Timestamp {
+    /// The second as a header has it: `Tue, 24 Nov 2026 04:09:29 GMT` (RFC 9110 §5.6.7).
+    #[must_use]
+    pub fn http_date(self) -> String {
+        let seconds = self.0 / SECOND_NS;
+        let days = seconds / 86_400;
+        let (year, month, day) = civil(days);
+        let (weekday, month) = (WEEKDAYS[(days % 7) as usize], MONTHS[(month - 1) as usize]);
+        let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+        format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    }
+}
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,6 +146,21 @@ mod tests {
         assert_eq!(Timestamp(u64::MAX).to_string().parse(), Ok(Timestamp(u64::MAX)));
         assert_eq!("2023-11-14T22:13:20Z".parse(), Ok(Timestamp(1_700_000_000 * SECOND_NS)));
         assert_eq!("2023-11-14T22:13:20.5Z".parse(), Ok(Timestamp(1_700_000_000_500_000_000)));
+    }
+
+    #[test]
+    fn known_moments_in_headers() {
+        // Checked with `date -u -R -d @…`; the first three are those of RFC 9110 §5.6.7, of a leap day and of 1970.
+        for (seconds, text) in [
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (1_700_000_000, "Tue, 14 Nov 2023 22:13:20 GMT"),
+            (4_107_542_399, "Sun, 28 Feb 2100 23:59:59 GMT"),
+            (1_767_225_599, "Wed, 31 Dec 2025 23:59:59 GMT"),
+        ] {
+            assert_eq!(Timestamp(seconds * SECOND_NS).http_date(), text);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -25,6 +25,9 @@ pub struct Blobs {
     uploads: PathBuf,
     next_upload: AtomicU64,
     pins: Arc<Pins>,
+    /// By the first byte of a digest: whether this process has made the name of the folder durable. One that is there may have
+    /// been made a moment ago by somebody else, or by a process that ended before its sync.
+    named: [AtomicBool; 256],
 }
 
 /// How often each digest is pinned. Whoever removes a file or gives it its name holds the lock.
@@ -77,6 +80,7 @@ impl Blobs {
             uploads: dir.join("uploads"),
             next_upload: AtomicU64::new(0),
             pins: Arc::default(),
+            named: std::array::from_fn(|_| AtomicBool::new(false)),
         }
     }
 
@@ -134,6 +138,25 @@ impl Blobs {
         *pins.entry(digest).or_default() += 1;
         drop(pins);
         Ok(Some(BlobPin { digest, pins: Arc::clone(&self.pins) }))
+    }
+
+    /// Reads all of the blob, and fails unless its content is what its name says.
+    pub fn check(&self, digest: &Digest) -> Result<(), StoreError> {
+        let found = self.digest_of(digest)?;
+        if found == *digest { Ok(()) } else { Err(StoreError::WrongDigest { expected: *digest, found }) }
+    }
+
+    /// The digest that the content has, whatever its name says.
+    pub(crate) fn digest_of(&self, digest: &Digest) -> Result<Digest, StoreError> {
+        let mut file = self.open_file(digest)?;
+        let (mut hasher, mut chunk) = (Sha256::new(), vec![0; 64 << 10]);
+        loop {
+            let length = file.read(&mut chunk).map_err(|error| StoreError::io("read", &self.path(digest), error))?;
+            if length == 0 {
+                return Ok(Digest::from_bytes(hasher.finalize().into()));
+            }
+            hasher.update(&chunk[..length]);
+        }
     }
 
     /// Keeps blobs that a committed row refers to. The caller looks at the row again afterwards: if it is still there, the
@@ -219,7 +242,7 @@ impl Blobs {
     fn publish(&self, from: &Path, digest: Digest) -> Result<BlobPin, StoreError> {
         let path = self.path(&digest);
         let folder = self.digests.join(&digest.hex()[..2]);
-        let is_new = !folder.exists();
+        let named = &self.named[usize::from(digest.as_bytes()[0])];
         durable::create_dir(&folder).map_err(|error| StoreError::io("make", &folder, error))?;
         let mut pins = lock(&self.pins);
         std::fs::rename(from, &path).map_err(|error| StoreError::io("name", &path, error))?;
@@ -227,8 +250,9 @@ impl Blobs {
         drop(pins);
         let pin = BlobPin { digest, pins: Arc::clone(&self.pins) };
         durable::sync_parent(&path).map_err(|error| StoreError::io("sync", &folder, error))?;
-        if is_new {
+        if !named.load(Ordering::Acquire) {
             durable::sync_parent(&folder).map_err(|error| StoreError::io("sync", &self.digests, error))?;
+            named.store(true, Ordering::Release);
         }
         Ok(pin)
     }

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use marram_core::{Digest, Name};
 use rusqlite::Connection;
-use sha2::{Digest as _, Sha256};
 
 use crate::blob::Blobs;
 use crate::secret::Sealer;
@@ -52,11 +50,7 @@ impl fmt::Display for Finding {
             Self::Database(text) => write!(f, "the database is damaged ({text}): restore node.db from a backup"),
             Self::BlobMissing(digest) => write!(f, "component {} is missing: deploy its app again", digest.short()),
             Self::BlobDamaged(digest) => {
-                write!(
-                    f,
-                    "component {} is damaged or altered: remove its file, and deploy its app again",
-                    digest.short()
-                )
+                write!(f, "component {} is damaged or altered: deploy its app again", digest.short())
             }
             Self::ObjectMissing { bucket, name } => {
                 write!(f, "the content of object {name:?} in bucket \"{bucket}\" is missing: store it again")
@@ -144,7 +138,7 @@ fn components(db: &Connection, blobs: &Blobs, findings: &mut Vec<Finding>) -> Re
     let mut query = db.prepare("SELECT DISTINCT digest FROM component")?;
     let digests = query.query_map([], |row| row.get(0).map(Digest::from_bytes))?.collect::<Result<BTreeSet<_>, _>>()?;
     for digest in digests {
-        match digest_of(blobs, &digest) {
+        match blobs.digest_of(&digest) {
             Ok(found) if found == digest => {}
             Ok(_) => findings.push(Finding::BlobDamaged(digest)),
             Err(StoreError::NoBlob(_)) => findings.push(Finding::BlobMissing(digest)),
@@ -170,19 +164,6 @@ fn objects(db: &Connection, blobs: &Blobs, findings: &mut Vec<Finding>) -> Resul
         }
     }
     Ok(())
-}
-
-fn digest_of(blobs: &Blobs, digest: &Digest) -> Result<Digest, StoreError> {
-    let mut file = blobs.open_file(digest)?;
-    let mut hasher = Sha256::new();
-    let mut chunk = vec![0; 64 << 10];
-    loop {
-        let length = file.read(&mut chunk).map_err(|error| StoreError::io("read", &blobs.path(digest), error))?;
-        if length == 0 {
-            return Ok(Digest::from_bytes(hasher.finalize().into()));
-        }
-        hasher.update(&chunk[..length]);
-    }
 }
 
 fn secrets(db: &Connection, sealer: &Sealer, findings: &mut Vec<Finding>) -> Result<(), StoreError> {

@@ -135,7 +135,7 @@ impl Store {
             let removed = Removed { generation: next_generation(db)?, revisions: revisions.len(), secrets };
             Ok((removed, renewed(&blobs, &let_go)))
         };
-        let (removed, _pins) = self.writer().write(write).await?;
+        let (removed, _pins) = self.writer().free(write).await?;
         Ok(removed)
     }
 

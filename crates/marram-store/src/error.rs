@@ -8,6 +8,8 @@ use marram_core::limits::EVENT_DATA_BYTES_MAX;
 use marram_core::stream::{ConsumerId, StreamName};
 use marram_core::{Digest, Failure, Kind, Name};
 
+use crate::stream::Fullness;
+
 /// Why the store did not do what it was asked to. Cheap to clone: everybody in a group that failed gets one.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -98,7 +100,9 @@ pub enum StoreError {
         name: String,
     },
     /// No such bucket of objects.
-    #[error("there is no bucket \"{0}\" on this node: create it first")]
+    #[error(
+        "there is no bucket \"{0}\" on this node: create it first, with `marram blob buckets --create {0}` or in a function"
+    )]
     NoBucket(Name),
     /// A content is not what its sender says.
     #[error("the content does not have the MD5 digest that came with it: it was damaged on its way")]
@@ -115,8 +119,8 @@ pub enum StoreError {
         consumer: ConsumerId,
     },
     /// The stream keeps as much as it may.
-    #[error("stream \"{0}\" is full, and what it keeps is still owed: let its consumers catch up, or let it keep more")]
-    StreamFull(StreamName),
+    #[error("stream \"{0}\" is full, and {1}")]
+    StreamFull(StreamName, Fullness),
     /// An event's data is larger than it may be.
     #[error("the event has {0} bytes of data, more than {EVENT_DATA_BYTES_MAX}: store it as an object, and name that")]
     EventTooLarge(usize),
@@ -172,7 +176,7 @@ impl StoreError {
     /// Whether the same thing may succeed later without anybody changing it.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Full | Self::StreamFull(_) | Self::Busy | Self::Io { .. } | Self::Database(_))
+        matches!(self, Self::Full | Self::StreamFull(..) | Self::Busy | Self::Io { .. } | Self::Database(_))
     }
 }
 
@@ -201,7 +205,7 @@ impl From<StoreError> for Failure {
             StoreError::MissingBlob { .. } | StoreError::WrongDigest { .. } | StoreError::Invalid(_) => Kind::Invalid,
             StoreError::BlobTooLarge(_) | StoreError::EventTooLarge(_) | StoreError::TooLarge(_) => Kind::BodyTooLarge,
             StoreError::WrongMd5 => Kind::BadRequest,
-            StoreError::StreamFull(_) => Kind::StreamFull,
+            StoreError::StreamFull(..) => Kind::StreamFull,
             StoreError::Busy | StoreError::TooMany(_) => Kind::Overloaded,
             StoreError::Closed => Kind::Draining,
             StoreError::Full => Kind::StorageFull,

@@ -78,7 +78,7 @@ pub use mqtt::StoreMqtt;
 pub use object::Objects;
 pub use schema::SCHEMA_VERSION;
 pub use secret::{SecretName, SecretValue};
-pub use stream::{Captures, Maintained, StoreStreams};
+pub use stream::{Captures, Fullness, Maintained, StoreStreams};
 pub use writer::{Ticket, Tx, Writer};
 
 use read::Readers;

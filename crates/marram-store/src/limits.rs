@@ -123,6 +123,25 @@ pub const MQTT_READ_BYTES_MAX: u64 = 1 << 20;
 /// SQLite's 1,000 it would be four times as many.
 pub const CHECKPOINT_PAGES: i64 = 4_096;
 
+/// Pages of the log at which it is copied where the disk is nearly full: 2 MiB, which [`RESERVE_BYTES`] has room for.
+pub const CHECKPOINT_PAGES_TIGHT: i64 = 512;
+
+/// Bytes that are held for taking things away from a full disk: what a group of deletions writes, and the copy of the log
+/// before it.
+pub const RESERVE_BYTES: u64 = 4 << 20;
+
+/// Free bytes of the disk below which the log is kept short: what a full-grown log takes, and what several groups add to it.
+pub const ROOM_BYTES_MIN: u64 = 64 << 20;
+
+/// Deletions in one transaction on a full disk. Each may change some pages of its own.
+pub const FREE_GROUP_MAX: usize = 64;
+
+/// Additions in one transaction on a full disk whose database has room: so many of the largest events fit into [`RESERVE_BYTES`].
+pub const ADD_GROUP_MAX_SHORT: usize = 3;
+
+/// Free pages of the database from which on such additions do not make it grow: twice what [`RESERVE_BYTES`] has room for.
+pub const FREE_PAGES_MIN: i64 = 2_048;
+
 /// Pages of the log at which readers are waited for, so that it can be emptied: 64 MiB.
 pub const LOG_PAGES_MAX: i64 = 16_384;
 

@@ -39,8 +39,8 @@ impl StateLock {
             }
             Err(TryLockError::Error(error)) => return Err(io("lock")(error)),
         }
-        file.set_len(0).and_then(|()| file.rewind()).map_err(io("write"))?;
-        writeln!(file, "{}", std::process::id()).map_err(io("write"))?;
+        // It is only for the message of who comes second, and a full disk must not keep a node from starting.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { file })
     }
 }

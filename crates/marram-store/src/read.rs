@@ -21,6 +21,10 @@ impl Readers {
         Self { path, idle: Mutex::new(Vec::new()), gate: RwLock::new(()) }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Runs `work` while nothing of the database is open here: waits for those who read, and holds up those who want to.
     pub(crate) fn while_closed<T>(&self, work: impl FnOnce(&Path) -> T) -> T {
         let _closed = self.gate.write().unwrap_or_else(PoisonError::into_inner);

@@ -151,7 +151,7 @@ impl Store {
     pub async fn remove_secret(&self, app: &Name, name: &str) -> Result<bool, StoreError> {
         let (app, name) = (app.clone(), name.to_owned());
         self.writer()
-            .write(move |db| {
+            .free(move |db| {
                 let mut delete = db.prepare_cached("DELETE FROM secret WHERE app = ? AND name = ?")?;
                 Ok(delete.execute([app.as_str(), &name])? == 1)
             })

@@ -1,15 +1,17 @@
 //! The one writer: what has queued up goes into one transaction, then everybody is answered.
 //!
 //! Nobody is answered before the commit has reached the disk. An operation that fails undoes itself and nothing else: each runs
-//! within a savepoint, or ([`Writer::write_bare`]) has written nothing when it fails. When the commit fails, everybody in the
+//! within a savepoint, or ([`Writer::free_bare`]) has written nothing when it fails. When the commit fails, everybody in the
 //! group gets its error, and nothing of the group was kept. What is in memory changes after the commit ([`Tx::after_commit`]).
 //! Operations run on the writer's thread, one after the other: they must not wait for anything. One that would be alone in its
-//! group can be committed on its caller's thread instead, where the disk is quick ([`Writer::write_here`]).
+//! group can be committed on its caller's thread instead, where the disk is quick ([`Writer::write_here`]). On a full disk what
+//! takes something away ([`Writer::free`]) still has room.
 
 mod disk;
+mod job;
+mod room;
 mod tx;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +22,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::StoreError;
-use crate::limits::{WRITE_GROUP_MAX, WRITE_QUEUE_MAX};
+use crate::limits::{ADD_GROUP_MAX_SHORT, FREE_GROUP_MAX, WRITE_GROUP_MAX, WRITE_QUEUE_MAX};
 
+use job::{Effect, Undo, Write, job};
 pub use tx::Tx;
 
 /// A commit that takes no longer is waited for on the caller's thread: two changes of threads take as long.
@@ -85,7 +88,7 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
     {
-        self.try_send(job(Undo::Savepoint, operation))
+        self.try_send(job(Undo::Savepoint, Effect::Adds, operation))
     }
 
     /// Waits for a place in the queue, then until the write is durable.
@@ -96,31 +99,42 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
     {
-        let (job, ticket) = job(Undo::Savepoint, operation);
+        let (job, ticket) = job(Undo::Savepoint, Effect::Adds, operation);
         self.send(job).await?;
         ticket.await
     }
 
-    /// [`Writer::write`] for an operation that first checks everything and then only writes: it needs no savepoint, which is
-    /// a third of the cost of a small write. If it fails after it has written something, the whole group fails with it.
-    pub(crate) async fn write_bare<T, F>(&self, operation: F) -> Result<T, StoreError>
+    /// [`Writer::write`] for an operation that takes more away than it adds: it has room on a disk that is full, if anything has.
+    pub async fn free<T, F>(&self, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
     {
-        let (job, ticket) = job(Undo::Nothing, operation);
+        let (job, ticket) = job(Undo::Savepoint, Effect::Frees, operation);
         self.send(job).await?;
         ticket.await
     }
 
-    /// [`Writer::submit`] without a savepoint, as [`Writer::write_bare`], and on this thread if nobody else writes and the last commits
+    /// [`Writer::free`] for an operation that first checks everything and then only writes: it needs no savepoint, which is
+    /// a third of the cost of a small write. If it fails after it has written something, the whole group fails with it.
+    pub(crate) async fn free_bare<T, F>(&self, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (job, ticket) = job(Undo::Nothing, Effect::Frees, operation);
+        self.send(job).await?;
+        ticket.await
+    }
+
+    /// [`Writer::submit`] without a savepoint, as [`Writer::free_bare`], and on this thread if nobody else writes and the last commits
     /// were quick. So it may block for as long as a sync takes, and its caller must hold nothing that an operation waits for.
     pub(crate) fn write_here<T, F>(&self, operation: F) -> Result<Ticket<T>, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
     {
-        let (job, ticket) = job(Undo::Nothing, operation);
+        let (job, ticket) = job(Undo::Nothing, Effect::Adds, operation);
         match self.commit_here(job) {
             Some(job) => self.try_send((job, ticket)),
             None => Ok(ticket),
@@ -208,73 +222,6 @@ impl<T> Future for Ticket<T> {
     }
 }
 
-/// What has to be done when an operation fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Undo {
-    /// Go back to where it began.
-    Savepoint,
-    /// Nothing: it has written nothing.
-    Nothing,
-}
-
-/// A queued write whose type of result is forgotten.
-trait Write: Send {
-    /// How it is undone.
-    fn undo(&self) -> Undo;
-    /// Runs the operation; its result waits for the commit.
-    fn apply(&mut self, tx: &Tx) -> Result<(), StoreError>;
-    /// Tells the caller: the result, or why the group was not kept.
-    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
-}
-
-struct Job<T, F> {
-    undo: Undo,
-    operation: Option<F>,
-    result: Option<Result<T, StoreError>>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-}
-
-fn job<T, F>(undo: Undo, operation: F) -> (Box<dyn Write>, Ticket<T>)
-where
-    T: Send + 'static,
-    F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
-{
-    let (reply, receiver) = oneshot::channel();
-    (Box::new(Job { undo, operation: Some(operation), result: None, reply }), Ticket(receiver))
-}
-
-impl<T, F> Write for Job<T, F>
-where
-    T: Send,
-    F: FnOnce(&Tx) -> Result<T, StoreError> + Send,
-{
-    fn undo(&self) -> Undo {
-        self.undo
-    }
-
-    fn apply(&mut self, tx: &Tx) -> Result<(), StoreError> {
-        let operation = self.operation.take().expect("a write is applied once");
-        let result = catch_unwind(AssertUnwindSafe(|| operation(tx))).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-            Err(StoreError::Panicked(text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_default()))
-        });
-        let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
-        self.result = Some(result);
-        outcome
-    }
-
-    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
-        let answer = match (self.result, committed) {
-            // What failed by itself keeps its own reason.
-            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
-            (Some(Ok(value)), Ok(())) => Ok(value),
-            (None, Ok(())) => Err(StoreError::Panicked("a group was committed without this write".into())),
-        };
-        // A caller that went away is fine.
-        let _ = self.reply.send(answer);
-    }
-}
-
 impl Desk {
     fn tx(&self) -> MutexGuard<'_, Option<Tx>> {
         self.tx.lock().unwrap_or_else(PoisonError::into_inner)
@@ -282,9 +229,15 @@ impl Desk {
 
     /// Commits a group and answers everybody in it.
     fn commit(&self, tx: &mut Tx, group: &mut Vec<Box<dyn Write>>) {
-        let alone = group.len() == 1;
         let begun = Instant::now();
+        if tx.room.is_short(begun) {
+            return self.commit_short(tx, group, begun);
+        }
+        let alone = group.len() == 1;
         let committed = commit(tx, group);
+        if let Err(StoreError::Full) = &committed {
+            missed(tx, begun);
+        }
         if alone && committed.is_ok() && begun.elapsed() <= QUICK {
             self.quick.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -293,6 +246,41 @@ impl Desk {
         for write in group.drain(..) {
             write.answer(committed.clone());
         }
+    }
+
+    /// [`Desk::commit`] on a disk that is full, or was: in the same order, but what takes something away for itself.
+    fn commit_short(&self, tx: &mut Tx, group: &mut Vec<Box<dyn Write>>, begun: Instant) {
+        self.quick.store(0, Ordering::Relaxed);
+        while let Some(first) = group.first() {
+            let effect = first.effect();
+            let most = match effect {
+                Effect::Frees => FREE_GROUP_MAX,
+                Effect::Adds => ADD_GROUP_MAX_SHORT,
+            };
+            let length = group.iter().take(most).take_while(|write| write.effect() == effect).count();
+            let mut alike: Vec<_> = group.drain(..length).collect();
+            let committed = match effect {
+                Effect::Frees => tx.with_reserve(|tx| commit(tx, &mut alike)),
+                Effect::Adds if tx.has_pages() => tx.with_reserve(|tx| commit(tx, &mut alike)),
+                Effect::Adds if tx.room.hold() => commit(tx, &mut alike).inspect(|()| tx.room.found()),
+                Effect::Adds => Err(StoreError::Full),
+            };
+            if effect == Effect::Adds
+                && let Err(StoreError::Full) = &committed
+            {
+                missed(tx, begun);
+            }
+            for write in alike {
+                write.answer(committed.clone());
+            }
+        }
+    }
+}
+
+/// A write has found no room on the disk: what is in the log can be elsewhere, and then there may be some.
+fn missed(tx: &mut Tx, now: Instant) {
+    if tx.room.missed(now) {
+        tx.with_reserve(|_| ());
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use marram_core::{Failure, Kind};
+use rusqlite::ErrorCode;
 
 /// Why something could not be opened or asked for. Recording never fails: what cannot be kept is counted.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -39,6 +40,20 @@ pub enum TelemetryError {
 impl TelemetryError {
     pub(crate) fn io(what: impl Into<String>, source: std::io::Error) -> Self {
         Self::Io { what: what.into(), source: Arc::new(source) }
+    }
+
+    /// Whether the disk is in the way, because it is full, say: the same may succeed later without anybody changing it.
+    pub(crate) fn is_of_the_disk(&self) -> bool {
+        match self {
+            Self::Database(source) => matches!(
+                source.sqlite_error_code(),
+                Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
+            ),
+            Self::Io { source, .. } => {
+                matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+            }
+            Self::NewerSchema { .. } | Self::Damaged(_) => false,
+        }
     }
 }
 

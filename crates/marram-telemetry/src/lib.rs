@@ -171,11 +171,12 @@ impl Observe for Telemetry {
 impl Telemetry {
     /// Opens `telemetry.db` and starts the background thread, which the returned handle owns.
     ///
-    /// A damaged database is moved aside. One of a newer version is refused.
+    /// A damaged database is moved aside. On a disk that is full it is opened later, and until then everything is kept in memory,
+    /// within its limits. One of a newer version is refused.
     pub fn open(config: TelemetryConfig, clock: Arc<dyn Clock>) -> Result<(Arc<Self>, TelemetryTask), TelemetryError> {
         let age_ns = u64::try_from(config.log_disk_age.as_nanos()).unwrap_or(u64::MAX);
         let disk = Disk::open(&config.dir.join("telemetry.db"), config.log_disk_bytes, age_ns)?;
-        let next = disk.next_log_number()?;
+        let next = disk.next_log_number(clock.unix_ns())?;
         let (tip, tip_seen) = watch::channel(next);
         let telemetry = Arc::new_cyclic(|this| Self {
             clock,

@@ -37,7 +37,7 @@ impl Telemetry {
         // Lines that have left the ring and are not on the disk yet: one flush brings them there. If it fails, what is
         // there is still worth showing.
         let _ = self.flush_or_complain();
-        let path = lock(&self.disk).path().to_owned();
+        let Some(path) = lock(&self.disk).readable().map(ToOwned::to_owned) else { return Ok(recent.into()) };
         let mut found = search(&path, query, oldest.unwrap_or(before).min(before), limit - recent.len())?;
         found.extend(recent);
         Ok(found.into())

@@ -12,6 +12,9 @@ use crate::{Failure, Kind};
 /// The longest name of an attribute: what CloudEvents 1.0.2 §3.1 says that names should not exceed.
 pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 20;
 
+/// Attributes that every event has.
+const REQUIRED: [&str; 3] = ["id", "source", "type"];
+
 /// Why something is not an event: which event of a batch, which attribute of it, and what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventError {
@@ -81,25 +84,21 @@ impl From<EventError> for Failure {
 impl Event {
     /// Whether every attribute is valid and within its limit.
     pub fn check(&self) -> Result<(), EventError> {
-        for (name, value) in [("id", &self.id), ("source", &self.source), ("type", &self.kind)] {
-            if value.is_empty() {
-                return Err(EventError::of(name, "it is required and may not be empty"));
+        let texts = [
+            ("id", &self.id),
+            ("source", &self.source),
+            ("type", &self.kind),
+            ("subject", &self.subject),
+            ("time", &self.time),
+            ("datacontenttype", &self.data_content_type),
+            ("dataschema", &self.data_schema),
+        ];
+        for (name, value) in texts {
+            // One that need not be there is not there when it is empty.
+            if !value.is_empty() || REQUIRED.contains(&name) {
+                check_attribute(name, value)?;
             }
         }
-        text("id", &self.id)?;
-        uri("source", &self.source)?;
-        text("type", &self.kind)?;
-        text("subject", &self.subject)?;
-        if !self.time.is_empty() && !is_rfc3339(self.time.as_bytes()) {
-            return Err(EventError::of("time", "it is not an RFC 3339 time, such as 2026-11-25T03:29:51.5Z"));
-        }
-        if !self.data_content_type.is_empty() {
-            text("datacontenttype", &self.data_content_type)?;
-            if !is_media_type(self.data_content_type.as_bytes()) {
-                return Err(EventError::of("datacontenttype", "it is not a media type, such as application/json"));
-            }
-        }
-        uri("dataschema", &self.data_schema)?;
         if self.extensions.len() > EVENT_EXTENSIONS_MAX {
             let why =
                 format!("it has {} extension attributes, more than {EVENT_EXTENSIONS_MAX}", self.extensions.len());
@@ -108,7 +107,7 @@ impl Event {
         for (name, value) in &self.extensions {
             extension_name(name)?;
             if let Attribute::Text(value) = value {
-                text_owned(name, value)?;
+                text(name, value)?;
             }
         }
         data(self.data.as_ref())
@@ -152,6 +151,36 @@ impl Event {
     }
 }
 
+/// Whether an event may have an attribute `name` whose text is `value`: what [`Event::check`] asks of each of them, for whoever
+/// makes an event of something that others have written.
+pub fn check_attribute(name: &str, value: &str) -> Result<(), EventError> {
+    match name {
+        _ if value.is_empty() && REQUIRED.contains(&name) => {
+            return Err(EventError::of(name.to_owned(), "it is required and may not be empty"));
+        }
+        "id" | "type" | "subject" => {}
+        "source" | "dataschema" => return uri(name, value),
+        "time" if !is_rfc3339(value.as_bytes()) => {
+            return Err(EventError::of("time", "it is not an RFC 3339 time, such as 2026-11-25T03:29:51.5Z"));
+        }
+        "datacontenttype" if !is_media_type(value.as_bytes()) => {
+            text(name, value)?;
+            return Err(EventError::of("datacontenttype", "it is not a media type, such as application/json"));
+        }
+        "time" | "datacontenttype" => {}
+        _ => extension_name(name)?,
+    }
+    text(name, value)
+}
+
+/// Whether a String (§3.1) may have this character: neither control characters nor noncharacters.
+#[must_use]
+pub fn is_attribute_char(letter: char) -> bool {
+    let code = u32::from(letter);
+    let noncharacter = (0xfdd0..=0xfdef).contains(&code) || code & 0xfffe == 0xfffe;
+    !letter.is_control() && !noncharacter
+}
+
 /// Only 1.0 is spoken.
 pub(super) fn spec_version(version: &str) -> Result<(), EventError> {
     match version {
@@ -187,40 +216,29 @@ fn extension_name(name: &str) -> Result<(), EventError> {
     if reserved { Err(EventError::of(name.to_owned(), "an extension may not be called so")) } else { Ok(()) }
 }
 
-fn text(name: &'static str, value: &str) -> Result<(), EventError> {
-    text_why(value).map_err(|error| EventError { attribute: Some(name.into()), ..error })
-}
-
-fn text_owned(name: &str, value: &str) -> Result<(), EventError> {
-    text_why(value).map_err(|error| EventError { attribute: Some(name.to_owned().into()), ..error })
-}
-
-/// A String (§3.1): neither control characters nor noncharacters.
-fn text_why(value: &str) -> Result<(), EventError> {
+/// A String (§3.1).
+fn text(name: &str, value: &str) -> Result<(), EventError> {
+    let wrong = |why: String| EventError::of(name.to_owned(), why);
     if value.len() > EVENT_ATTRIBUTE_BYTES_MAX {
         let why = format!("it has {} bytes, more than {EVENT_ATTRIBUTE_BYTES_MAX}", value.len());
-        return Err(EventError::new(why).too_large());
+        return Err(wrong(why).too_large());
     }
     if value.bytes().all(|b| (0x20..0x7f).contains(&b)) {
         return Ok(());
     }
-    let noncharacter = |c: char| {
-        let code = u32::from(c);
-        (0xfdd0..=0xfdef).contains(&code) || code & 0xfffe == 0xfffe
-    };
-    match value.chars().find(|c| c.is_control() || noncharacter(*c)) {
-        Some(c) => Err(EventError::new(format!("it contains U+{:04X}, which no attribute may", u32::from(c)))),
+    match value.chars().find(|c| !is_attribute_char(*c)) {
+        Some(c) => Err(wrong(format!("it contains U+{:04X}, which no attribute may", u32::from(c)))),
         None => Ok(()),
     }
 }
 
 /// A URI-reference (§3.1). Letters beyond ASCII are taken as well, as RFC 3987 has them; what delimits URIs in text is not.
-fn uri(name: &'static str, value: &str) -> Result<(), EventError> {
+fn uri(name: &str, value: &str) -> Result<(), EventError> {
     text(name, value)?;
     match value.bytes().find(|b| b" \"<>\\^`{|}".contains(b)) {
         Some(b) => {
             let why = format!("it contains {:?}, which a URI does not: percent-encode it", char::from(b));
-            Err(EventError::of(name, why))
+            Err(EventError::of(name.to_owned(), why))
         }
         None => Ok(()),
     }

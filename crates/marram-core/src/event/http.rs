@@ -39,8 +39,7 @@ pub enum Mode {
 /// something else.
 pub fn mode(headers: &HeaderMap) -> Result<Option<Mode>, EventError> {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let prefix = b"application/cloudevents";
-    if content_type.len() >= prefix.len() && content_type[..prefix.len()].eq_ignore_ascii_case(prefix) {
+    if is_no_data(content_type) {
         let text = String::from_utf8_lossy(content_type);
         let essence = json::essence(&text);
         return match essence {
@@ -66,8 +65,25 @@ pub fn decode(headers: &HeaderMap, body: Bytes) -> Result<Option<Vec<Event>>, Ev
     }
 }
 
-/// Binary mode (§3.1): sets the attributes in `headers`, and gives the body. Fails for an event that was never checked.
-pub fn encode_binary(event: &Event, headers: &mut HeaderMap) -> Result<Bytes, EventError> {
+/// One event, by itself: sets its header fields in `headers`, and gives the body. Fails for an event that was never checked.
+///
+/// In binary mode, unless its data says that it is a CloudEvent: then a reader would take the data, which anybody may have
+/// written, for the event itself. Such an event goes in structured mode, where its data is inside of it.
+pub fn encode(event: &Event, headers: &mut HeaderMap) -> Result<Bytes, EventError> {
+    if is_no_data(event.data_content_type.trim_start().as_bytes()) {
+        return Ok(encode_structured(event, headers));
+    }
+    encode_binary(event, headers)
+}
+
+/// Whether a message of this content type is in a mode other than binary, by the words that it begins with (§3).
+fn is_no_data(content_type: &[u8]) -> bool {
+    let prefix = b"application/cloudevents";
+    content_type.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+}
+
+/// Binary mode (§3.1).
+fn encode_binary(event: &Event, headers: &mut HeaderMap) -> Result<Bytes, EventError> {
     headers.insert(SPEC_VERSION, HeaderValue::from_static("1.0"));
     let texts = [
         (ID, &event.id),

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-pub use check::{ATTRIBUTE_NAME_BYTES_MAX, EventError};
+pub use check::{ATTRIBUTE_NAME_BYTES_MAX, EventError, check_attribute, is_attribute_char};
 pub use filter::{FILTER_BYTES_MAX, FILTER_LEVELS_MAX, FilterError, SubjectFilter};
 pub use key::{ChangedKey, KEY_EVENT_PREFIX};
 

@@ -5,8 +5,9 @@ use ::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::http::{Mode, decode, encode_batch, encode_binary, encode_structured, mode};
+use super::http::{Mode, decode, encode, encode_batch, encode_structured, mode};
 use super::{Attribute, Event, EventError, json};
+use crate::limits::EVENT_EXTENSIONS_MAX;
 use crate::trace::{SpanId, TraceContext};
 
 fn text(value: &str) -> Attribute {
@@ -41,7 +42,7 @@ fn binary_mode_as_in_the_standard() {
     assert_eq!((&*event.kind, &*event.time), ("com.example.someevent", "2018-04-05T03:56:24Z"));
     assert_eq!(event.data_content_type, "application/json; charset=utf-8");
     let mut back = HeaderMap::new();
-    assert_eq!(encode_binary(&event, &mut back).unwrap(), "{ }");
+    assert_eq!(encode(&event, &mut back).unwrap(), "{ }");
     assert_eq!(back, headers(&list));
 }
 
@@ -51,7 +52,7 @@ fn header_values_are_percent_encoded() {
     let mut event = one(&REQUIRED, "").unwrap();
     event.subject = "Euro € 😀".into();
     let mut encoded = HeaderMap::new();
-    encode_binary(&event, &mut encoded).unwrap();
+    encode(&event, &mut encoded).unwrap();
     assert_eq!(encoded["ce-subject"], "Euro%20%E2%82%AC%20%F0%9F%98%80");
     let subject = |value: &'static str| one(&with(&[("ce-subject", value)]), "").map(|event| event.subject);
     assert_eq!(subject("Euro%20%e2%82%ac").unwrap(), "Euro €");
@@ -82,6 +83,37 @@ fn the_mode_is_told_by_the_content_type() {
     assert_eq!(of(&[]), Ok(None));
     let error = of(&[("content-type", "application/cloudevents+avro")]).unwrap_err();
     assert!(error.to_string().contains("avro"), "{error}");
+}
+
+/// HTTP binding §3: who reads it goes by the content type, and so by what a publisher says of the data.
+#[test]
+fn data_that_says_that_it_is_an_event_is_not_taken_for_the_event() {
+    let forged = r#"{"specversion":"1.0","id":"f","source":"/mqtt/another","type":"t"}"#;
+    for content_type in [
+        "application/cloudevents+json",
+        "application/cloudevents-batch+json",
+        "Application/CloudEvents+JSON; charset=utf-8",
+        "application/cloudevents+avro",
+        "application/cloudevents",
+    ] {
+        for data in [forged.to_owned(), format!("[{forged}]")] {
+            let mut event = one(&REQUIRED, "").unwrap();
+            event.data_content_type = content_type.into();
+            event.data = Some(data.into());
+            let mut headers = HeaderMap::new();
+            let body = encode(&event, &mut headers).unwrap();
+            assert_eq!(mode(&headers), Ok(Some(Mode::Structured)), "{content_type}");
+            assert_eq!(decode(&headers, body).unwrap().unwrap(), [event.clone()], "{content_type}");
+            let mut headers = HeaderMap::new();
+            let body = encode_batch([&event], &mut headers);
+            assert_eq!(decode(&headers, body).unwrap().unwrap(), [event], "{content_type}");
+        }
+    }
+    // Space around a header's value is nothing.
+    let event = Event { data_content_type: " application/cloudevents".into(), ..one(&REQUIRED, "").unwrap() };
+    let mut headers = HeaderMap::new();
+    encode(&event, &mut headers).unwrap();
+    assert_eq!(mode(&headers), Ok(Some(Mode::Structured)));
 }
 
 /// JSON format §3.2: each example, and what it is in binary mode.
@@ -249,6 +281,18 @@ fn the_trace_travels_with_the_event() {
     other.check().unwrap();
 }
 
+#[test]
+fn an_event_with_as_many_extensions_as_it_may_have_stays_one_when_a_trace_goes_on() {
+    let trace = TraceContext::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap();
+    for (extensions, continued) in [(EVENT_EXTENSIONS_MAX - 1, Some(trace)), (EVENT_EXTENSIONS_MAX, None)] {
+        let mut event = one(&REQUIRED, "").unwrap();
+        event.extensions = (0..extensions).map(|n| (format!("x{n}"), Attribute::Integer(1))).collect();
+        event.continue_trace(&trace);
+        assert_eq!(event.trace(), continued, "{extensions}");
+        event.check().unwrap();
+    }
+}
+
 prop_compose! {
     /// Text of an attribute: printable, of any script, not empty.
     fn attribute_text()(text in "[ -~äß€😀\u{a0}\u{3000}]{1,20}") -> String { text }
@@ -333,7 +377,7 @@ proptest! {
             let line: serde_json::Value = serde_json::from_slice(&json::encode_line(&event)).unwrap();
             prop_assert_eq!(&line["id"], &event.id);
             let mut headers = HeaderMap::new();
-            let body = encode_binary(&event, &mut headers).unwrap();
+            let body = encode(&event, &mut headers).unwrap();
             prop_assert_eq!(decode(&headers, body).unwrap().unwrap(), vec![as_in_binary_mode(event)]);
         }
     }

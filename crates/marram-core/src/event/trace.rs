@@ -1,6 +1,7 @@
 //! The Distributed Tracing extension: the trace goes on through the queue (CloudEvents, `extensions/distributed-tracing.md`).
 
 use super::{Attribute, Event};
+use crate::limits::EVENT_EXTENSIONS_MAX;
 use crate::trace::TraceContext;
 
 const PARENT: &str = "traceparent";
@@ -25,9 +26,10 @@ impl Event {
         }
     }
 
-    /// Puts the event into a trace, if it is in none.
+    /// Puts the event into a trace, if it is in none. One that has as many extension attributes as it may stays in none: a
+    /// trace is worth less than an event.
     pub fn continue_trace(&mut self, trace: &TraceContext) {
-        if !self.extensions.contains_key(PARENT) {
+        if self.extensions.len() < EVENT_EXTENSIONS_MAX && !self.extensions.contains_key(PARENT) {
             let header = String::from_utf8_lossy(&trace.header()).into_owned();
             self.extensions.insert(PARENT.into(), Attribute::Text(header));
         }

@@ -143,8 +143,21 @@ impl Serialize for Backoff {
 
 impl<'de> Deserialize<'de> for Backoff {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(from)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
+        struct Written;
+
+        impl serde::de::Visitor<'_> for Written {
+            type Value = Backoff;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a first wait and a longest in quotes, such as \"100ms..1m\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Backoff, E> {
+                Backoff::parse(text).map_err(E::custom)
+            }
+        }
+
+        from.deserialize_str(Written)
     }
 }
 

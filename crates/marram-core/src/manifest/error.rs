@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::hint;
+
 /// A manifest that cannot be used: the line, what is wrong with it, and what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestError {
@@ -37,9 +39,10 @@ impl ManifestError {
     /// configuration of a node is read in the same way.
     #[must_use]
     pub fn of_toml(text: &str, error: &toml::de::Error) -> Self {
-        let message = error.message().trim().to_owned();
-        let hint = nearest(&message);
-        Self { message, hint, place: error.span().and_then(|span| Place::of(text, span.start, span.end)) }
+        let message = error.message().trim();
+        let place = error.span().and_then(|span| Place::of(text, span.start, span.end));
+        let hint = nearest(message).or_else(|| hint::of(message, place.as_ref()));
+        Self { message: hint::in_words(message), hint, place }
     }
 
     /// An error about the place where `needle` stands first.

@@ -101,6 +101,12 @@ impl Function {
         if self.component.is_empty() {
             return Err("its component is empty: write the path of a .wasm, .js or .py file".into());
         }
+        if [".ts", ".mts", ".tsx"].iter().any(|ending| self.component.ends_with(ending)) {
+            return Err(format!(
+                "its component {} is TypeScript, which is built first: name the .js file that the build writes, as an app of `marram new <dir> --template http-ts` does",
+                self.component
+            ));
+        }
         if self.on.len() > TRIGGERS_MAX {
             return Err(format!("it has {} triggers, more than {TRIGGERS_MAX}", self.on.len()));
         }

@@ -6,6 +6,7 @@
 mod delivery;
 mod error;
 mod function;
+mod hint;
 mod instances;
 mod limits;
 mod stream;

@@ -79,8 +79,46 @@ fn an_unknown_key_shows_its_line_and_the_nearest_name() {
     check_error("zebra = 1", &["unknown field `zebra`", "expected one of"]);
 }
 
+/// What is wrong, its hint, and (for what is not about a function) the rest of the manifest.
+#[test]
+fn what_cannot_be_read_has_its_next_step() {
+    let function = |lines: &str| format!("{HEAD}[[function]]\nname = \"price\"\ncomponent = \"price.wasm\"\n{lines}\n");
+    let whole = |text: &str| text.to_owned();
+    let cases = [
+        (function("on = { http = \"/x\" }"), "hint: write a list: `on = [{ http = \"/x\" }]`"),
+        (function("on = \"/x\""), "hint: write a list of tables, each with its source: `on = [{ http = \"/x\" }]`"),
+        (function("on = [\"/x\"]"), "expected a table\n"),
+        (function("on = [\"/x\"]"), "`on = [{ http = \"/x\" }]`"),
+        (function("on = [\"x\"]"), "`on = [{ http = \"/price/...\" }]`"),
+        (function("[function.on]\nhttp = \"/x\""), "hint: there can be several: write `[[function.on]]`"),
+        (format!("{HEAD}[function]\nname = \"price\""), "hint: there can be several: write `[[function]]`"),
+        (format!("{HEAD}[[stream]]\nname = \"a\""), "hint: its name belongs into the header: write `[stream.<name>]`"),
+        (function("secrets = \"key\""), "hint: write a list: `secrets = [\"key\"]`"),
+        (function("allow = { kv = \"state\" }"), "hint: write a list: `kv = [\"state\"]`"),
+        (function("limits = { memory = 64 }"), "expected a size in quotes, such as \"64MiB\""),
+        (function("limits = { memory = 64MiB }"), "hint: text is in quotes: `memory = \"64MiB\"`"),
+        (function("limits = { deadline = 2 }"), "expected a duration in quotes, such as \"2s\""),
+        (function("limits = { concurrency = \"5\" }"), "hint: a number has no quotes: `concurrency = 5`"),
+        (function("limits = { concurrency = \"5\" }"), "expected a whole number\n"),
+        (function("limits = { concurrency = \"many\" }"), "hint: a number has no quotes and no unit"),
+        (function("on = [{ stream = \"a\", retry = { backoff = 1 } }]"), "such as \"100ms..1m\""),
+        (function("config = { n = 3 }"), "hint: values of `config` are text: `n = \"3\"`"),
+        (function("[function.config]\nn = true"), "hint: text is in quotes: `n = \"true\"`"),
+        (function("output = 3"), "hint: text is in quotes: `output = \"3\"`"),
+        (whole("manifest_version = 1\n[app]\nname = typo"), "hint: text is in quotes: `name = \"typo\"`"),
+        (whole("manifest_version = 1\n[app]\nname = shop"), "hint: text is in quotes: `name = \"shop\"`"),
+        (whole("[app]\nname = \"shop\""), "hint: begin the file with `manifest_version = 1`"),
+        (whole("manifest_version = \"1\"\n"), "hint: a number has no quotes: `manifest_version = 1`"),
+    ];
+    for (text, expected) in cases {
+        let error = Manifest::parse(&text).expect_err("the manifest was taken").to_string();
+        assert!(error.contains(expected), "{expected:?} is not in:\n{error}");
+    }
+}
+
 #[test]
 fn impossible_limits() {
+    check_error("limits = { memory = \"64GB\" }", &["the limit `memory` is 64GB", "64KiB to 4GiB"]);
     check_error("limits = { memory = \"1B\" }", &["the limit `memory` is 1B", "64KiB to 4GiB", "line 7"]);
     check_error("limits = { deadline = \"0s\" }", &["`deadline`", "from 1ms"]);
     check_error("limits = { cpu = \"2 days\" }", &["is not a duration", "\"200ms\""]);
@@ -165,6 +203,13 @@ fn an_app_may_declare_only_streams_or_buckets() {
     bad("[stream.a]\nmqtt = [\"a#\"]", "topic filter");
     bad("[stream.mqtt]\ningest = true", "line 4");
     bad("[bucket.a]\nsize = 1", "unknown field `size`");
+}
+
+#[test]
+fn typescript_is_built_first() {
+    let text = format!("{HEAD}[[function]]\nname = \"price\"\ncomponent = \"src/index.ts\"\n");
+    let error = Manifest::parse(&text).expect_err("the manifest was taken").to_string();
+    assert!(error.contains("src/index.ts is TypeScript") && error.contains("--template http-ts"), "{error}");
 }
 
 #[test]

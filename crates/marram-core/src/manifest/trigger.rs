@@ -109,7 +109,8 @@ pub enum Missed {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "On")]
 pub struct OnTable {
-    /// Requests of this host and path: `"/price/..."`, `"shop.example/api/:id"`.
+    /// Requests of this host and path: `"/price/..."`, `"shop.example/api/:id"`. `:id` takes any one segment, `...` everything
+    /// below; `*` is no wildcard, and refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<RoutePattern>,
     /// With `http`: only these methods; all of them if left out. `HEAD` comes with `GET`.

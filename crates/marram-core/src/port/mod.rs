@@ -77,7 +77,7 @@ pub trait Observe: Send + Sync + 'static {
     fn log(&self, line: LogLine);
     /// The record of an invocation that has ended.
     fn meter(&self, record: MeterRecord);
-    /// A request that failed before its invocation began: no place, or code that does not load.
+    /// A request that failed before its invocation began: no place, code that does not load, a body over the limit.
     fn refused(&self, id: &Arc<FunctionId>, kind: Kind);
 }
 

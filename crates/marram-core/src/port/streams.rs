@@ -138,8 +138,8 @@ pub trait Streams: Send + Sync + 'static {
     /// Stores `events`, all or none, in this order, and resolves once they are durable. A stream that nobody declared is
     /// made with the default policy.
     ///
-    /// Fails with [`crate::Kind::StreamFull`] past the limit of the stream, [`crate::Kind::StorageFull`] when the disk is
-    /// full, [`crate::Kind::Overloaded`] when the writer's queue is.
+    /// Fails with [`crate::Kind::StreamFull`] past the limit of the stream, [`crate::Kind::BodyTooLarge`] for more than it could
+    /// ever keep, [`crate::Kind::StorageFull`] when the disk is full, [`crate::Kind::Overloaded`] when the writer's queue is.
     fn publish(&self, stream: &StreamName, events: Vec<Event>) -> BoxFuture<'_, Result<Vec<Published>, Failure>>;
 
     /// Up to `max` kept events from `from` on, oldest first, up to about 4 MiB. Blocks for a read of the disk.

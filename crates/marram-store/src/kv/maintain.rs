@@ -26,7 +26,7 @@ impl Keys {
     /// Fails with [`StoreError::StreamFull`] where a stream does not take an event: the entries wait for the next time.
     pub async fn maintain(&self) -> Result<KvMaintained, StoreError> {
         let keys = self.clone();
-        self.writer.write(move |tx| step(&keys.at(tx))).await
+        self.writer.free(move |tx| step(&keys.at(tx))).await
     }
 
     /// When [`Keys::maintain`] next has something to do, in nanoseconds since the Unix epoch; a write with a time to live

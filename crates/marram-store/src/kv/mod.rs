@@ -160,16 +160,24 @@ impl Keys {
         T: Send + 'static,
         F: FnOnce(&At<'_>) -> Result<T, StoreError> + Send + 'static,
     {
+        self.write_as(false, bytes, operation).await
+    }
+
+    /// [`Keys::write`], of what takes something away if it `frees`.
+    async fn write_as<T, F>(&self, frees: bool, bytes: usize, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&At<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
         let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.shared.room).acquire_many_owned(kib).await.map_err(|_| StoreError::Closed)?;
         let keys = self.clone();
-        self.writer
-            .write(move |tx| {
-                let done = operation(&keys.at(tx));
-                drop(room);
-                done
-            })
-            .await
+        let operation = move |tx: &Tx| {
+            let done = operation(&keys.at(tx));
+            drop(room);
+            done
+        };
+        if frees { self.writer.free(operation).await } else { self.writer.write(operation).await }
     }
 
     async fn apply_changes(&self, bucket: Name, changes: Vec<Change>) -> Result<Versions, StoreError> {
@@ -188,7 +196,8 @@ impl Keys {
             }
         }
         check::batch(&bucket, changes.len(), bytes)?;
-        self.write(bytes, move |at| write::apply(at, &bucket, changes)).await
+        let frees = changes.iter().all(|change| matches!(change, Change::Delete { .. }));
+        self.write_as(frees, bytes, move |at| write::apply(at, &bucket, changes)).await
     }
 
     async fn add(&self, bucket: Name, key: String, delta: i64) -> Result<i64, StoreError> {

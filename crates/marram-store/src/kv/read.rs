@@ -45,7 +45,7 @@ impl Keys {
                 Ok(Some(Entry { value, version, expires_unix_ns }))
             }
             Content::Collection(_) => Err(StoreError::Conflict(format!(
-                "the key {} of bucket \"{bucket}\" holds a set or a map: read it as what it is",
+                "the key {} of bucket \"{bucket}\" holds a set or a map: a function reads it with `setAt` or `mapAt` (JavaScript), `set_at` or `map_at` (Python), or `marram:crdt`",
                 check::shown(key)
             ))),
         }

@@ -21,7 +21,7 @@ use rusqlite::Connection;
 
 use crate::read::Readers;
 use crate::stream::Hub;
-use crate::{Store, StoreError, Writer};
+use crate::{Store, StoreError, Tx, Writer};
 use write::Ready;
 
 /// The broker's journal in the node's database ([`Store::mqtt`]).
@@ -70,11 +70,14 @@ impl MqttJournal for StoreMqtt {
     }
 
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Vec<Refused>, Failure>> {
+        let adds =
+            |change: &Change| matches!(change, Change::Publish(_) | Change::Session { .. } | Change::Subscribe(..));
+        let frees = !changes.iter().any(adds);
         // Checked and encoded here, on the caller's thread: the writer only writes.
         let ready: Vec<_> = changes.into_iter().map(Ready::new).collect();
         let (writer, captures, now) = (Arc::clone(&self.writer), self.hub.captures(), self.clock.unix_ns());
         Box::pin(async move {
-            let refused = writer.write(move |tx| {
+            let operation = move |tx: &Tx| {
                 let mut refused = Vec::new();
                 for (index, ready) in ready.iter().enumerate() {
                     if let Err(error) = write::make(tx, ready, &captures, now)? {
@@ -82,7 +85,8 @@ impl MqttJournal for StoreMqtt {
                     }
                 }
                 Ok(refused)
-            });
+            };
+            let refused = async { if frees { writer.free(operation).await } else { writer.write(operation).await } };
             // Unconstrained: a task that has used up its turn would otherwise let a later commit go first.
             let refused = tokio::task::unconstrained(refused).await?;
             Ok(refused.into_iter().map(|(index, error)| Refused { index, failure: error.into() }).collect())

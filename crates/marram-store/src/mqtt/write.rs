@@ -63,7 +63,9 @@ pub(super) fn make(
     };
     match appended {
         Ok(()) => publish(tx, ready).map(Ok),
-        Err(refusal @ (StoreError::StreamFull(_) | StoreError::TooMany(_))) => Ok(Err(refusal)),
+        Err(refusal @ (StoreError::StreamFull(..) | StoreError::TooLarge(_) | StoreError::TooMany(_))) => {
+            Ok(Err(refusal))
+        }
         Err(error) => Err(error),
     }
 }

@@ -69,7 +69,7 @@ impl Objects {
     pub async fn maintain(&self) -> Result<usize, StoreError> {
         let kept = u64::try_from(OBJECT_UPLOAD_KEPT.as_nanos()).unwrap_or(u64::MAX);
         let before = self.clock.unix_ns().saturating_sub(kept);
-        self.writer.write(move |tx| parts::sweep(tx, before, OBJECT_UPLOADS_SWEPT_MAX)).await
+        self.writer.free(move |tx| parts::sweep(tx, before, OBJECT_UPLOADS_SWEPT_MAX)).await
     }
 
     async fn query<T: Send + 'static>(
@@ -87,6 +87,15 @@ impl Objects {
     ) -> Result<T, StoreError> {
         let (hub, now_unix_ns) = (Arc::clone(&self.hub), self.clock.unix_ns());
         self.writer.write(move |tx: &Tx| operation(&At { tx, hub: &hub, now_unix_ns })).await
+    }
+
+    /// [`Objects::write`] for what takes something away.
+    async fn free<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&At<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (hub, now_unix_ns) = (Arc::clone(&self.hub), self.clock.unix_ns());
+        self.writer.free(move |tx: &Tx| operation(&At { tx, hub: &hub, now_unix_ns })).await
     }
 
     async fn find(&self, bucket: Name, name: String) -> Result<Option<Object>, StoreError> {

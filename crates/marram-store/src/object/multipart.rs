@@ -124,7 +124,7 @@ impl Multipart for Objects {
 
     fn abort_upload(&self, bucket: &Name, name: &str, id: &UploadId) -> BoxFuture<'_, Result<bool, Failure>> {
         let which = which(bucket, name, id);
-        self.write(move |at| parts::abort(at, &which)).map(|gone| Ok(gone?)).boxed()
+        self.free(move |at| parts::abort(at, &which)).map(|gone| Ok(gone?)).boxed()
     }
 
     fn parts(

@@ -102,7 +102,7 @@ impl Blobs for Objects {
                     format!("{} objects are to be deleted at once, more than {OBJECT_LIST_MAX}", deletes.len());
                 return Err(Failure::new(Kind::Invalid, message));
             }
-            let deleted = self.write(move |at| {
+            let deleted = self.free(move |at| {
                 row::need_bucket(at.tx, &bucket)?;
                 deletes.iter().map(|one| at.tx.part(|_| write::delete(at, &bucket, one))).collect::<Result<Vec<_>, _>>()
             });
@@ -156,7 +156,7 @@ impl Blobs for Objects {
         async move {
             loop {
                 let of = bucket.clone();
-                match self.write(move |at| write::delete_bucket(at.tx, &of)).await {
+                match self.free(move |at| write::delete_bucket(at.tx, &of)).await {
                     Ok(Deleting::On) => {}
                     Ok(Deleting::Absent) => return Ok(false),
                     Ok(Deleting::Done) => return Ok(true),

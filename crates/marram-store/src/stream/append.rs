@@ -23,7 +23,8 @@ pub(crate) fn append(tx: &Tx, stream: &StreamName, event: &Encoded, now_unix_ns:
 /// Appends `events` in this order, or none of them. A stream that is not there is made with the default policy. An event that
 /// the stream has had within its window is not stored again.
 ///
-/// Fails with [`StoreError::StreamFull`] before it has written anything but the making of the stream.
+/// Fails with [`StoreError::StreamFull`] and [`StoreError::TooLarge`] before it has written anything but the making of the
+/// stream.
 pub(crate) fn append_all(
     tx: &Tx,
     stream: &StreamName,
@@ -58,7 +59,7 @@ fn append_as(
         return Ok(published);
     }
     let id = head.shared.id;
-    room::make(tx, &mut ledger, id, bytes, now_unix_ns)?;
+    room::make(tx, &mut ledger, id, (count, bytes), now_unix_ns)?;
     let head = ledger.touch(id);
     let keep = head.shared.held.load(Ordering::Acquire) > 0;
     let sql = "INSERT INTO event (key, stored_unix_ns, identity, size, event) VALUES (?, ?, ?, ?, ?)";

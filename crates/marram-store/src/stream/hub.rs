@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) held: AtomicUsize,
     pub(super) rejected: AtomicU64,
     pub(super) duplicates: AtomicU64,
+    /// Bytes that a publish found no room for, because too many small events lie there: maintenance makes it, once.
+    pub(super) room_wanted: AtomicU64,
 }
 
 /// The newest events, without a gap.
@@ -130,6 +132,7 @@ impl Shared {
             held: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
+            room_wanted: AtomicU64::new(0),
         })
     }
 

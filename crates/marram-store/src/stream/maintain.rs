@@ -3,6 +3,7 @@
 //! In small steps, each an operation of its own, so that others' writes pass between them. Nothing here keeps a clock.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use marram_core::Failure;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -12,7 +13,7 @@ use super::consumer::Change;
 use super::hub::{Shared, lock};
 use super::key::{StreamId, key};
 use super::port::StoreStreams;
-use super::room;
+use super::{room, seen};
 use crate::limits::{MAINTAIN_ROWS_MAX, MAINTAIN_STEPS_MAX};
 use crate::{StoreError, Tx};
 
@@ -43,7 +44,7 @@ impl StoreStreams {
         if self.is_to_be_cleared(now)? {
             self.repeat(move |tx| clear(tx, now), &mut done).await?;
         }
-        self.parts.writer.write(move |tx| save(tx, now)).await?;
+        self.parts.writer.free(move |tx| save(tx, now)).await?;
         for shared in self.parts.hub.streams() {
             shared.cells().iter().for_each(|cell| cell.wake());
         }
@@ -56,7 +57,7 @@ impl StoreStreams {
         done: &mut Maintained,
     ) -> Result<(), StoreError> {
         for _ in 0..MAINTAIN_STEPS_MAX {
-            let rows = self.parts.writer.write(step.clone()).await?;
+            let rows = self.parts.writer.free(step.clone()).await?;
             done.rows += rows as u64;
             if rows < MAINTAIN_ROWS_MAX {
                 return Ok(());
@@ -72,7 +73,7 @@ impl StoreStreams {
         if counters.events == 0 {
             return Ok(false);
         }
-        if counters.bytes > policy.bytes_max {
+        if counters.bytes + shared.room_wanted.load(Ordering::Relaxed) > policy.bytes_max {
             return Ok(true);
         }
         if !by_age {
@@ -85,12 +86,19 @@ impl StoreStreams {
         Ok(oldest.is_some_and(|stored| is_old(stored, &policy, now)))
     }
 
+    /// The same for [`clear`]: a row of each stream.
     fn is_to_be_cleared(&self, now: u64) -> Result<bool, StoreError> {
         self.parts.readers.read(|db| {
-            let sql = "SELECT EXISTS (SELECT 1 FROM stream WHERE name IS NULL)
-                OR EXISTS (SELECT 1 FROM event_seen JOIN stream ON stream.id = event_seen.key >> 48
-                    WHERE event_seen.stored_unix_ns <= ? - stream.dedupe_ns)";
-            Ok(db.prepare_cached(sql)?.query_row([now], |row| row.get(0))?)
+            let sql = "SELECT EXISTS (SELECT 1 FROM stream WHERE name IS NULL)";
+            if db.prepare_cached(sql)?.query_row([], |row| row.get(0))? {
+                return Ok(true);
+            }
+            for shared in self.parts.hub.streams() {
+                if seen::past(db, shared.id, window_ns(&shared.committed().1), now, 1)?.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })
     }
 }
@@ -100,7 +108,8 @@ fn is_old(stored: u64, policy: &marram_core::stream::StreamPolicy, now: u64) -> 
     now.saturating_sub(stored) >= age
 }
 
-/// Removes the oldest events of a stream that are past its age, if that is believed, or over its bytes, as far as they may go.
+/// Removes the oldest events of a stream that are past its age, if that is believed, or over its bytes with the room that
+/// somebody wants, as far as they may go.
 fn trim(tx: &Tx, shared: &Shared, now: u64, by_age: bool) -> Result<usize, StoreError> {
     let mut ledger = tx.ledger();
     if ledger.counters(shared.id).is_none() {
@@ -110,11 +119,16 @@ fn trim(tx: &Tx, shared: &Shared, now: u64, by_age: bool) -> Result<usize, Store
     let policy = head.policy;
     // Past its age goes what nobody is owed, though nobody has settled it either where there is no consumer.
     let last = head.settled().map_or(head.counters.last, |settled| room::removable(head).max(settled));
-    let over = head.counters.bytes.saturating_sub(policy.bytes_max);
+    let wanted = shared.room_wanted.load(Ordering::Relaxed);
+    let over = (head.counters.bytes + wanted).saturating_sub(policy.bytes_max);
     let removable = room::removable(head);
     let oldest = room::oldest(tx, head, last, MAINTAIN_ROWS_MAX, |oldest, at, stored| {
         (by_age && is_old(stored, &policy, now)) || (oldest.bytes < over && at <= removable)
     })?;
+    if oldest.events < MAINTAIN_ROWS_MAX as u64 {
+        // It is there now, or cannot be made. Whoever still wants it asks again.
+        let _ = shared.room_wanted.compare_exchange(wanted, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
     room::remove(tx, &mut ledger, shared.id, oldest, now)?;
     Ok(usize::try_from(oldest.events).unwrap_or(usize::MAX))
 }
@@ -126,7 +140,7 @@ fn clear(tx: &Tx, now: u64) -> Result<usize, StoreError> {
     let removed: Vec<StreamId> = tx.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     for id in removed {
         for table in ["event", "event_seen"] {
-            left -= delete(tx, table, id, u64::MAX, left)?;
+            left -= delete(tx, table, id, left)?;
         }
         if left > 0 {
             tx.prepare_cached("DELETE FROM stream WHERE id = ?")?.execute([id])?;
@@ -135,18 +149,18 @@ fn clear(tx: &Tx, now: u64) -> Result<usize, StoreError> {
     let windows: Vec<(StreamId, u64)> =
         tx.ledger().streams_mut().map(|head| (head.shared.id, window_ns(&head.policy))).collect();
     for (id, window) in windows {
-        left -= delete(tx, "event_seen", id, now.saturating_sub(window), left)?;
+        let Some((from, to)) = seen::past(tx, id, window, now, left)? else { continue };
+        left -= tx.prepare_cached("DELETE FROM event_seen WHERE key BETWEEN ? AND ?")?.execute([from, to])?;
     }
     Ok(MAINTAIN_ROWS_MAX - left)
 }
 
-fn delete(db: &Connection, table: &str, id: StreamId, until: u64, max: usize) -> Result<usize, StoreError> {
+/// The first rows of a stream that is no more.
+fn delete(db: &Connection, table: &str, id: StreamId, max: usize) -> Result<usize, StoreError> {
     let sql = format!(
-        "DELETE FROM {table} WHERE key IN
-            (SELECT key FROM {table} WHERE key BETWEEN ?1 AND ?2 AND stored_unix_ns <= ?3 ORDER BY key LIMIT ?4)"
+        "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?)"
     );
-    let until = i64::try_from(until).unwrap_or(i64::MAX);
-    Ok(db.prepare_cached(&sql)?.execute(params![key(id, 0), key(id, u64::MAX), until, max])?)
+    Ok(db.prepare_cached(&sql)?.execute(params![key(id, 0), key(id, u64::MAX), max])?)
 }
 
 /// Writes cursors that moved past what a filter does not take; forgets identities that are past their window.

@@ -37,6 +37,7 @@ pub(crate) use hub::Hub;
 pub(crate) use ledger::Ledger;
 pub use maintain::Maintained;
 pub use port::StoreStreams;
+pub use room::Fullness;
 
 /// What the streams are made of, beside the database.
 pub(crate) struct Parts {

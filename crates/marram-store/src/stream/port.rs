@@ -85,6 +85,10 @@ impl StoreStreams {
 
 impl Streams for StoreStreams {
     fn declare(&self, stream: &StreamName, policy: StreamPolicy) -> BoxFuture<'_, Result<(), Failure>> {
+        // Looked at first: a full disk takes no write, also not one that changes nothing.
+        if self.parts.hub.stream(stream).is_some_and(|shared| shared.committed().1 == policy) {
+            return Box::pin(std::future::ready(Ok(())));
+        }
         let stream = stream.clone();
         Box::pin(self.write(move |tx| {
             let mut ledger = tx.ledger();
@@ -128,7 +132,12 @@ impl Streams for StoreStreams {
     ) -> BoxFuture<'_, Result<Arc<dyn Consumer>, Failure>> {
         let (stream, id) = (stream.clone(), id.clone());
         Box::pin(async move {
-            let (shared, cell) = self.write(move |tx| consumer::take_up(tx, &stream, &id, policy)).await?;
+            let there = self.parts.hub.stream(&stream);
+            let there = there.and_then(|shared| Some((consumer::as_it_is(&shared, &id, &policy)?, shared)));
+            let (shared, cell) = match there {
+                Some((cell, shared)) => (shared, cell),
+                None => self.write(move |tx| consumer::take_up(tx, &stream, &id, policy)).await?,
+            };
             Ok(Arc::new(Held::new(shared, cell, Arc::clone(&self.parts))) as Arc<dyn Consumer>)
         })
     }
@@ -145,18 +154,19 @@ impl Streams for StoreStreams {
 
     fn remove_consumer(&self, stream: &StreamName, id: &ConsumerId) -> BoxFuture<'_, Result<(), Failure>> {
         let (stream, id) = (stream.clone(), id.clone());
-        Box::pin(self.write(move |tx| consumer::remove(tx, &stream, &id)))
+        Box::pin(async move { Ok(self.parts.writer.free(move |tx| consumer::remove(tx, &stream, &id)).await?) })
     }
 
     /// The name is free at once; the events go with the next calls of [`StoreStreams::maintain`].
     fn remove(&self, stream: &StreamName) -> BoxFuture<'_, Result<(), Failure>> {
         let stream = stream.clone();
-        Box::pin(self.write(move |tx| {
+        let operation = move |tx: &Tx| {
             let id = tx.ledger().take_away(&stream).ok_or_else(|| StoreError::NoStream(stream))?;
             tx.prepare_cached("DELETE FROM consumer WHERE stream = ?")?.execute([id])?;
             tx.prepare_cached("UPDATE stream SET name = NULL WHERE id = ?")?.execute([id])?;
             Ok(())
-        }))
+        };
+        Box::pin(async move { Ok(self.parts.writer.free(operation).await?) })
     }
 
     fn list(&self) -> Result<Vec<StreamState>, Failure> {

@@ -1,9 +1,10 @@
 //! Making room: what goes when a stream would keep more than it may, or longer.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use marram_core::stream::Overflow;
+use marram_core::stream::{Overflow, StreamName};
 use rusqlite::{Connection, params};
 
 use super::append::window_ns;
@@ -24,20 +25,77 @@ pub(super) struct Oldest {
     newest_unix_ns: u64,
 }
 
-/// Makes room for `bytes` more, or fails with [`StoreError::StreamFull`] and has removed nothing.
-pub(super) fn make(tx: &Tx, ledger: &mut Ledger, id: StreamId, bytes: u64, now: u64) -> Result<(), StoreError> {
+/// Why a stream that is full takes no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fullness {
+    /// What it keeps is owed to its consumers.
+    Owed,
+    /// Nobody consumes it, and nothing goes by itself.
+    Unread,
+    /// More small events have to go than one publish removes. Maintenance removes them.
+    MakingRoom,
+}
+
+impl fmt::Display for Fullness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Owed => "what it keeps is still owed: let its consumers catch up, or let it keep more",
+            Self::Unread => {
+                "nothing consumes it: deploy a function that does, let it keep more, or declare it with `overflow = \"drop-oldest\"`"
+            }
+            Self::MakingRoom => "room is being made for what is this large: try again in a moment",
+        })
+    }
+}
+
+/// Makes room for `count` events of `bytes` more together. Fails with [`StoreError::StreamFull`], or with
+/// [`StoreError::TooLarge`] for what it could never keep, and has written nothing then; where there was only too much to
+/// remove at once, the next maintenance does that.
+pub(super) fn make(
+    tx: &Tx,
+    ledger: &mut Ledger,
+    id: StreamId,
+    (count, bytes): (usize, u64),
+    now: u64,
+) -> Result<(), StoreError> {
     let head = ledger.head(id);
-    let over = (head.counters.bytes + bytes).saturating_sub(head.policy.bytes_max);
+    let bytes_max = head.policy.bytes_max;
+    let over = (head.counters.bytes + bytes).saturating_sub(bytes_max);
     if over == 0 {
         return Ok(());
     }
-    let fits = bytes <= head.policy.bytes_max;
-    let oldest = oldest(tx, head, removable(head), ROOM_EVENTS_MAX, |oldest, _, _| oldest.bytes < over)?;
-    if !fits || oldest.bytes < over {
+    let reject = |error| {
         head.shared.rejected.fetch_add(1, Ordering::Relaxed);
-        return Err(StoreError::StreamFull(head.shared.name.clone()));
+        Err(error)
+    };
+    if bytes > bytes_max {
+        return reject(too_large(&head.shared.name, count, bytes, bytes_max));
+    }
+    let last = removable(head);
+    let oldest = oldest(tx, head, last, ROOM_EVENTS_MAX, |oldest, _, _| oldest.bytes < over)?;
+    if oldest.bytes < over {
+        let fullness = if oldest.events >= ROOM_EVENTS_MAX as u64 && oldest.through < last {
+            // It cannot be removed here: what fails has to leave nothing behind, also not what it removed.
+            head.shared.room_wanted.fetch_max(bytes, Ordering::Relaxed);
+            Fullness::MakingRoom
+        } else if head.shared.cells().is_empty() {
+            Fullness::Unread
+        } else {
+            Fullness::Owed
+        };
+        return reject(StoreError::StreamFull(head.shared.name.clone(), fullness));
     }
     remove(tx, ledger, id, oldest, now)
+}
+
+fn too_large(stream: &StreamName, count: usize, bytes: u64, bytes_max: u64) -> StoreError {
+    let (what, otherwise) = match count {
+        1 => ("the event has".to_owned(), "store it as an object, and name that"),
+        _ => (format!("the {count} events of this publish together have"), "publish fewer at a time"),
+    };
+    StoreError::TooLarge(format!(
+        "{what} {bytes} bytes, and stream \"{stream}\" keeps no more than {bytes_max}: {otherwise}, or declare the stream with a larger `retain.bytes`"
+    ))
 }
 
 /// The last position that may go.

@@ -17,7 +17,7 @@ use rusqlite::Connection;
 use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, NotADatabase, SystemIoFailure};
 use rusqlite::ffi::SQLITE_IOERR_FSYNC;
 
-use crate::limits::{BUSY_TIMEOUT, CHECKPOINT_PAGES, EMPTY_LOG_WAIT, LOG_PAGES_MAX};
+use crate::limits::{BUSY_TIMEOUT, CHECKPOINT_PAGES, CHECKPOINT_PAGES_TIGHT, EMPTY_LOG_WAIT, LOG_PAGES_MAX};
 use crate::read::Readers;
 use crate::{StoreError, schema};
 
@@ -74,18 +74,29 @@ impl Disk {
         Ok(())
     }
 
-    /// Copies the log to the database once it is long. A log that cannot be copied grows, and the next group tries again.
-    pub(super) fn checkpoint(&mut self, connection: &Connection) {
+    /// Copies the log to the database once it is long; while it is to be kept `short`, earlier, and cuts it. A log that cannot be
+    /// copied grows, and the next group tries again.
+    pub(super) fn checkpoint(&mut self, connection: &Connection, short: bool) {
         if self.trust != Trust::Full {
             return;
         }
         let copied = checkpoint(connection, "NOOP").and_then(|(_, log, _)| match log {
+            CHECKPOINT_PAGES_TIGHT.. if short => empty(connection).map(|_| ()),
             ..CHECKPOINT_PAGES => Ok(()),
             CHECKPOINT_PAGES..LOG_PAGES_MAX => checkpoint(connection, "PASSIVE").map(|_| ()),
             // There was always somebody reading, so that it could not begin anew: now they have to wait for a moment.
             _ => empty(connection).map(|_| ()),
         });
         if let Err(error) = copied {
+            self.failed(&error);
+        }
+    }
+
+    /// Copies all of the log, so that its room is free for others.
+    pub(super) fn empty(&mut self, connection: &Connection) {
+        if self.trust == Trust::Full
+            && let Err(error) = empty(connection)
+        {
             self.failed(&error);
         }
     }

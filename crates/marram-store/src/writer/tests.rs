@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rusqlite::Connection;
 
 use super::*;
+use crate::limits::RESERVE_BYTES;
 use crate::read::Readers;
 use crate::schema;
 
@@ -213,6 +214,62 @@ fn a_full_disk_is_told_to_the_whole_group_and_is_recovered_from() {
     set_pages(1 << 20);
     writer.submit(fill(kept)).unwrap().wait().unwrap();
     assert_eq!(rows(&reader), kept + 1);
+}
+
+/// From now on, for an hour, the disk is taken to be full.
+fn fill_up(writer: &Writer) {
+    let in_an_hour = Instant::now() + Duration::from_secs(3_600);
+    writer.desk.tx().as_mut().unwrap().room.missed(in_an_hour);
+}
+
+#[test]
+fn on_a_full_disk_what_takes_away_has_the_room_that_is_held_for_it() {
+    let (dir, writer, reader) = writer();
+    let reserve = dir.path().join("node.reserve");
+    let held = || std::fs::metadata(&reserve).is_ok_and(|file| file.len() == RESERVE_BYTES);
+    assert!(held());
+    writer.submit(|db| insert(db, 1).and(insert(db, 2))).unwrap().wait().unwrap();
+    fill_up(&writer);
+    let delete = |x: i64, and: fn(&std::path::Path)| {
+        let reserve = reserve.clone();
+        writer.free(move |db: &Tx| {
+            assert!(!reserve.exists(), "its room is free");
+            and(&reserve);
+            db.execute("DELETE FROM t WHERE x = ?", [x])?;
+            Ok::<_, StoreError>(())
+        })
+    };
+    futures::executor::block_on(delete(1, |_| {})).unwrap();
+    assert!(held(), "it is held again");
+    let log = std::fs::metadata(dir.path().join("node.db-wal")).unwrap().len();
+    assert_eq!(log, 0, "what was written for it is free again");
+
+    // Where it cannot be held again, nothing else is taken; what takes away still is.
+    fill_up(&writer);
+    futures::executor::block_on(delete(2, |reserve| std::fs::create_dir(reserve).unwrap())).unwrap();
+    assert_eq!(rows(&reader), 0);
+    let refused = writer.submit(|_| -> Result<(), StoreError> { panic!("it is not tried") }).unwrap().wait();
+    assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
+    std::fs::remove_dir(&reserve).unwrap();
+    writer.submit(|db| insert(db, 3)).unwrap().wait().unwrap();
+    assert!(held());
+}
+
+#[test]
+fn on_a_full_disk_the_order_stays() {
+    let (_dir, writer, reader) = writer();
+    fill_up(&writer);
+    let go = hold(&writer);
+    let put = || writer.submit(|db| insert(db, 1)).unwrap();
+    let one = put();
+    let delete = |db: &Tx| Ok(db.execute("DELETE FROM t WHERE x = 1", [])?);
+    let two = writer.try_send(job(Undo::Savepoint, Effect::Frees, delete)).unwrap();
+    let three = put();
+    go.send(()).unwrap();
+    one.wait().unwrap();
+    assert_eq!(two.wait().unwrap(), 1, "the first was there");
+    three.wait().unwrap();
+    assert_eq!(rows(&reader), 1);
 }
 
 /// An injected failure of the sync of a commit.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::disk::Disk;
+use super::room::Room;
 use crate::StoreError;
+use crate::limits::FREE_PAGES_MIN;
 use crate::read::Readers;
 use crate::stream::Ledger;
 
@@ -19,6 +21,7 @@ pub struct Tx {
     connection: Connection,
     ledger: RefCell<Ledger>,
     disk: Disk,
+    pub(super) room: Room,
     #[cfg(test)]
     pub(super) faults: RefCell<Vec<StoreError>>,
 }
@@ -47,6 +50,7 @@ impl Tx {
         Self {
             connection,
             ledger: RefCell::new(ledger),
+            room: Room::new(readers.path()),
             disk: Disk::new(readers),
             #[cfg(test)]
             faults: RefCell::default(),
@@ -123,7 +127,22 @@ impl Tx {
 
     /// Moves what is in the log to the database, if it is time. To be called when everybody has been answered.
     pub(super) fn checkpoint(&mut self) {
-        self.disk.checkpoint(&self.connection);
+        self.disk.checkpoint(&self.connection, self.room.is_tight());
+    }
+
+    /// Whether what was taken away has left so many pages that the database takes in some more without growing.
+    pub(super) fn has_pages(&self) -> bool {
+        let free = self.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
+        free.is_ok_and(|pages| pages >= FREE_PAGES_MIN)
+    }
+
+    /// Runs `work`, after which the database is no larger, with the room that is held for the log of that.
+    pub(super) fn with_reserve<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.room.give();
+        let done = work(self);
+        self.disk.empty(&self.connection);
+        self.room.hold();
+        done
     }
 
     pub(super) fn close(&self) {

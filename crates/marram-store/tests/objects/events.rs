@@ -40,10 +40,11 @@ async fn creations_and_deletions_that_somebody_asks_for_are_events() {
 async fn an_object_whose_event_has_no_room_is_not_there_and_one_to_delete_stays() {
     let (_dir, store, objects, _) = fresh().await;
     let streams = store.streams(TestClock::new(), std::sync::Arc::new(NoEntropy));
-    put(&objects, "old", b"old").await;
-    let policy = StreamPolicy { bytes_max: 1, ..StreamPolicy::default() };
-    streams.declare(&stream("objects"), policy).await.unwrap();
     store.set_captures(vec![Capture { source: Source::Object, filter: SubjectFilter::All, stream: stream("objects") }]);
+    put(&objects, "old", b"old").await;
+    put(&objects, "older", b"older").await;
+    let policy = StreamPolicy { bytes_max: streams.list().unwrap()[0].bytes, ..StreamPolicy::default() };
+    streams.declare(&stream("objects"), policy).await.unwrap();
     let refused = crate::put_if(&objects, "k", b"1", Expect::Any).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::StreamFull);
     assert_eq!(delete(&objects, "old", Expect::Any).await.unwrap_err().kind(), Kind::StreamFull);

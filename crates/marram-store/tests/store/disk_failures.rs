@@ -10,12 +10,15 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::support::{NoEntropy, RealClock, event, stream};
+use marram_core::Digest;
 use marram_core::port::Streams as _;
 use marram_core::stream::Start;
 use marram_store::{Store, StoreConfig, StoreStreams};
 
 const DIR: &str = "MARRAM_DISK_FAILURES_DIR";
 const EVENTS: &str = "MARRAM_DISK_FAILURES_EVENTS";
+const BLOBS: &str = "MARRAM_DISK_FAILURES_BLOBS";
+const BLOB: &[u8] = b"a component";
 
 fn open(dir: &Path) -> (Store, Arc<StoreStreams>) {
     let store = Store::open(&StoreConfig::new(dir)).unwrap();
@@ -112,4 +115,35 @@ fn what_could_not_be_synced_is_refused_and_does_not_come_back() {
     assert!(stored.keys().any(|id| id > failed.keys().next().unwrap()), "it goes on after a failure");
     assert!(stored.len() > 1 && *last_failure > 100, "failures went on to the end");
     check(dir.path(), &stored);
+}
+
+/// Not a test of its own either: it stores the same blob again and again.
+#[test]
+fn child_with_blobs() {
+    let Ok(dir) = std::env::var(BLOBS) else { return };
+    let store = Store::open(&StoreConfig::new(Path::new(&dir))).unwrap();
+    for _ in 0..3 {
+        let word = if store.blobs().put(BLOB, 100, None).is_ok() { "named\n" } else { "unnamed\n" };
+        std::io::stdout().write_all(word.as_bytes()).unwrap();
+    }
+}
+
+/// The folder is there already: another upload has made it a moment ago, or a process that ended before it synced its name.
+#[test]
+fn a_blob_is_not_stored_before_the_name_of_its_folder_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let digests = dir.path().canonicalize().unwrap().join("blobs/sha256");
+    std::fs::create_dir_all(digests.join(&Digest::of(BLOB).hex()[..2])).unwrap();
+    let child = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:error=EIO:when=1", "-P"])
+        .args([&digests, &std::env::current_exe().unwrap()])
+        .args(["disk_failures::child_with_blobs", "--exact", "--nocapture", "--test-threads=1"])
+        .env(BLOBS, dir.path())
+        .stderr(Stdio::null())
+        .output()
+        .expect("strace is there: scripts/setup.sh installs it");
+    let said = String::from_utf8(child.stdout).unwrap();
+    let words: Vec<_> = said.split_whitespace().filter(|word| word.ends_with("named")).collect();
+    // Once it has succeeded it is not needed again.
+    assert_eq!(words, ["unnamed", "named", "named"], "{said}");
 }

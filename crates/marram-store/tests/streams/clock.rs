@@ -36,6 +36,33 @@ async fn a_repeated_event_is_known_while_the_clock_says_that_it_is_recent() {
     assert_eq!(publish(&node, "before").await, Published { position: 4, duplicate: false });
 }
 
+/// What is remembered of events that are gone goes with the window, also behind what was stored while the clock was ahead.
+#[tokio::test]
+async fn identities_from_the_future_do_not_keep_others() {
+    let node = Node::new();
+    let policy = StreamPolicy {
+        bytes_max: event("1", "a", b"").size(),
+        overflow: Overflow::DropOldest,
+        dedupe: Duration::from_secs(10),
+        ..StreamPolicy::default()
+    };
+    node.streams.declare(&stream("s"), policy).await.unwrap();
+    node.clock.jump(YEARS);
+    publish(&node, "1").await;
+    publish(&node, "2").await;
+    node.clock.jump(-YEARS);
+    for id in ["3", "4", "5"] {
+        publish(&node, id).await;
+    }
+    // Of five events four are gone, two of which were stored in what is the future now.
+    assert_eq!(node.streams.maintain().await.unwrap().rows, 0);
+    node.clock.pass(Duration::from_secs(10));
+    assert_eq!(node.streams.maintain().await.unwrap().rows, 2);
+    assert_eq!(publish(&node, "1").await, Published { position: 1, duplicate: true });
+    node.clock.jump(YEARS);
+    assert_eq!(node.streams.maintain().await.unwrap().rows, 2);
+}
+
 /// A machine without a clock of its own wakes up in 1970, and takes events until it is told the time.
 #[tokio::test]
 async fn what_was_stored_in_the_past_hides_nothing_from_a_restart() {

@@ -9,6 +9,8 @@ use marram_core::stream::{ConsumerPolicy, Overflow, StreamPolicy};
 use super::support::{consumer_id, event, stream};
 use super::{Node, ack, nothing, places, pull};
 
+const OWED: &str = "still owed: let its consumers catch up";
+
 /// Room for `events` events as [`Node::publish`] makes them, of which `overflow` decides.
 async fn declare(node: &Node, events: u64, overflow: Overflow) {
     let size = event("1", "a", b"data").size();
@@ -16,9 +18,18 @@ async fn declare(node: &Node, events: u64, overflow: Overflow) {
     node.streams.declare(&stream("s"), policy).await.unwrap();
 }
 
-async fn is_full(node: &Node) {
+/// It takes nothing more, and says why.
+async fn is_full(node: &Node, why: &str) {
     let refused = node.streams.publish(&stream("s"), vec![event("x", "a", b"data")]).await.unwrap_err();
     assert_eq!((refused.kind(), refused.status().as_u16()), (Kind::StreamFull, 507));
+    assert!(refused.message().contains(why), "{refused}");
+}
+
+/// What the stream could never keep is refused for good.
+async fn is_too_large(node: &Node, events: Vec<marram_core::event::Event>, what: &str) {
+    let refused = node.streams.publish(&stream("s"), events).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.status().as_u16()), (Kind::BodyTooLarge, 413));
+    assert!(refused.message().starts_with(what) && refused.message().contains("`retain.bytes`"), "{refused}");
 }
 
 #[tokio::test]
@@ -28,14 +39,14 @@ async fn a_full_stream_refuses_until_every_consumer_has_settled() {
     let one = node.consumer("one", ConsumerPolicy::default()).await;
     let two = node.consumer("two", ConsumerPolicy::default()).await;
     node.publish(&["a", "a", "a", "a"]).await;
-    is_full(&node).await;
+    is_full(&node, OWED).await;
     let deliveries = pull(&one, 10).await;
     ack(&one, &deliveries).await;
-    is_full(&node).await;
+    is_full(&node, OWED).await;
     let deliveries = pull(&two, 10).await;
     // Out of order: the first is still owed, so nothing goes.
     ack(&two, &deliveries[1..3]).await;
-    is_full(&node).await;
+    is_full(&node, OWED).await;
     assert_eq!(node.state("s").unwrap().rejected, 3);
     ack(&two, &deliveries[..1]).await;
     node.publish(&["a", "a"]).await;
@@ -43,11 +54,13 @@ async fn a_full_stream_refuses_until_every_consumer_has_settled() {
     assert_eq!((state.first, state.last, state.events, state.dropped), (3, 6, 4, 0));
     // Positions 3 of both, and 4 of one, are settled: one more has room, two have not.
     node.publish(&["a"]).await;
-    is_full(&node).await;
+    is_full(&node, OWED).await;
     assert_eq!(node.state("s").unwrap().first, 4);
     // Nothing of a publish that does not fit is stored, and nothing went for it.
-    let refused = node.streams.publish(&stream("s"), (0..5).map(|n| event(&format!("y{n}"), "a", b"data")).collect());
-    assert_eq!(refused.await.unwrap_err().kind(), Kind::StreamFull);
+    let many = |count: u64| (0..count).map(|n| event(&format!("y{n}"), "a", b"data")).collect();
+    let refused = node.streams.publish(&stream("s"), many(3)).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::StreamFull);
+    is_too_large(&node, many(5), "the 5 events of this publish together have ").await;
     assert_eq!(node.state("s").unwrap().events, 4);
 }
 
@@ -56,12 +69,12 @@ async fn a_full_stream_without_a_consumer_refuses() {
     let node = Node::new();
     declare(&node, 2, Overflow::Reject).await;
     node.publish(&["a", "a"]).await;
-    is_full(&node).await;
+    is_full(&node, "nothing consumes it").await;
     // A consumer that begins at the end is owed none of it.
     node.consumer("late", ConsumerPolicy { start: marram_core::stream::Start::Next, ..Default::default() }).await;
     node.publish(&["a"]).await;
     node.streams.remove_consumer(&stream("s"), &consumer_id("late")).await.unwrap();
-    is_full(&node).await;
+    is_full(&node, "nothing consumes it").await;
 }
 
 #[tokio::test]
@@ -87,9 +100,36 @@ async fn drop_oldest_makes_room_and_counts_what_was_owed() {
     let node = node.reopen();
     assert_eq!((node.consumer_state("all").dropped, node.state("s").unwrap().dropped), (2, 2));
     // What is larger than all that the stream keeps drops nothing.
-    let large = event("large", "a", &[0; 1_000]);
-    assert_eq!(node.streams.publish(&stream("s"), vec![large]).await.unwrap_err().kind(), Kind::StreamFull);
+    is_too_large(&node, vec![event("large", "a", &[0; 1_000])], "the event has ").await;
     assert_eq!(node.state("s").unwrap().events, 3);
+}
+
+/// More have to go than one publish removes, and no consumer is owed any of them.
+#[tokio::test]
+async fn a_stream_of_small_events_makes_room_for_a_large_one() {
+    for overflow in [Overflow::DropOldest, Overflow::Reject] {
+        let node = Node::new();
+        for _ in 0..25 {
+            node.publish(&["a"; 1_000]).await;
+        }
+        let bytes_max = node.state("s").unwrap().bytes;
+        let policy = StreamPolicy { bytes_max, overflow, ..StreamPolicy::default() };
+        node.streams.declare(&stream("s"), policy).await.unwrap();
+        let at_end = ConsumerPolicy { start: marram_core::stream::Start::Next, ..Default::default() };
+        node.consumer("settled", at_end).await;
+        let large = || vec![event("large", "a", &vec![0; bytes_max as usize * 2 / 3])];
+        let refused = node.streams.publish(&stream("s"), large()).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::StreamFull, "{overflow:?}");
+        assert!(refused.message().contains("room is being made") && !refused.message().contains("owed"), "{refused}");
+        assert_eq!(node.state("s").unwrap().events, 25_000, "what is refused leaves nothing behind");
+        let made = node.streams.maintain().await.unwrap();
+        assert!(made.rows > 10_000 && !made.more, "{made:?}");
+        node.streams.publish(&stream("s"), large()).await.unwrap();
+        let state = node.state("s").unwrap();
+        assert!(state.bytes <= bytes_max && state.events > 1 && state.dropped == 0, "{state:?}");
+        // It was made once, for whoever asked, and not for ever.
+        assert_eq!(node.streams.maintain().await.unwrap().rows, 0);
+    }
 }
 
 #[tokio::test]

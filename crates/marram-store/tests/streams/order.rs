@@ -82,6 +82,30 @@ async fn order_can_be_asked_for_and_given_up_later() {
     assert_eq!(places(&pull(&consumer, 10).await), [(2, 1), (5, 1)]);
 }
 
+/// The commit in which order is asked for has what is open without its subjects.
+#[tokio::test]
+async fn order_that_was_asked_for_while_events_were_open_holds_across_a_restart() {
+    let node = Node::new();
+    let consumer = node.consumer("c", ConsumerPolicy { in_flight_max: 3, ..Default::default() }).await;
+    node.publish(&["a", "b", "b"]).await;
+    assert_eq!(places(&pull(&consumer, 10).await), [(1, 1), (2, 1), (3, 1)]);
+    ordered(&node).await;
+    let node = node.reopen();
+    node.publish(&["b", "a", "c"]).await;
+    let consumer = ordered(&node).await;
+    // 3 and 4 wait for 2, and 5 for 1.
+    let first = pull(&consumer, 10).await;
+    assert_eq!(places(&first), [(1, 1), (2, 1)]);
+    assert_eq!(places(&pull(&consumer, 10).await), [(6, 1)]);
+    nothing(&consumer).await;
+    ack(&consumer, &first).await;
+    assert_eq!(places(&pull(&consumer, 10).await), [(3, 1), (5, 1)]);
+    // What was learnt is on the disk.
+    let node = node.reopen();
+    let consumer = ordered(&node).await;
+    assert_eq!(places(&pull(&consumer, 10).await), [(3, 1), (5, 1), (6, 1)]);
+}
+
 /// One stuck subject with more events than may be open at once.
 #[tokio::test]
 async fn a_long_line_of_one_subject_is_served_in_order() {

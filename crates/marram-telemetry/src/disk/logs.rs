@@ -59,10 +59,12 @@ const ZSTD_LEVEL: i32 = 1;
 const BLOCK_BYTES_MAX: usize = 16 * LOG_BLOCK_BYTES;
 
 impl Disk {
-    /// The number after the last line on the disk.
-    pub(crate) fn next_log_number(&self) -> Result<u64, TelemetryError> {
+    /// The number after the last line on the disk. Where that cannot be read, one that is past all of them: no node writes a
+    /// million lines a second.
+    pub(crate) fn next_log_number(&self, now_unix_ns: u64) -> Result<u64, TelemetryError> {
+        let Some(connection) = &self.connection else { return Ok(now_unix_ns / 1_000) };
         let sql = "SELECT last_number + 1 FROM log_block ORDER BY first_number DESC LIMIT 1";
-        Ok(self.connection.query_row(sql, [], |row| row.get(0)).optional()?.unwrap_or(1))
+        Ok(connection.query_row(sql, [], |row| row.get(0)).optional()?.unwrap_or(1))
     }
 
     /// Writes lines, in their order, and says whether a bucket has become full: time to make room.
@@ -103,7 +105,7 @@ impl Disk {
         })?;
         if dropped {
             // Each step frees one page.
-            let mut vacuum = self.connection.prepare_cached("PRAGMA incremental_vacuum")?;
+            let mut vacuum = self.connection()?.prepare_cached("PRAGMA incremental_vacuum")?;
             let mut steps = vacuum.query([])?;
             while steps.next()?.is_some() {}
         }

@@ -67,25 +67,38 @@ const MIGRATIONS: &[&str] = &["
 "];
 
 pub(crate) struct Disk {
-    connection: Connection,
+    /// `None` while the disk is in the way: full, or failing.
+    connection: Option<Connection>,
     path: PathBuf,
     pub(crate) log_bytes_max: u64,
     pub(crate) log_age_ns: u64,
 }
 
 impl Disk {
-    /// Opens the database. A damaged one is moved aside: what was seen must not keep a node from starting.
+    /// Opens the database. What was seen must not keep a node from starting: a damaged one is moved aside, and one that the
+    /// disk does not let be opened, because it is full, is tried again with each write.
     pub(crate) fn open(path: &Path, log_bytes_max: u64, log_age_ns: u64) -> Result<Self, TelemetryError> {
-        let opened = open(path).or_else(|error| match &error {
-            TelemetryError::Database(source)
-                if matches!(source.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)) =>
-            {
-                move_aside(path)?;
-                open(path)
+        let connection = match open_or_begin_anew(path) {
+            Ok(connection) => Some(connection),
+            Err(error) if error.is_of_the_disk() => {
+                tracing::warn!(path = %path.display(), %error, "the telemetry database cannot be opened: log lines and usage are kept in memory until it can, so free some space");
+                None
             }
-            _ => Err(error),
-        })?;
-        Ok(Self { connection: opened, path: path.into(), log_bytes_max, log_age_ns })
+            Err(error) => return Err(error),
+        };
+        Ok(Self { connection, path: path.into(), log_bytes_max, log_age_ns })
+    }
+
+    /// The database, opened now if it could not be before.
+    fn connection(&mut self) -> Result<&mut Connection, TelemetryError> {
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
+            none => {
+                let opened = open_or_begin_anew(&self.path)?;
+                tracing::info!(path = %self.path.display(), "the telemetry database is open now: what was seen is written to it");
+                Ok(none.insert(opened))
+            }
+        }
     }
 
     /// Everything in one transaction, or nothing.
@@ -93,7 +106,7 @@ impl Disk {
         &mut self,
         write: impl FnOnce(&Connection) -> Result<T, TelemetryError>,
     ) -> Result<T, TelemetryError> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = self.connection()?.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let result = write(&transaction)?;
         transaction.commit()?;
         Ok(result)
@@ -107,9 +120,23 @@ impl Disk {
         Ok(connection)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Where readers find it; `None` while it cannot be opened.
+    pub(crate) fn readable(&self) -> Option<&Path> {
+        self.connection.is_some().then_some(&*self.path)
     }
+}
+
+/// Opens the database, or a new one where what is there is damaged.
+fn open_or_begin_anew(path: &Path) -> Result<Connection, TelemetryError> {
+    open(path).or_else(|error| match &error {
+        TelemetryError::Database(source)
+            if matches!(source.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)) =>
+        {
+            move_aside(path)?;
+            open(path)
+        }
+        _ => Err(error),
+    })
 }
 
 fn open(path: &Path) -> Result<Connection, TelemetryError> {
@@ -122,8 +149,11 @@ fn open(path: &Path) -> Result<Connection, TelemetryError> {
     if found > known {
         return Err(TelemetryError::NewerSchema { path: path.into(), found, known });
     }
-    // Dropped buckets give their pages back to the file system. It has to be said before the first table is made.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    if found == 0 {
+        // Dropped buckets give their pages back to the file system. It has to be said before the first table is made, and only
+        // then: it writes, and a database that is there has to open on a full disk.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "cache_size", -i64::from(PAGE_CACHE_KIB))?;
@@ -152,4 +182,36 @@ fn move_aside(path: &Path) -> Result<(), TelemetryError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi::{SQLITE_CANTOPEN, SQLITE_CORRUPT, SQLITE_ERROR, SQLITE_FULL, SQLITE_IOERR_SHMSIZE};
+
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_there_opens_without_a_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("telemetry.db");
+        drop(open(&path).unwrap());
+        let opened = open(&path).unwrap();
+        let log = std::fs::metadata(path.with_extension("db-wal")).map_or(0, |log| log.len());
+        assert_eq!(log, 0, "on a full disk this is what keeps a node from starting");
+        let mode: i64 = opened.pragma_query_value(None, "auto_vacuum", |row| row.get(0)).unwrap();
+        assert_eq!(mode, 2, "pages are given back");
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_told_apart_from_what_is_wrong_for_good() {
+        let sqlite = |code| {
+            let code = rusqlite::ffi::Error::new(code);
+            TelemetryError::from(rusqlite::Error::SqliteFailure(code, None)).is_of_the_disk()
+        };
+        assert!([SQLITE_FULL, SQLITE_IOERR_SHMSIZE, SQLITE_CANTOPEN].into_iter().all(sqlite));
+        assert!(![SQLITE_CORRUPT, SQLITE_ERROR].into_iter().any(sqlite));
+        assert!(TelemetryError::io("move it aside", std::io::ErrorKind::StorageFull.into()).is_of_the_disk());
+        let newer = TelemetryError::NewerSchema { path: "telemetry.db".into(), found: 2, known: 1 };
+        assert!(!newer.is_of_the_disk());
+    }
 }

@@ -39,7 +39,8 @@ impl Disk {
         let sql = "SELECT app, function, sum(cold), sum(fresh), sum(reused), sum(wall_ns), sum(cpu_ns), sum(queued_ns),
                 sum(memory_byte_s), sum(memory_rest), sum(bytes_in), sum(bytes_out)
             FROM usage WHERE start_s + span_s > ?1 AND start_s < ?2 GROUP BY app, function";
-        let mut query = self.connection.prepare_cached(sql)?;
+        let connection = self.connection()?;
+        let mut query = connection.prepare_cached(sql)?;
         let mut rows = query.query([since, until])?;
         while let Some(row) = rows.next()? {
             let totals = usage.entry((row.get(0)?, row.get(1)?)).or_default();
@@ -51,7 +52,7 @@ impl Disk {
         }
         let sql = "SELECT app, function, outcome, sum(invocations)
             FROM usage_outcome WHERE start_s + span_s > ?1 AND start_s < ?2 GROUP BY app, function, outcome";
-        let mut query = self.connection.prepare_cached(sql)?;
+        let mut query = connection.prepare_cached(sql)?;
         let mut rows = query.query([since, until])?;
         while let Some(row) = rows.next()? {
             let outcome: String = row.get(2)?;

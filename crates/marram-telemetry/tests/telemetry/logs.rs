@@ -207,3 +207,32 @@ fn a_damaged_database_does_not_keep_a_node_from_starting() {
     assert_eq!(telemetry.logs(&LogQuery::default()).unwrap().len(), 1);
     assert!(dir.path().join("telemetry.db.damaged").exists());
 }
+
+/// A file that cannot be made stands for the disk that has no room for it.
+#[test]
+fn a_disk_without_room_does_not_keep_a_node_from_starting_and_lines_go_there_once_it_has_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let price = id("shop", "price");
+    let texts = |telemetry: &Telemetry| -> Vec<String> {
+        telemetry.logs(&LogQuery::default()).unwrap().into_iter().map(|entry| entry.text).collect()
+    };
+    let (telemetry, task) = open(&dir);
+    telemetry.log(line(&price, 1, "before"));
+    task.stop();
+    drop(telemetry);
+
+    let shared_memory = dir.path().join("telemetry.db-shm");
+    std::os::unix::fs::symlink("nowhere", &shared_memory).unwrap();
+    let (telemetry, task) = open(&dir);
+    telemetry.log(line(&price, 2, "meanwhile"));
+    assert!(telemetry.flush().is_err(), "there is no room");
+    assert_eq!(texts(&telemetry), ["meanwhile"], "what is in memory is shown");
+    std::fs::remove_file(&shared_memory).unwrap();
+    telemetry.flush().unwrap();
+    assert_eq!(texts(&telemetry), ["before", "meanwhile"]);
+    telemetry.log(line(&price, 3, "after"));
+    task.stop();
+    drop(telemetry);
+    let (telemetry, _task) = open(&dir);
+    assert_eq!(texts(&telemetry), ["before", "meanwhile", "after"]);
+}

@@ -23,7 +23,8 @@ pub(crate) enum Change {
         before: Option<u64>,
     },
     Paused(bool),
-    Policy(Box<ConsumerPolicy>),
+    /// Another policy, and subjects of open events that were not known.
+    Policy(Box<ConsumerPolicy>, Vec<(u64, u64)>),
     Made,
     Removed,
     /// Only the cursor is written.
@@ -104,7 +105,7 @@ impl Window {
                 }
             }
             Change::Paused(paused) => self.paused = paused,
-            Change::Policy(policy) => self.set_policy(*policy),
+            Change::Policy(policy, learnt) => self.set_policy(*policy, &learnt),
             Change::Removed => self.gone = true,
             Change::Made | Change::Saved => {}
         }
@@ -131,7 +132,7 @@ impl Window {
             }
             Change::Sought { before } => self.seeking = before,
             Change::Made => self.gone = true,
-            Change::Paused(_) | Change::Policy(_) | Change::Removed | Change::Saved => {}
+            Change::Paused(_) | Change::Policy(..) | Change::Removed | Change::Saved => {}
         }
     }
 
@@ -192,8 +193,13 @@ impl Window {
         self.go_on_after(target.saturating_sub(1));
     }
 
-    fn set_policy(&mut self, policy: ConsumerPolicy) {
-        let reorder = policy.order_by_subject != self.policy.order_by_subject;
+    fn set_policy(&mut self, policy: ConsumerPolicy, learnt: &[(u64, u64)]) {
+        let reorder = policy.order_by_subject != self.policy.order_by_subject || !learnt.is_empty();
+        for (at, subject) in learnt {
+            if let Some(open) = self.open.get_mut(at) {
+                open.subject = *subject;
+            }
+        }
         if policy.filter != self.policy.filter {
             // What the filter did not take counts as settled.
             self.go_on_after(self.handed_point());

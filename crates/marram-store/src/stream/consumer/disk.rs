@@ -44,7 +44,8 @@ struct DiskOpen {
     attempt: u32,
     /// Milliseconds since the Unix epoch; 0 for at once.
     due_unix_ms: u64,
-    /// Kept where the order depends on it; 0 elsewhere.
+    /// Kept where the order depends on it; 0 elsewhere, and where it has only just begun to. Then it is learnt when the
+    /// consumer is taken up.
     subject: u64,
 }
 

@@ -136,6 +136,18 @@ impl Window {
     }
 }
 
+/// The consumer, if it is on the disk with this policy and all that this needs already: a full disk is no reason not to go on with it.
+pub(super) fn as_it_is(shared: &Shared, id: &ConsumerId, policy: &ConsumerPolicy) -> Option<Arc<Cell>> {
+    let cell = shared.cell(id)?;
+    let is_the_same = {
+        let window = cell.window();
+        let wanted = ConsumerPolicy { start: window.policy.start, ..policy.clone() };
+        let is_learnt = !policy.order_by_subject || window.open.values().all(|open| open.subject != 0);
+        !window.gone && cell.made.load(Ordering::Acquire) && window.policy == wanted && is_learnt
+    };
+    is_the_same.then_some(cell)
+}
+
 /// Makes the consumer, or changes its policy. An operation of the writer.
 pub(super) fn take_up(
     tx: &Tx,
@@ -151,11 +163,11 @@ pub(super) fn take_up(
     let (shared, counters) = (Arc::clone(&head.shared), head.counters);
     if let Some(cell) = shared.cell(id) {
         let before = cell.window().policy.clone();
-        if before != (ConsumerPolicy { start: before.start, ..policy.clone() }) {
-            learn_subjects(tx, shared.id, &cell, &policy)?;
+        let learnt = learn_subjects(tx, shared.id, &cell, &policy)?;
+        if !learnt.is_empty() || before != (ConsumerPolicy { start: before.start, ..policy.clone() }) {
             let update = "UPDATE consumer SET policy = ? WHERE id = ?";
             tx.prepare_cached(update)?.execute(params![disk::encode_policy(&policy), cell.row])?;
-            ledger.change(&cell, Change::Policy(Box::new(policy)));
+            ledger.change(&cell, Change::Policy(Box::new(policy), learnt));
         }
         return Ok((shared, cell));
     }
@@ -172,17 +184,25 @@ pub(super) fn take_up(
     Ok((shared, cell))
 }
 
-/// What is open was kept without its subjects as long as nobody asked for order.
-fn learn_subjects(tx: &Tx, stream: StreamId, cell: &Cell, policy: &ConsumerPolicy) -> Result<(), StoreError> {
+/// The subjects of what is open without one: it was kept without as long as nobody asked for order, and in the commit in which
+/// somebody did. One whose event is gone stays without.
+fn learn_subjects(
+    tx: &Tx,
+    stream: StreamId,
+    cell: &Cell,
+    policy: &ConsumerPolicy,
+) -> Result<Vec<(u64, u64)>, StoreError> {
     if !policy.order_by_subject {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let mut window = cell.window();
-    for (at, open) in window.open.iter_mut().filter(|(_, open)| open.subject == 0) {
-        let (events, _) = read::at(tx, stream, &[*at], u64::MAX)?;
-        open.subject = events.first().map_or(0, |stored| window::subject_hash(&stored.event.subject));
+    let unknown: Vec<u64> =
+        cell.window().open.iter().filter(|(_, open)| open.subject == 0).map(|(at, _)| *at).collect();
+    let mut learnt = Vec::with_capacity(unknown.len());
+    for at in unknown {
+        let (events, _) = read::at(tx, stream, &[at], u64::MAX)?;
+        learnt.extend(events.first().map(|stored| (at, window::subject_hash(&stored.event.subject))));
     }
-    Ok(())
+    Ok(learnt)
 }
 
 /// Removes a consumer. An operation of the writer.
@@ -231,7 +251,7 @@ impl Held {
             tx.ledger().change(&cell, change);
             Ok(())
         };
-        Ok(self.parts.writer.write(operation).await?)
+        Ok(self.parts.writer.free(operation).await?)
     }
 
     async fn set_paused(&self, paused: bool) -> Result<(), Failure> {

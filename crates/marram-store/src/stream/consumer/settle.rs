@@ -82,7 +82,7 @@ impl Held {
         let (shared, cell) = (Arc::clone(&self.shared), Arc::clone(&self.cell));
         let operation = move |tx: &Tx| settle(tx, &shared, &cell, prepared, now);
         let writer = &self.parts.writer;
-        let settled = if publishes { writer.write(operation).await } else { writer.write_bare(operation).await };
+        let settled = if publishes { writer.write(operation).await } else { writer.free_bare(operation).await };
         Ok(settled?)
     }
 }
@@ -134,7 +134,7 @@ pub(super) fn settle(
         match bury(tx, stream, cell, dead, now_unix_ns) {
             Ok(()) => {}
             // It stays owed, and the rest of the settlement stands: a full dead-letter stream does not stop the others.
-            Err(StoreError::StreamFull(_) | StoreError::Invalid(_)) => {
+            Err(StoreError::StreamFull(..) | StoreError::TooLarge(_) | StoreError::Invalid(_)) => {
                 let (due, due_unix_ns) = due(now, now_unix_ns, policy.backoff_max);
                 cell.window().mark_instead(at, Closing::Retried { due, due_unix_ns });
             }

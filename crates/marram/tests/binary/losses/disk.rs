@@ -7,12 +7,12 @@ use http::Method;
 use marram_testkit::{Ask, Client, Reply, eventually, get};
 
 use super::{Doors, LISTENERS, Site, deploy, start, start_under};
-use crate::support::{Node, client, home};
+use crate::support::{Node, client, guest_app, home};
 
 /// Acknowledged events after the last failure that show that the node is itself again.
 const AFTERWARDS: usize = 100;
 
-fn need_strace() {
+pub fn need_strace() {
     let there = std::process::Command::new("strace").arg("-V").output().is_ok();
     assert!(there, "strace is missing, without which nothing is shown: run scripts/setup.sh, which installs it");
 }
@@ -57,6 +57,62 @@ async fn writes_that_fail_are_refused_and_do_not_come_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn syncs_that_fail_are_refused_and_do_not_come_back() {
     check("inject=fsync,fdatasync:error=EIO:when=300..340", &[500, 503]).await;
+}
+
+/// What starts with an event, besides a web request.
+const TAKES: &str =
+    "[[function]]\nname = \"take\"\ncomponent = \"main.wasm\"\non = [{ stream = \"readings\" }]\n[stream.plain]";
+
+/// Neither database has room for anything when the node starts, as after a crash that a full disk brought about: the first
+/// writes of each thread fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_starts_on_a_full_disk_serves_what_it_has_and_writes_once_there_is_room() {
+    need_strace();
+    let node = Node::start_in(home("").await).await;
+    let app = guest_app("full", "hello-p2", TAKES);
+    node.deploy(app.path()).await;
+    let put = |value: &str| Ask::new(Method::PUT, "/v1/kv/state/keys/k").body(value.to_owned());
+    let _ = client(&node.admin_url).send(put("before")).await.expect(200);
+    let Node { running, home, .. } = node;
+    running.kill().await;
+
+    let state = home.path().canonicalize().unwrap().join("state");
+    // Nothing is held for what takes something away, either.
+    let _ = std::fs::remove_file(state.join("node.reserve"));
+    let full = ["node.db", "node.db-wal", "node.reserve", "telemetry.db", "telemetry.db-wal"];
+    let full = full.map(|file| state.join(file).to_str().unwrap().to_owned());
+    let inject = "inject=pwrite64,fallocate:error=ENOSPC:when=1..20";
+    let mut arguments = vec!["-D", "-f", "-qq", "-o", "/dev/null", "-e", inject];
+    arguments.extend(full.iter().flat_map(|path| ["-P", path]));
+    let mut node = Node::start_under(home, "strace", &arguments).await;
+    let admin = client(&node.admin_url);
+    assert_eq!(admin.get("/v1/kv/state/keys/k").await.expect(200).text(), "before");
+    let _ = node.get("full", "/").await.expect(200);
+    let refused = admin.send(put("refused")).await.expect(507).json();
+    assert_eq!(refused["type"], "urn:marram:problem:storage-full", "{refused}");
+    node.running.says("telemetry could not keep everything").await;
+
+    let taken = || async { (admin.send(put("after")).await.status == 200).then_some(()) };
+    eventually("there is room, and the node writes", taken).await;
+    // What was deployed before takes its events.
+    let publish = || async {
+        let event = Ask::new(Method::POST, "/v1/streams/readings/events").header("ce-specversion", "1.0");
+        let event = event.header("ce-id", "1").header("ce-source", "/test").header("ce-type", "reading");
+        (admin.send(event).await.status == 200).then_some(())
+    };
+    eventually("an event is stored", publish).await;
+    let acked = || async {
+        let streams = admin.get("/v1/streams").await.expect(200).json();
+        let readings = streams["streams"].as_array()?.iter().find(|stream| stream["name"] == "readings")?.clone();
+        (readings["consumers"][0]["acked"] == 1).then_some(())
+    };
+    eventually("the function has taken it", acked).await;
+    let Node { running, home, .. } = node;
+    running.kill().await;
+    let node = Node::start_in(home).await;
+    assert_eq!(client(&node.admin_url).get("/v1/kv/state/keys/k").await.expect(200).text(), "after");
+    let _ = node.get("full", "/").await.expect(200);
+    node.drain().await.expect(0);
 }
 
 /// Both ways in for contents.

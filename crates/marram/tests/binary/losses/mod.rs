@@ -3,8 +3,10 @@
 //! balance to the last event.
 
 mod books;
+mod deployment;
 mod device;
 mod disk;
+mod small_disk;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
