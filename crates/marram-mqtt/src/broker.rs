@@ -23,7 +23,7 @@ use crate::shared::Shared;
 use crate::stats::{Counts, Stats};
 use crate::topic;
 
-/// After the deadline of a drain, tasks that were cut have this long to be dropped.
+/// After the deadline of a drain, tasks that were cut have this long to be dropped, and then the engine to write what is left.
 const CUT_TIME: Duration = Duration::from_secs(5);
 
 /// A broker. Clones are the same one.
@@ -41,6 +41,8 @@ struct Inner {
     stop: CancellationToken,
     /// Connections are dropped.
     cut: CancellationToken,
+    /// What the engine has not written is not waited for any more.
+    give_up: CancellationToken,
 }
 
 /// Why a broker does not start.
@@ -86,8 +88,12 @@ impl Broker {
             engine: TaskTracker::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
+            give_up: CancellationToken::new(),
         };
-        inner.engine.spawn(engine.run());
+        let give_up = inner.give_up.clone();
+        inner.engine.spawn(async move {
+            give_up.run_until_cancelled(engine.run()).await;
+        });
         Ok(Self(Arc::new(inner)))
     }
 
@@ -141,7 +147,8 @@ impl Broker {
         if !topic::is_name(&publication.topic) || publication.topic.starts_with('$') {
             return Err(Failure::new(
                 Kind::Invalid,
-                "an MQTT topic has 1 to 1024 bytes, at most 64 levels, no `+`, `#` or U+0000, and does not begin with `$`",
+                "an MQTT topic has 1 to 1024 bytes, at most 64 levels, no `+`, `#` or control characters, and does not begin \
+                 with `$`",
             ));
         }
         if publication.payload.len() > shared.limits.packet_bytes as usize {
@@ -201,23 +208,35 @@ impl Broker {
 
     /// Accepts nothing more; answers what clients have sent, tells those of 5.0, and closes within `time`.
     /// Sessions and wills stay for the next start. Every task has ended when it resolves. How many connections were cut.
+    ///
+    /// What a disk does not take is not acknowledged, and given up after some seconds.
     pub async fn stop_within(&self, time: Duration) -> usize {
         let inner = &self.0;
         inner.stop.cancel();
         inner.listeners.close();
         inner.listeners.wait().await;
-        // An engine that is gone has no connections.
-        let _ = inner.shared.engine.send(Input::Drain).await;
         inner.connections.close();
-        let drained = tokio::time::timeout(time, inner.connections.wait()).await.is_ok();
+        let drain = async {
+            // An engine that is gone has no connections. One whose commits do not end takes nothing in.
+            let _ = inner.shared.engine.send(Input::Drain).await;
+            inner.connections.wait().await;
+        };
+        let drained = tokio::time::timeout(time, drain).await.is_ok();
         let cut = if drained { 0 } else { inner.connections.len() };
         inner.cut.cancel();
         if tokio::time::timeout(CUT_TIME, inner.connections.wait()).await.is_err() {
             tracing::error!(tasks = inner.connections.len(), "MQTT connections go on after they were cut");
         }
-        let _ = inner.shared.engine.send(Input::Stop).await;
         inner.engine.close();
-        inner.engine.wait().await;
+        let written = async {
+            let _ = inner.shared.engine.send(Input::Stop).await;
+            inner.engine.wait().await;
+        };
+        if tokio::time::timeout(CUT_TIME, written).await.is_err() {
+            tracing::error!("commits of MQTT clients do not end: what was not acknowledged is not kept");
+            inner.give_up.cancel();
+            inner.engine.wait().await;
+        }
         cut
     }
 }

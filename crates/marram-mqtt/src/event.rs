@@ -1,5 +1,7 @@
 //! What a message is as an event, for streams that capture its topic (docs/adr/0013).
 //!
+//! A publisher's words become attributes only where an attribute may have them: every event that is made here is valid.
+//!
 //! | Event | From |
 //! |---|---|
 //! | `id` | unique; the user property `id` of a message that says `specversion` `1.0` (CloudEvents MQTT binding §3.1), so that a device that sends it twice is heard once |
@@ -7,18 +9,19 @@
 //! | `type` | `marram.mqtt.message`, or the user property `type` of a CloudEvent |
 //! | `subject` | the topic |
 //! | `time` | when it came in, or the user property `time` of a CloudEvent |
-//! | `datacontenttype` | the content type |
+//! | `datacontenttype` | the content type, if it is a media type |
+//! | `mqttcontenttype` | the content type, if it is none: MQTT leaves open what it is |
 //! | `mqttqos`, `mqttretain` | QoS, and whether it was published to be retained |
 //! | `mqttresponsetopic`, `mqttcorrelationdata` | response topic, and correlation data in base64 |
 //! | `traceparent`, `tracestate`, … | every user property whose name an extension may have (`[a-z0-9]{1,20}`); of one that is there twice, the first |
-//! | `mqttproperties` | the other user properties, as a JSON array of `[name, value]`; left out past 4 KiB |
+//! | `mqttproperties` | the other user properties, and those whose value their attribute may not have, as a JSON array of `[name, value]`; left out past 4 KiB |
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use marram_core::Event;
-use marram_core::event::Attribute;
-use marram_core::limits::{EVENT_ATTRIBUTE_BYTES_MAX, EVENT_EXTENSIONS_MAX};
+use marram_core::event::{Attribute, check_attribute, is_attribute_char};
+use marram_core::limits::EVENT_EXTENSIONS_MAX;
 use marram_core::port::mqtt::{Message, Properties};
 
 /// The type of an event that is a message.
@@ -65,15 +68,19 @@ pub(crate) fn source(client: &str) -> String {
 }
 
 fn describe(properties: &Properties, event: &mut Event) {
-    let short = |text: &str| text.len() <= EVENT_ATTRIBUTE_BYTES_MAX;
-    if let Some(content_type) = properties.content_type.as_deref().filter(|text| short(text)) {
-        event.data_content_type = content_type.into();
-    }
+    let good = |name: &str, value: &str| check_attribute(name, value).is_ok();
     let put = |extensions: &mut BTreeMap<String, Attribute>, name: &str, value: String| {
-        if short(&value) && extensions.len() < EVENT_EXTENSIONS_MAX && !extensions.contains_key(name) {
+        if good(name, &value) && extensions.len() < EVENT_EXTENSIONS_MAX && !extensions.contains_key(name) {
             extensions.insert(name.into(), Attribute::Text(value));
         }
     };
+    match &properties.content_type {
+        Some(content_type) if good("datacontenttype", content_type) => event.data_content_type.clone_from(content_type),
+        Some(content_type) if !content_type.is_empty() => {
+            put(&mut event.extensions, "mqttcontenttype", content_type.clone());
+        }
+        _ => {}
+    }
     if let Some(topic) = &properties.response_topic {
         put(&mut event.extensions, "mqttresponsetopic", topic.clone());
     }
@@ -90,23 +97,22 @@ fn describe(properties: &Properties, event: &mut Event) {
             _ => None,
         };
         match attribute {
-            Some(attribute) if is_cloud_event && !value.is_empty() && short(value) => attribute.clone_from(value),
-            None if is_extension(name) => put(&mut event.extensions, name, value.clone()),
+            Some(attribute) if is_cloud_event && good(name, value) => attribute.clone_from(value),
+            // What else a CloudEvent says of itself is said here in another way.
+            None if is_cloud_event && RESERVED.contains(&name.as_str()) => {}
+            None if is_extension(name) && good(name, value) => put(&mut event.extensions, name, value.clone()),
             _ => others.push((name, value)),
         }
     }
-    others.retain(|(name, _)| !(is_cloud_event && RESERVED.contains(&name.as_str())));
     if !others.is_empty() {
         put(&mut event.extensions, "mqttproperties", json(&others));
     }
 }
 
-/// CloudEvents 1.0.2 §3.1: lower-case letters and digits; those that begin with `mqtt` are said here.
+/// Whether it is neither an attribute of every event nor one that is said here, as all that begin with `mqtt` are. Whether an
+/// extension may be called so is for the check to tell.
 fn is_extension(name: &str) -> bool {
-    (1..=20).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-        && !RESERVED.contains(&name)
-        && !name.starts_with("mqtt")
+    !RESERVED.contains(&name) && !name.starts_with("mqtt")
 }
 
 fn json(pairs: &[(&String, &String)]) -> String {
@@ -122,16 +128,18 @@ fn json(pairs: &[(&String, &String)]) -> String {
     text
 }
 
-/// RFC 8259 §7.
+/// RFC 8259 §7. What no attribute may have is escaped, since this is one.
 fn quote(text: &str, out: &mut String) {
     out.push('"');
     for letter in text.chars() {
         match letter {
             '"' | '\\' => out.extend(['\\', letter]),
-            letter if letter < ' ' => {
-                let _ = write!(out, "\\u{:04x}", letter as u32);
+            letter if is_attribute_char(letter) => out.push(letter),
+            letter => {
+                for unit in letter.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
             }
-            letter => out.push(letter),
         }
     }
     out.push('"');
@@ -249,6 +257,57 @@ mod tests {
         let made = event(&message(user(&[("id", "pump")])), "x".into());
         assert_eq!(made.id, "x", "a property that happens to be called id is not one");
         assert_eq!(text(&made, "mqttproperties"), Some(r#"[["id","pump"]]"#));
+    }
+
+    #[test]
+    fn words_that_no_attribute_may_have_become_none() {
+        const MADE: &str = "2024-02-29T12:34:56.789Z";
+        let properties = |name: &str, value: &str| user(&[("specversion", "1.0"), (name, value)]);
+        // What is said, and what is then said of it in `mqttproperties`.
+        for (name, value, others) in [
+            ("time", "nope", Some(r#"[["time","nope"]]"#)),
+            ("time", "2024-13-01T00:00:00Z", Some(r#"[["time","2024-13-01T00:00:00Z"]]"#)),
+            ("id", "a\u{1}b", Some(r#"[["id","a\u0001b"]]"#)),
+            ("type", "a\nb: c", Some(r#"[["type","a\u000ab: c"]]"#)),
+            ("site", "a\u{7f}\u{85}ä", Some(r#"[["site","a\u007f\u0085ä"]]"#)),
+            ("site", "\u{ffff}\u{1fffe}\u{fdd0}", Some(r#"[["site","\uffff\ud83f\udffe\ufdd0"]]"#)),
+            ("a\u{2}", "b", Some(r#"[["a\u0002","b"]]"#)),
+            ("site", "x".repeat(4097).as_str(), None),
+        ] {
+            let made = event(&message(properties(name, value)), "x-1".into());
+            assert_eq!(made.check(), Ok(()), "{name}: {value:?}");
+            let own = (made.id.as_str(), made.kind.as_str(), made.time.as_str(), text(&made, "site"));
+            assert_eq!(own, ("x-1", MESSAGE_TYPE, MADE, None), "{name}: {value:?}");
+            assert_eq!(text(&made, "mqttproperties"), others, "{name}: {value:?}");
+        }
+        for (content_type, data, other) in [
+            ("text/plain; charset=utf-8", "text/plain; charset=utf-8", None),
+            ("json", "", Some("json")),
+            ("no type", "", Some("no type")),
+            ("a\nb: c", "", None),
+            ("", "", None),
+        ] {
+            let properties = Properties { content_type: Some(content_type.into()), ..Properties::default() };
+            let made = event(&message(Some(properties)), "x".into());
+            assert_eq!(made.check(), Ok(()), "{content_type:?}");
+            assert_eq!((made.data_content_type.as_str(), text(&made, "mqttcontenttype")), (data, other));
+        }
+        let good = event(&message(properties("time", "2024-02-29T23:59:59+01:00")), "x".into());
+        assert_eq!((good.time.as_str(), text(&good, "mqttproperties")), ("2024-02-29T23:59:59+01:00", None));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_client_says_its_message_is_a_valid_event(
+            client in "\\PC{0,40}", content_type in ".{0,20}", cloud_event: bool,
+            said in proptest::collection::vec(("id|type|time|source|subject|data|mqttqos|[a-z]{1,3}|.{0,25}", ".{0,30}"), 0..64),
+        ) {
+            let version = cloud_event.then(|| ("specversion".to_owned(), "1.0".to_owned()));
+            let user = said.into_iter().chain(version).collect();
+            let properties = Properties { user, content_type: Some(content_type), ..Properties::default() };
+            let said = Message { publisher: client.into(), ..message(Some(properties)) };
+            proptest::prop_assert_eq!(event(&said, "x".into()).check(), Ok(()));
+        }
     }
 
     #[test]

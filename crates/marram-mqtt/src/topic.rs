@@ -1,10 +1,18 @@
 //! Topic names and filters: what is one, and which filter takes what (MQTT 5.0 §4.7, §4.8).
 
+use marram_core::event::is_attribute_char;
+
 use crate::limits::{TOPIC_BYTES_MAX, TOPIC_LEVELS_MAX};
 
-/// Whether this is a topic name that a client may publish to: no wildcards, and not the server's own (`$`).
+/// Whether this is a topic name that a client may publish to: no wildcards, and well-formed.
 pub(crate) fn is_name(topic: &str) -> bool {
-    is_bounded(topic) && !topic.contains(['+', '#'])
+    is_bounded(topic) && !topic.contains(['+', '#']) && is_well_formed(topic)
+}
+
+/// Whether it has neither control characters nor noncharacters: MQTT 5.0 §1.5.4 and 3.1.1 §1.5.3 let a server take them for
+/// malformed, and no subject of an event has them.
+pub(crate) fn is_well_formed(topic: &str) -> bool {
+    topic.chars().all(is_attribute_char)
 }
 
 /// Whether this is a topic filter: wildcards fill whole levels, `#` only the last (MQTT 5.0 §4.7.1).
@@ -145,8 +153,11 @@ mod tests {
         for name in ["a", "/", "a/b", "a b", "/finance", "plant/7/ä"] {
             assert!(is_name(name) && is_filter(name), "{name:?}");
         }
-        for bad in ["", "a+", "+/a", "#", "a\0", &"x".repeat(1025), &"/".repeat(64)] {
+        for bad in ["", "a+", "+/a", "#", "a\0", "a\u{1}", "\u{7f}", "a/\u{9f}", "\u{ffff}", "\u{fdd0}/b"] {
             assert!(!is_name(bad), "{bad:?}");
+        }
+        for bad in ["x".repeat(1025), "/".repeat(64)] {
+            assert!(!is_name(&bad), "{bad:?}");
         }
         for filter in ["+", "#", "a/+/b", "a/#", "+/+", "/#"] {
             assert!(is_filter(filter), "{filter:?}");

@@ -4,18 +4,24 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures::{Sink as _, Stream as _};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response, create_response, write_response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::connection::linger;
 use crate::limits::WRITE_BYTES;
 use crate::listen::Origins;
 
+/// Bytes of the client's hello: pages send their cookies along.
+const HELLO_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a frame: nothing is sent that needs more at once, and packets may be in parts.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Bytes that are read at once; each connection keeps a buffer of this size.
@@ -28,46 +34,112 @@ pub(crate) struct WebSocket<S> {
     read: Bytes,
 }
 
-/// Answers the client's hello, which has to offer the subprotocol `mqtt`, and to come from a page that may connect.
-pub(crate) async fn accept<S>(stream: S, origins: &Origins) -> io::Result<WebSocket<S>>
+/// Answers the client's hello, which has to offer the subprotocol `mqtt`, and to come from a page that may connect. The
+/// library has no answer for a hello that is none (RFC 6455 §4.2.2), so that only its parts are used.
+pub(crate) async fn accept<S>(mut stream: S, origins: &Origins) -> io::Result<WebSocket<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let answered = hello(&mut stream).await?.and_then(|request| answer(&request, origins));
+    let response = match answered {
+        Ok(response) => response,
+        Err(refusal) => {
+            stream.write_all(refusal.to_http().as_bytes()).await?;
+            linger(&mut stream).await;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, refusal.why));
+        }
+    };
+    let mut bytes = Vec::new();
+    write_response(&mut bytes, &response).map_err(failed)?;
+    stream.write_all(&bytes).await?;
+    stream.flush().await?;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(2 * WRITE_BYTES)
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
-    #[expect(clippy::result_large_err, reason = "the library's callback has this type")]
-    let answer = |request: &Request, response| match foreign(request, origins) {
-        Some(refused) => Err(refused),
-        None => choose(request, response),
-    };
-    let inner = tokio_tungstenite::accept_hdr_async_with_config(stream, answer, Some(config)).await.map_err(failed)?;
+    let inner = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     Ok(WebSocket { inner, read: Bytes::new() })
 }
 
-/// The refusal of a page that may not connect.
-fn foreign(request: &Request, origins: &Origins) -> Option<ErrorResponse> {
-    let origin = request.headers().get(header::ORIGIN)?.to_str().unwrap_or("?");
-    let why = || format!("this broker does not answer to pages of {origin}: name it in `origins` below `[mqtt]`\n");
-    (!origins.admit(origin)).then(|| refusal(StatusCode::FORBIDDEN, why()))
+/// Why there will be no WebSocket.
+struct Refusal {
+    status: StatusCode,
+    why: String,
 }
 
-fn refusal(status: StatusCode, text: String) -> ErrorResponse {
-    let mut refusal = ErrorResponse::new(Some(text));
-    *refusal.status_mut() = status;
-    refusal
+impl Refusal {
+    fn new(status: StatusCode, why: impl Into<String>) -> Self {
+        Self { status, why: why.into() }
+    }
+
+    /// The whole answer.
+    fn to_http(&self) -> String {
+        let Self { status, why } = self;
+        // What would be taken instead (RFC 9110 §15.5.22, RFC 6455 §4.4).
+        let connection = match *status {
+            StatusCode::UPGRADE_REQUIRED => "upgrade, close\r\nupgrade: websocket\r\nsec-websocket-version: 13",
+            _ => "close",
+        };
+        let bytes = why.len() + 1;
+        format!(
+            "HTTP/1.1 {status}\r\nconnection: {connection}\r\ncontent-type: text/plain; charset=utf-8\r\n\
+             content-length: {bytes}\r\n\r\n{why}\n"
+        )
+    }
 }
 
-#[expect(clippy::result_large_err, reason = "the library's callback has this type")]
-fn choose(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+/// The client's hello, or why it is none.
+async fn hello<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Result<Request, Refusal>> {
+    let mut bytes = BytesMut::with_capacity(READ_BUFFER_BYTES);
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let refusal = match Request::try_parse(&bytes) {
+            Ok(None) if bytes.len() < HELLO_BYTES_MAX => continue,
+            Ok(None) => {
+                Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head has more than 16 KiB")
+            }
+            Ok(Some((head, request))) if head == bytes.len() => return Ok(Ok(request)),
+            Ok(Some(_)) => Refusal::new(StatusCode::BAD_REQUEST, "something follows the request before it is answered"),
+            Err(error) => no_hello(&error),
+        };
+        return Ok(Err(refusal));
+    }
+}
+
+fn no_hello(error: &Error) -> Refusal {
+    use ProtocolError::{
+        MissingConnectionUpgradeHeader, MissingSecWebSocketVersionHeader, MissingUpgradeWebSocketHeader,
+    };
+    match error {
+        Error::Protocol(
+            MissingConnectionUpgradeHeader | MissingUpgradeWebSocketHeader | MissingSecWebSocketVersionHeader,
+        ) => Refusal::new(StatusCode::UPGRADE_REQUIRED, "MQTT is spoken here, over a WebSocket of version 13"),
+        error => Refusal::new(StatusCode::BAD_REQUEST, format!("this does not open a WebSocket: {error}")),
+    }
+}
+
+fn answer(request: &Request, origins: &Origins) -> Result<Response, Refusal> {
+    let response = create_response(request).map_err(|error| no_hello(&error))?;
+    if let Some(origin) = request.headers().get(header::ORIGIN) {
+        let origin = origin.to_str().unwrap_or("?");
+        if !origins.admit(origin) {
+            let why = format!("this broker does not answer to pages of {origin}: name it in `origins` below `[mqtt]`");
+            return Err(Refusal::new(StatusCode::FORBIDDEN, why));
+        }
+    }
+    choose(request, response)
+}
+
+fn choose(request: &Request, mut response: Response) -> Result<Response, Refusal> {
     let offers = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     let offered = offers.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     // 3.1 clients call it mqttv3.1.
     let Some(chosen) = offered.map(str::trim).find(|name| ["mqtt", "mqttv3.1"].contains(name)) else {
-        return Err(refusal(StatusCode::BAD_REQUEST, "offer the subprotocol mqtt\n".into()));
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "offer the subprotocol mqtt"));
     };
     let chosen = if chosen == "mqtt" { "mqtt" } else { "mqttv3.1" };
     response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen));
@@ -81,18 +153,32 @@ fn failed(error: Error) -> io::Error {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    /// The client breaks the rules: it is told which kind of them, with the end of the stream (RFC 6455 §7.1.7).
+    fn fail(&mut self, code: CloseCode, error: io::Error) -> Poll<io::Result<()>> {
+        let close = CloseFrame { code, reason: "".into() };
+        // One that is gone is told nothing.
+        let _ = Pin::new(&mut self.inner).start_send(Message::Close(Some(close)));
+        Poll::Ready(Err(error))
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
     fn poll_read(mut self: Pin<&mut Self>, ctx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.read.is_empty() {
             match ready!(Pin::new(&mut self.inner).poll_next(ctx)) {
                 Some(Ok(Message::Binary(bytes))) => self.read = bytes,
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                // The library's answer to a Close goes out with the end of the stream.
                 Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed)) | None => {
                     return Poll::Ready(Ok(()));
                 }
                 Some(Ok(Message::Text(_) | Message::Frame(_))) => {
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "MQTT is in binary frames")));
+                    let error = io::Error::new(io::ErrorKind::InvalidData, "MQTT is in binary frames");
+                    return self.fail(CloseCode::Unsupported, error);
                 }
+                Some(Err(error @ Error::Protocol(_))) => return self.fail(CloseCode::Protocol, failed(error)),
+                Some(Err(error @ Error::Capacity(_))) => return self.fail(CloseCode::Size, failed(error)),
                 Some(Err(error)) => return Poll::Ready(Err(failed(error))),
             }
         }

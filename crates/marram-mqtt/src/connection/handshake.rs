@@ -88,16 +88,21 @@ impl Drop for Open {
 
 async fn handshake(shared: &Arc<Shared>, mut io: Box<dyn Io>, peer: Peer) -> Option<(Connection, Goodbye)> {
     let mut partial = BytesMut::new();
-    let connect = match read_connect(shared, &mut io, &mut partial).await? {
-        Ok(connect) => connect,
-        Err((version, fault)) => {
+    let connect = match read_connect(shared, &mut io, &mut partial).await {
+        Some(Ok(connect)) => connect,
+        None => {
+            linger(&mut io).await;
+            return None;
+        }
+        Some(Err((version, fault))) => {
             stats::add(&shared.stats.faults, 1);
             tracing::debug!(reason = fault.reason.0, why = fault.why, "an MQTT client breaks the protocol");
             // Who does not speak MQTT is told nothing; nor is a 3.1.1 client what its version has no word for.
             let told = version
                 .is_some_and(|version| version.is_5() || [Reason::VERSION, Reason::CLIENT_ID].contains(&fault.reason));
-            if let Some(version) = version.filter(|_| told) {
-                refuse(&mut io, version, None, fault.reason, fault.why).await;
+            match version.filter(|_| told) {
+                Some(version) => refuse(&mut io, version, None, fault.reason, fault.why).await,
+                None => linger(&mut io).await,
             }
             return None;
         }

@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 
 use bytes::{BufMut as _, BytesMut};
 use bytestring::ByteString;
-use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Connection, Io};
+use super::Connection;
 use crate::engine::{Command, PublishCommand, SubscribeCommand};
 use crate::limits::{INBOUND_BYTES_MAX, PARTIAL_FREE_BYTES, READ_BYTES, WRITE_BYTES};
 use crate::topic::{Filter, FilterFault};
@@ -21,8 +21,8 @@ thread_local! {
 }
 
 /// Reads what there is, up to `max` bytes, and appends it. 0 is the end.
-pub(super) fn poll_append(
-    io: &mut Box<dyn Io>,
+pub(super) fn poll_append<S: AsyncRead + Unpin>(
+    io: &mut S,
     ctx: &mut Context<'_>,
     to: &mut BytesMut,
     max: usize,

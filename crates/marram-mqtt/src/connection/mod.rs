@@ -41,8 +41,8 @@ const WATCH_TIME: Duration = Duration::from_secs(5);
 /// socket is closed makes TCP throw away what was sent last, which is the reason why.
 pub(super) const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// Ends the stream of bytes to the peer, and waits for the end of the stream from it.
-pub(super) async fn linger(io: &mut Box<dyn Io>) {
+/// Ends the stream of bytes to the peer, which over TLS and WebSockets is told so, and waits for the end of the stream from it.
+pub(crate) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) {
     let ended = async {
         io.shutdown().await?;
         let mut unheard = BytesMut::new();
@@ -100,7 +100,8 @@ impl Connection {
     async fn run(&mut self) {
         poll_fn(|ctx| self.poll(ctx)).await;
         self.outbox.abandon();
-        if self.closing.is_some() {
+        // Who takes nothing, or is gone, is not waited for.
+        if self.closing.is_some() || self.over {
             self.partial = BytesMut::new();
             linger(&mut self.io).await;
         }

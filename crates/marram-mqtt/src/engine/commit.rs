@@ -1,13 +1,13 @@
 //! Batches of changes, and the commits under way.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use marram_core::Failure;
-use marram_core::port::mqtt::{Change, Message, Refused, Retain, Will};
+use marram_core::port::mqtt::{Change, ClientId, Message, Refused, Retain, Will};
 use tokio::sync::oneshot;
 
 use super::message::{Accepted, From};
@@ -66,7 +66,11 @@ pub(super) enum Source {
 pub(super) struct Batch {
     changes: Vec<Change>,
     steps: Vec<Step>,
+    records: Records,
 }
+
+/// Sessions whose record nobody waits for, and whether it is their end.
+pub(super) type Records = BTreeMap<ClientId, bool>;
 
 /// What to do, and which changes it depends on.
 pub(super) struct Step {
@@ -85,7 +89,18 @@ impl Batch {
 
     /// Adds a change that nobody waits for.
     pub(super) fn lazy(&mut self, change: Change) {
+        let record = match &change {
+            Change::Session { record, .. } => Some((record.client.clone(), false)),
+            Change::End(client) => Some((client.clone(), true)),
+            _ => None,
+        };
+        self.records.extend(record);
         self.changes.push(change);
+    }
+
+    /// Whether there is a record of this client that nobody waits for.
+    pub(super) fn has_record(&self, client: &str) -> bool {
+        self.records.contains_key(client)
     }
 
     pub(super) fn is_waited_for(&self) -> bool {
@@ -100,8 +115,9 @@ impl Batch {
         self.changes.len()
     }
 
-    pub(super) fn take(&mut self) -> (Vec<Change>, Vec<Step>) {
-        (std::mem::take(&mut self.changes), std::mem::take(&mut self.steps))
+    pub(super) fn take(&mut self) -> (Vec<Change>, After) {
+        let Self { changes, steps, records } = std::mem::take(self);
+        (changes, After { steps, records, settled: Vec::new() })
     }
 }
 
@@ -114,32 +130,33 @@ pub(super) struct Commits(VecDeque<Commit>);
 
 struct Commit {
     state: State,
-    steps: Vec<Step>,
-    /// Settled places that it writes: they are written again if it fails.
-    settled: Vec<(Key, u64)>,
+    after: After,
 }
 
-/// What a commit that is over leaves to be done.
-pub(super) struct Over {
+/// What a commit leaves to be done when it is over.
+pub(super) struct After {
     pub(super) steps: Vec<Step>,
-    /// Settled places that it was to write.
+    /// What it writes and nobody waits for is written again if it fails.
+    pub(super) records: Records,
+    /// So are settled places.
     pub(super) settled: Vec<(Key, u64)>,
 }
 
 enum State {
     Running(BoxFuture<'static, Outcome>),
     Over(Outcome),
+    /// There is nothing to write: it only waits for its turn.
+    Empty,
 }
 
 impl Commits {
-    pub(super) fn push(
-        &mut self,
-        future: Option<BoxFuture<'static, Outcome>>,
-        steps: Vec<Step>,
-        settled: Vec<(Key, u64)>,
-    ) {
-        let state = future.map_or(State::Over(Ok(Vec::new())), State::Running);
-        self.0.push_back(Commit { state, steps, settled });
+    pub(super) fn push(&mut self, future: Option<BoxFuture<'static, Outcome>>, after: After) {
+        self.0.push_back(Commit { state: future.map_or(State::Empty, State::Running), after });
+    }
+
+    /// Settled places that are being written.
+    pub(super) fn settled(&self) -> impl Iterator<Item = &(Key, u64)> {
+        self.0.iter().flat_map(|commit| &commit.after.settled)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -164,16 +181,17 @@ impl Commits {
             }
         }
         match self.0.front() {
-            Some(Commit { state: State::Over(_), .. }) => Poll::Ready(()),
+            Some(Commit { state: State::Over(_) | State::Empty, .. }) => Poll::Ready(()),
             _ => Poll::Pending,
         }
     }
 
-    /// Takes the first, which is over.
-    pub(super) fn take_first(&mut self) -> Option<(Outcome, Over)> {
+    /// Takes the first, which is over. It has no outcome if there was nothing to write.
+    pub(super) fn take_first(&mut self) -> Option<(Option<Outcome>, After)> {
         let commit = self.0.pop_front()?;
         match commit.state {
-            State::Over(outcome) => Some((outcome, Over { steps: commit.steps, settled: commit.settled })),
+            State::Over(outcome) => Some((Some(outcome), commit.after)),
+            State::Empty => Some((None, commit.after)),
             State::Running(_) => {
                 self.0.push_front(commit);
                 None

@@ -9,7 +9,7 @@ use marram_core::port::mqtt::{Change, ClientId};
 use tokio::sync::oneshot;
 
 use super::Engine;
-use super::commit::Finish;
+use super::commit::{Finish, Records};
 use super::message::{Accepted, From, Hello};
 use super::session::{Ended, Key, Outgoing, Session};
 use super::timer::Timer;
@@ -42,6 +42,7 @@ impl Engine {
             hello.client = (&*name).into();
             assigned = Some(name);
         }
+        let mut replaced = None;
         if let Some(key) = self.sessions.find(&hello.client) {
             let session = self.sessions.get(key);
             if session.is_some_and(|session| session.user != hello.identity.user) {
@@ -50,7 +51,7 @@ impl Engine {
             }
             self.take_over(key);
             if hello.clean {
-                self.end_session(key);
+                replaced = self.remove_session(key);
             }
         }
         hello.expiry_s = hello.expiry_s.min(self.limits.session_expiry_s);
@@ -59,9 +60,10 @@ impl Engine {
         match self.sessions.find(&hello.client) {
             Some(key) => self.resume(key, hello, reply),
             None if self.sessions.len() >= self.limits.sessions => {
+                replaced.into_iter().for_each(|client| self.batch.lazy(Change::End(client)));
                 drop(reply.send(Err((Reason::QUOTA, "this node has as many sessions as it may"))));
             }
-            None => self.begin(hello, assigned, reply),
+            None => self.begin(hello, assigned, replaced, reply),
         }
     }
 
@@ -74,7 +76,8 @@ impl Engine {
         self.ended(From { key, connection }, Farewell::Lost);
     }
 
-    fn begin(&mut self, hello: Hello, assigned: Option<ClientId>, reply: Reply) {
+    /// A new session, in place of the recorded one of `replaced`.
+    fn begin(&mut self, hello: Hello, assigned: Option<ClientId>, replaced: Option<ClientId>, reply: Reply) {
         let Hello { client, expiry_s, will, identity, link, .. } = hello;
         let (durable, recorded) = (expiry_s > 0, expiry_s > 0 || will.is_some());
         let connection = link.connection;
@@ -95,7 +98,10 @@ impl Engine {
             mark: (0, 0),
             dropped: 0,
         };
-        let change = recorded.then(|| Change::Session { record: Box::new(session.record()), fresh: true });
+        let change = match recorded {
+            true => Some(Change::Session { record: Box::new(session.record()), fresh: true }),
+            false => replaced.map(Change::End),
+        };
         let key = self.sessions.insert(session);
         stats::add(&self.stats.sessions, 1);
         let from = From { key, connection };
@@ -145,6 +151,13 @@ impl Engine {
             }
             if accepted.session_present {
                 return self.ended(from, Farewell::Lost);
+            }
+            let Some(session) = self.sessions.get_mut(from.key) else { return };
+            // What could not be written may have been the end of an older session.
+            session.recorded = true;
+            if let Some(connection) = session.link.as_ref().map(|link| link.connection) {
+                // Whoever has taken it over meanwhile has no session to go on with.
+                self.cut(From { key: from.key, connection }, failure);
             }
             return self.end_session(from.key);
         }
@@ -200,9 +213,37 @@ impl Engine {
         }
     }
 
+    /// Records that nobody waited for could not be written: what they say by now is written later. Otherwise a session that
+    /// has ended would be there again after the next start.
+    pub(super) fn put_back(&mut self, records: Records) {
+        for (client, end) in records {
+            if self.batch.has_record(&client) {
+                continue;
+            }
+            let session = self.sessions.find(&client).and_then(|key| self.sessions.get(key));
+            match session.filter(|session| session.recorded) {
+                // Its connection writes it anew.
+                Some(session) if session.link.is_some() => {}
+                Some(session) => {
+                    let record = Box::new(session.record());
+                    self.batch.lazy(Change::Session { record, fresh: false });
+                }
+                None if end => self.batch.lazy(Change::End(client)),
+                None => {}
+            }
+        }
+    }
+
     /// A session goes, with everything that belongs to it. Its will is published if it has not been (§3.1.2-8).
     pub(super) fn end_session(&mut self, key: Key) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        if let Some(client) = self.remove_session(key) {
+            self.batch.lazy(Change::End(client));
+        }
+    }
+
+    /// The same in memory. Whose record has then to be ended, if it has one.
+    fn remove_session(&mut self, key: Key) -> Option<ClientId> {
+        let session = self.sessions.get_mut(key)?;
         if session.link.take().is_some() {
             stats::sub(&self.stats.memory, session.out.waiting_bytes as u64);
         }
@@ -213,15 +254,13 @@ impl Engine {
         if !will_waits {
             self.publish_will(key);
         }
-        let Some(session) = self.sessions.remove(key) else { return };
+        let session = self.sessions.remove(key)?;
         stats::sub(&self.stats.sessions, 1);
         for text in session.subscriptions.keys() {
             if let Ok(filter) = Filter::parse(text) {
                 self.index.remove(filter, key);
             }
         }
-        if session.recorded && !will_waits {
-            self.batch.lazy(Change::End(session.client));
-        }
+        (session.recorded && !will_waits).then_some(session.client)
     }
 }

@@ -167,8 +167,12 @@ impl Engine {
         let Some(session) = self.sessions.linked(from) else { return };
         session.out.reading = true;
         session.out.missed = false;
-        let read = self.journal.read(&session.client, session.out.loaded_seq, PAGE_MESSAGES);
-        self.reads.push(Box::pin(async move { Page { from, queued: read.await } }));
+        let after = session.out.loaded_seq;
+        let read = self.journal.read(&session.client, after, PAGE_MESSAGES);
+        // An earlier connection settled these, and that could not be written yet: the journal still has them.
+        let of_this = |(key, seq): &&(Key, u64)| *key == from.key && *seq > after;
+        let settled = self.settled.iter().chain(self.commits.settled()).filter(of_this).map(|(_, seq)| *seq).collect();
+        self.reads.push(Box::pin(async move { Page { from, settled, queued: read.await } }));
     }
 
     /// A part of a queue has been read.
@@ -193,6 +197,9 @@ impl Engine {
                 continue;
             }
             out.loaded_seq = queued.seq;
+            if page.settled.contains(&queued.seq) {
+                continue;
+            }
             let bytes = queued.message.size();
             if queued.released {
                 out.sent(Sent { seq: queued.seq, bytes, state: SentState::Released });
@@ -300,7 +307,10 @@ impl Engine {
             seen += 1;
             last = Some(message.topic.clone());
             if message.expires_unix_ns.is_some_and(|expires| expires <= now) {
-                expired.push(message.topic.clone());
+                // One whose commit is under way would be forgotten with it.
+                if !self.retained.is_under_way() {
+                    expired.push(message.topic.clone());
+                }
             } else if topic::matches(&replay.filter, &message.topic)
                 && !(subscription.no_local && message.publisher == client)
             {

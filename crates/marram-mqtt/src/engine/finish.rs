@@ -7,7 +7,7 @@ use marram_core::port::mqtt::{Change, Qos, Retain};
 use marram_core::{Failure, Kind};
 
 use super::Engine;
-use super::commit::{Finish, Over, Published, Source, Step};
+use super::commit::{Finish, Published, Source, Step};
 use super::message::From;
 use super::publish::WILL_RETRY;
 use super::session::{Key, Received, SentState, packet_of};
@@ -20,16 +20,16 @@ impl Engine {
     /// Commits what is prepared. What needs no commit is finished at once, unless it has to wait for its turn.
     pub(super) fn submit(&mut self) {
         self.lazy_since = None;
-        let (mut changes, steps) = self.batch.take();
-        let settled = self.settle_changes(&mut changes);
-        if changes.is_empty() && steps.is_empty() {
+        let (mut changes, mut after) = self.batch.take();
+        after.settled = self.settle_changes(&mut changes);
+        if changes.is_empty() && after.steps.is_empty() {
             return;
         }
         if changes.is_empty() && self.commits.is_empty() {
-            return steps.into_iter().for_each(|step| self.finish(step.finish, None));
+            return after.steps.into_iter().for_each(|step| self.finish(step.finish, None));
         }
         let future = (!changes.is_empty()).then(|| self.journal.commit(changes));
-        self.commits.push(future, steps, settled);
+        self.commits.push(future, after);
     }
 
     /// Places that are settled, by session. Those of sessions that are gone are gone with them.
@@ -46,26 +46,47 @@ impl Engine {
 
     /// The first commit is over.
     pub(super) fn finish_first(&mut self) {
-        let Some((outcome, Over { steps, settled })) = self.commits.take_first() else { return };
-        match outcome {
+        let Some((outcome, after)) = self.commits.take_first() else { return };
+        if let Some(outcome) = &outcome {
+            self.note(outcome.as_ref().err());
+        }
+        match outcome.unwrap_or(Ok(Vec::new())) {
             Ok(refused) if refused.is_empty() => {
-                steps.into_iter().for_each(|step| self.finish(step.finish, None));
+                after.steps.into_iter().for_each(|step| self.finish(step.finish, None));
             }
             Ok(refused) => {
-                for Step { first, past, finish } in steps {
+                for Step { first, past, finish } in after.steps {
                     let failure = refused.iter().find(|refused| (first..past).contains(&refused.index));
                     self.finish(finish, failure.map(|refused| &refused.failure));
                 }
             }
             Err(failure) => {
                 stats::add(&self.stats.commits_failed, 1);
-                tracing::warn!(%failure, "what MQTT clients sent cannot be kept: it is not acknowledged");
-                self.settled.extend(settled);
-                for Step { first, past, finish } in steps {
+                // Of a node that stops there is no later commit: what is settled is delivered again after its next start.
+                let again = !self.stopping;
+                if again {
+                    self.settled.extend(after.settled);
+                }
+                for Step { first, past, finish } in after.steps {
                     self.finish(finish, (first < past).then_some(&failure));
+                }
+                if again {
+                    self.put_back(after.records);
                 }
             }
         }
+    }
+
+    /// Says once that commits fail, and once that they do not any more: a full disk fails thousands of them.
+    fn note(&mut self, failure: Option<&Failure>) {
+        match failure {
+            Some(failure) if !self.failing => {
+                tracing::warn!(%failure, "what MQTT clients send cannot be kept: it is not acknowledged until it can be");
+            }
+            None if self.failing => tracing::info!("what MQTT clients send can be kept again"),
+            _ => {}
+        }
+        self.failing = failure.is_some();
     }
 
     fn finish(&mut self, finish: Finish, failure: Option<&Failure>) {
@@ -111,7 +132,10 @@ impl Engine {
         let Published { message, targets, retain, source, received, reason } = published;
         match retain {
             Retain::Keep => {}
-            Retain::Set => self.retained.set(message.clone()),
+            Retain::Set => {
+                self.retained.over();
+                self.retained.set(message.clone());
+            }
             Retain::Clear => drop(self.retained.remove(&message.topic)),
         }
         match source {
@@ -137,6 +161,9 @@ impl Engine {
 
     /// A message could not be kept: nobody gets it, and its sender is told so.
     pub(super) fn refused(&mut self, published: Published, failure: &Failure) {
+        if published.retain == Retain::Set {
+            self.retained.over();
+        }
         for target in published.targets.iter().filter(|target| target.seq > 0) {
             if let Some(session) = self.sessions.get_mut(target.key) {
                 session.out.queued = session.out.queued.saturating_sub(1);
@@ -168,6 +195,10 @@ impl Engine {
                     let set = self.timers.set(at, Timer::Will(key));
                     if let Some(ended) = &mut session.ended {
                         ended.timers.push(set);
+                    }
+                    if session.recorded {
+                        // A record that was written meanwhile says that it has none.
+                        self.batch.lazy(Change::Session { record: Box::new(session.record()), fresh: false });
                     }
                 }
             }

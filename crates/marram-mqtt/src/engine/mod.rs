@@ -18,6 +18,8 @@ mod publish;
 mod retained;
 mod session;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 mod timer;
 
 use std::collections::{HashMap, VecDeque};
@@ -79,11 +81,17 @@ pub(crate) struct Engine {
     /// The second half.
     names: u64,
     draining: bool,
+    /// Nothing comes in any more; what is under way is finished.
+    stopping: bool,
+    /// The last commit that was over has failed.
+    failing: bool,
 }
 
 /// A part of a queue that was read.
 struct Page {
     from: From,
+    /// Places in it that are settled.
+    settled: Vec<u64>,
     queued: Result<Vec<Queued>, Failure>,
 }
 
@@ -128,35 +136,36 @@ impl Engine {
             prefix: entropy.u64(),
             names: 0,
             draining: false,
+            stopping: false,
+            failing: false,
         };
         engine.load(loaded);
         Ok(engine)
     }
 
-    /// Runs until every sender of inputs is gone and everything is written.
+    /// Runs until every sender of inputs is gone and everything is written, or could not be.
     pub(crate) async fn run(mut self) {
         let mut inputs = Vec::new();
-        let mut open = true;
-        while open || !self.commits.is_empty() {
-            match self.ready(&mut inputs, open).await {
+        while !self.stopping || !self.commits.is_empty() {
+            match self.ready(&mut inputs).await {
                 Ready::Committed => self.finish_first(),
                 Ready::Read(page) => self.page(page),
                 Ready::Inputs => {
-                    open &= !inputs.is_empty() && !inputs.iter().any(|input| matches!(input, Input::Stop));
+                    self.stopping = inputs.is_empty() || inputs.iter().any(|input| matches!(input, Input::Stop));
                     inputs.drain(..).for_each(|input| self.input(input));
                 }
                 Ready::Timer => self.timers_due(),
                 Ready::Replay => self.replay_some(),
             }
             self.settle_down();
-            if !open {
+            if self.stopping {
                 self.submit();
             }
         }
     }
 
-    async fn ready(&mut self, inputs: &mut Vec<Input>, open: bool) -> Ready {
-        let room = self.commits.len() < COMMITS_MAX;
+    async fn ready(&mut self, inputs: &mut Vec<Input>) -> Ready {
+        let (open, room) = (!self.stopping, self.commits.len() < COMMITS_MAX);
         let wake = self.wake_at();
         tokio::select! {
             biased;
@@ -174,7 +183,8 @@ impl Engine {
         if lazy > 0 && !self.batch.is_waited_for() && self.lazy_since.is_none() {
             self.lazy_since = Some(self.clock.instant());
         }
-        if self.batch.is_waited_for() || lazy >= LAZY_MAX {
+        // What could not be written is not tried again at once.
+        if self.batch.is_waited_for() || (lazy >= LAZY_MAX && !self.failing) {
             self.submit();
         }
     }

@@ -143,6 +143,9 @@ impl Engine {
         if unheard {
             published.reason = Reason::NO_MATCHING_SUBSCRIBERS;
         }
+        if retain == Retain::Set {
+            self.retained.begin();
+        }
         let change = kept.then(|| {
             Change::Publish(Box::new(Publish { message, event, queues, retain, received: received_by, will_of }))
         });
@@ -166,7 +169,7 @@ impl Engine {
             return Ok(Retain::Keep);
         }
         if message.payload.is_empty() {
-            return Ok(if self.retained.contains(&message.topic) { Retain::Clear } else { Retain::Keep });
+            return Ok(if self.retained.may_have(&message.topic) { Retain::Clear } else { Retain::Keep });
         }
         if self.retained.has_room(message, self.limits.retained, self.limits.retained_bytes) {
             return Ok(Retain::Set);
@@ -259,6 +262,10 @@ impl Engine {
             return false;
         }
         target.seq = out.next_seq();
+        if session.link.is_none() && out.queued == 0 {
+            // Places before it may have been given to messages that could not be kept: none of them is open.
+            out.first_seq = target.seq;
+        }
         out.queued += 1;
         out.queued_bytes += size;
         queues.push(Enqueue {

@@ -11,6 +11,8 @@ use marram_core::port::mqtt::Message;
 pub(super) struct Retained {
     by_topic: BTreeMap<Arc<str>, Arc<Message>>,
     bytes: usize,
+    /// Messages that are to be retained and whose commits are not over.
+    under_way: usize,
 }
 
 impl Retained {
@@ -25,8 +27,28 @@ impl Retained {
         count <= count_max && self.bytes + message.size() - there.map_or(0, |there| there.size()) <= bytes_max
     }
 
-    pub(super) fn contains(&self, topic: &str) -> bool {
-        self.by_topic.contains_key(topic)
+    /// A message is on its way here.
+    pub(super) fn begin(&mut self) {
+        self.under_way += 1;
+    }
+
+    /// It is here, or could not be kept.
+    pub(super) fn over(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way > 0
+    }
+
+    /// Whether a topic has a message, or may have one by the time that what is prepared now is finished.
+    pub(super) fn may_have(&self, topic: &str) -> bool {
+        self.is_under_way() || self.by_topic.contains_key(topic)
+    }
+
+    /// The same of any topic.
+    pub(super) fn may_have_any(&self) -> bool {
+        self.is_under_way() || !self.by_topic.is_empty()
     }
 
     pub(super) fn set(&mut self, message: Arc<Message>) {

@@ -208,14 +208,15 @@ impl Outgoing {
 
     /// The oldest place that is open, as far as is known.
     pub(super) fn first_open(&self) -> u64 {
+        let behind = self.behind.then_some(self.loaded_seq);
+        self.first_held().into_iter().chain(behind).min().unwrap_or(self.last_seq)
+    }
+
+    /// The oldest place that is in memory.
+    fn first_held(&self) -> Option<u64> {
         let in_flight = self.in_flight.front().map(|sent| sent.seq);
         let waiting = self.waiting.front().map(|entry| entry.seq);
-        in_flight
-            .into_iter()
-            .chain(waiting)
-            .chain(self.behind.then_some(self.loaded_seq))
-            .min()
-            .unwrap_or(self.last_seq)
+        in_flight.into_iter().chain(waiting).min()
     }
 
     /// Notes what was sent, in its place: what is read again may have come further than what is before it.
@@ -233,14 +234,16 @@ impl Outgoing {
 
     /// Takes everything out of memory.
     pub(super) fn unload(&mut self) {
-        self.first_seq = self.first_open();
+        // What is past `loaded_seq` has not been in memory: it is in the journal, or its commit is under way.
+        let before = self.first_held().map_or(self.loaded_seq, |seq| seq - 1);
         self.in_flight = VecDeque::new();
         self.waiting = VecDeque::new();
         self.in_flight_bytes = 0;
         self.waiting_bytes = 0;
         self.reading = false;
         self.behind = self.queued > 0;
-        self.loaded_seq = if self.behind { self.first_seq.saturating_sub(1) } else { self.last_seq };
+        self.loaded_seq = if self.behind { before } else { self.last_seq };
+        self.first_seq = self.loaded_seq + 1;
         self.resent_seq = self.resent_seq.max(self.sent_seq);
     }
 }

@@ -67,7 +67,7 @@ impl Engine {
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
             id,
-            replay: replay && self.retained.len() > 0,
+            replay: replay && self.retained.may_have_any(),
         };
         session.subscriptions.insert(subscription.filter.clone(), subscription.clone());
         self.index.insert(filter, taker(key, &subscription));

@@ -218,9 +218,7 @@ fn message(
     retain: bool,
     properties: Option<Box<Properties>>,
 ) -> Result<Arc<Message>, Fault> {
-    if !topic::is_name(topic) {
-        return Err(Fault::new(Reason::TOPIC_INVALID, "the topic of the will is not a topic name"));
-    }
+    check_name(topic, "the topic of the will is not a topic name")?;
     if properties.as_ref().is_some_and(|p| p.utf8) && std::str::from_utf8(&payload).is_err() {
         return Err(Fault::new(Reason::PAYLOAD_FORMAT, "the will says that it is UTF-8, and is not"));
     }
@@ -256,22 +254,20 @@ fn inbound(given: Publish) -> Result<Inbound, Fault> {
         inbound.properties = self::properties(properties)?;
     }
     if inbound.alias.is_none() || !inbound.topic.is_empty() {
-        check_name(&inbound.topic)?;
+        check_name(&inbound.topic, "the topic is empty, has wildcards, more than 1024 bytes or more than 64 levels")?;
     }
     Ok(inbound)
 }
 
-fn check_name(name: &str) -> Result<(), Fault> {
-    if name.contains('\0') {
-        return Err(Fault::malformed("the topic contains U+0000"));
+/// A topic name, or why not. Control characters and noncharacters are malformed here (§1.5.4).
+fn check_name(name: &str, not_a_name: &'static str) -> Result<(), Fault> {
+    if topic::is_name(name) {
+        Ok(())
+    } else if topic::is_well_formed(name) {
+        Err(Fault::new(Reason::TOPIC_INVALID, not_a_name))
+    } else {
+        Err(Fault::malformed("a topic contains U+0000, another control character or a noncharacter"))
     }
-    if !topic::is_name(name) {
-        return Err(Fault::new(
-            Reason::TOPIC_INVALID,
-            "the topic is empty, has wildcards, more than 1024 bytes or more than 64 levels",
-        ));
-    }
-    Ok(())
 }
 
 /// `None` when there is nothing to say.
@@ -285,8 +281,8 @@ fn properties(given: PublishProperties) -> Result<Option<Box<Properties>>, Fault
         return Ok(None);
     }
     user_properties(&given.user_properties)?;
-    if given.response_topic.as_deref().is_some_and(|topic| !topic::is_name(topic)) {
-        return Err(Fault::new(Reason::TOPIC_INVALID, "the response topic is not a topic name"));
+    if let Some(topic) = given.response_topic.as_deref() {
+        check_name(topic, "the response topic is not a topic name")?;
     }
     let text = |text: ByteString| String::from(&*text);
     let properties = Properties {

@@ -48,6 +48,7 @@ fn a_connect_that_one_version_forbids_is_refused() {
         connect(5, 0x02, b"\x02\x17\x02\0\x01a"),             // neither yes nor no
         connect(5, 0x02, b"\x02\x24\x01\0\x01a"),             // a property of a CONNACK
         connect(5, 0x1e, b"\0\0\x01a\0\0\x01t\0\x01m"),       // a will of QoS 3
+        connect(4, 0x06, b"\0\x01a\0\x01\x01\0\0"),           // a will for a topic with a control character
     ];
     for bytes in malformed {
         assert_eq!(one(None, &bytes).unwrap_err().reason, Reason::MALFORMED, "{bytes:x?}");
@@ -85,10 +86,16 @@ fn packets_that_the_standard_forbids_are_refused() {
         (old, packet(0x30, b"\0\x01+"), Reason::TOPIC_INVALID),
         (old, packet(0x30, b"\0\0"), Reason::TOPIC_INVALID),
         (old, packet(0x30, b"\0\x01\0"), Reason::MALFORMED),
-        (old, packet(0x30, b"\0\x03\xed\xa0\x80"), Reason::MALFORMED), // a surrogate
-        (old, packet(0x82, b"\0\x01"), Reason::PROTOCOL),              // no filter
-        (old, packet(0x80, b"\0\x01\0\x01a\0"), Reason::MALFORMED),    // reserved flags
-        (old, packet(0x82, b"\0\x01\0\x01a\x04"), Reason::MALFORMED),  // reserved bits of the QoS
+        (old, packet(0x30, b"\0\x03a/\x01"), Reason::MALFORMED), // control characters and noncharacters
+        (old, packet(0x30, b"\0\x01\x7f"), Reason::MALFORMED),
+        (old, packet(0x30, b"\0\x02\xc2\x85"), Reason::MALFORMED),
+        (old, packet(0x30, b"\0\x03\xef\xbf\xbf"), Reason::MALFORMED),
+        (new, packet(0x30, b"\0\x03a/\x1f\0"), Reason::MALFORMED),
+        (new, packet(0x30, b"\0\x01a\x04\x08\0\x01\x01"), Reason::MALFORMED), // in a response topic, too
+        (old, packet(0x30, b"\0\x03\xed\xa0\x80"), Reason::MALFORMED),        // a surrogate
+        (old, packet(0x82, b"\0\x01"), Reason::PROTOCOL),                     // no filter
+        (old, packet(0x80, b"\0\x01\0\x01a\0"), Reason::MALFORMED),           // reserved flags
+        (old, packet(0x82, b"\0\x01\0\x01a\x04"), Reason::MALFORMED),         // reserved bits of the QoS
         (old, packet(0x82, b"\0\x01\0\x01a\x03"), Reason::MALFORMED),
         (old, packet(0x82, b"\0\0\0\x01a\0"), Reason::MALFORMED),
         (old, packet(0xa2, b"\0\x01"), Reason::PROTOCOL),

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use marram_core::Kind;
+use marram_core::port::mqtt::{Publication, Qos};
 use marram_mqtt::{AccessConfig, Limits, Permissions};
 
-use crate::client::{BOTH, Client, Got, Hello, New, Old, Will, fresh, kept};
+use crate::client::{BOTH, Client, DEADLINE, Got, Hello, New, Old, Will, fresh, kept};
+use crate::fixture::Log;
 use crate::node::{Node, until};
 
 #[tokio::test]
@@ -247,4 +249,107 @@ async fn a_client_that_may_not_is_told_or_closed() {
     let will = Some(Will { topic: "d/you/x", ..Will::default() });
     let mut client = Client::open(node.address, New).await;
     assert!(matches!(client.hello("me", Hello { will, ..fresh() }).await, Got::ConnAck(false, 0x87, _)));
+}
+
+/// Found on a node under load; `engine/tests.rs` has the same in every order.
+#[tokio::test]
+async fn what_is_under_commit_when_a_subscriber_goes_comes_when_it_is_back() {
+    for version in BOTH {
+        for taken_over in [false, true] {
+            let node = Node::new().await;
+            let address = node.address;
+            let connect = move || Client::connect(address, version, "to", kept());
+            let (mut to, _) = connect().await;
+            to.subscribe("t", 1).await;
+            let (mut from, _) = Client::connect(address, version, "from", fresh()).await;
+            node.journal.hold();
+            for n in 1..=5 {
+                from.publish("t", &[n], 1, n.into()).await;
+            }
+            until("all to be on their way", async || node.broker.counts().received == 5).await;
+            let held = node.journal.held();
+            let connecting = if taken_over {
+                let connecting = tokio::spawn(connect());
+                until("the connection to be on its way", async || node.journal.held() > held).await;
+                Some(connecting)
+            } else {
+                to.drop_dead().await;
+                node.gone("to").await;
+                None
+            };
+            node.journal.release();
+            for n in 1..=5 {
+                assert_eq!(from.get().await, Got::PubAck(n, 0));
+            }
+            let (mut to, present) = match connecting {
+                Some(connecting) => connecting.await.unwrap(),
+                None => connect().await,
+            };
+            assert!(present);
+            for n in 1..=5 {
+                let got = to.message().await;
+                assert_eq!((&got.payload[..], got.dup), (&[n][..], false));
+                to.ack(0x40, got.packet_id.unwrap().get()).await;
+            }
+            until("the queue to be empty", async || node.broker.queued().await.unwrap() == 0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stop_ends_though_nothing_can_be_written() {
+    let node = Node::new().await;
+    let (mut to, _) = Client::connect(node.address, New, "to", kept()).await;
+    to.subscribe("t", 1).await;
+    node.broker.publish(publication("t")).await.unwrap();
+    let packet = to.message().await.packet_id.unwrap().get();
+    node.journal.fail(Some(Kind::StorageFull));
+    to.ack(0x40, packet).await;
+    until("the acknowledgement to be taken in", async || node.broker.queued().await.unwrap() == 0).await;
+    assert!(tokio::time::timeout(DEADLINE, node.broker.stop()).await.is_ok());
+    let failed = node.broker.counts().commits_failed;
+    assert!((1..100).contains(&failed), "{failed} commits were tried");
+    // That it was acknowledged could not be written: it comes again.
+    let again = node.crash(Duration::ZERO).await;
+    let (mut to, present) = Client::connect(again.address, New, "to", kept()).await;
+    assert!(present && to.message().await.dup);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_commit_without_end() {
+    let node = Node::new().await;
+    node.journal.capture("#");
+    let broker = node.broker.clone();
+    node.journal.hold();
+    let publishing = tokio::spawn(async move { broker.publish(publication("t")).await });
+    until("the commit to begin", async || node.journal.held() > 0).await;
+    // Nothing else is under way: time goes on by itself.
+    tokio::time::pause();
+    assert_eq!(tokio::time::timeout(DEADLINE, node.broker.stop()).await, Ok(0));
+    assert_eq!(publishing.await.unwrap().unwrap_err().kind(), Kind::Draining);
+    assert!(node.journal.state().events.is_empty());
+}
+
+#[tokio::test]
+async fn a_failing_disk_is_said_once_until_it_works_again() {
+    let node = Node::new().await;
+    node.journal.capture("#");
+    let log = Log::default();
+    let _listening = log.listen();
+    let (mut from, _) = Client::connect(node.address, New, "from", fresh()).await;
+    for round in 1..=2 {
+        for (kind, count, reason) in [(Some(Kind::StorageFull), 5, 0x97), (None, 2, 0)] {
+            node.journal.fail(kind);
+            for packet in 1..=count {
+                from.publish("t", b"x", 1, packet).await;
+                assert_eq!(from.get().await, Got::PubAck(packet, reason));
+            }
+        }
+        assert_eq!((log.count("cannot be kept"), log.count("can be kept again")), (round, round));
+    }
+    assert_eq!(node.broker.counts().commits_failed, 10);
+}
+
+fn publication(topic: &str) -> Publication {
+    Publication { topic: topic.into(), qos: Qos::AtLeastOnce, ..Publication::default() }
 }

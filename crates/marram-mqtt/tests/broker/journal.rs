@@ -78,6 +78,14 @@ impl Memory {
         self.lock().held.as_ref().map_or(0, VecDeque::len)
     }
 
+    /// The first that is held fails.
+    pub fn fail_first(&self, kind: Kind) {
+        let first = self.lock().held.as_mut().and_then(VecDeque::pop_front);
+        if let Some(Held(_, answer)) = first {
+            let _ = answer.send(Err(Failure::new(kind, "the test says so")));
+        }
+    }
+
     /// Everything that is held happens, and nothing is held any more.
     pub fn release(&self) {
         let mut inner = self.lock();
@@ -233,7 +241,14 @@ impl MqttJournal for Memory {
             return async move { answered.await.unwrap_or(Err(Failure::new(Kind::Internal, "crashed"))) }.boxed();
         }
         let answer = inner.apply(changes);
-        async move { answer }.boxed()
+        async move {
+            if answer.is_err() {
+                // Whoever tries again at once does not keep others from running.
+                tokio::task::yield_now().await;
+            }
+            answer
+        }
+        .boxed()
     }
 
     fn read(&self, client: &ClientId, after: u64, max: usize) -> BoxFuture<'static, Result<Vec<Queued>, Failure>> {

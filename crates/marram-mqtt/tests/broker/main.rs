@@ -18,4 +18,5 @@ mod retained;
 mod sessions;
 mod subscriptions;
 mod transports;
+mod websocket;
 mod wills;

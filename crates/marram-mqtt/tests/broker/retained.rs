@@ -154,3 +154,50 @@ async fn a_retained_message_survives_a_crash_and_expires() {
     assert_eq!(to.quiet().await, []);
     until("the journal to forget it", async || third.journal.state().retained.len() == 1).await;
 }
+
+#[tokio::test]
+async fn an_empty_message_clears_one_whose_commit_is_under_way() {
+    for level in [1, 2] {
+        let node = Node::new().await;
+        let (mut from, _) = Client::connect(node.address, New, "from", fresh()).await;
+        node.journal.hold();
+        for (packet, payload) in [(1, &b"x"[..]), (2, b"")] {
+            from.publish_with(Publish { retain: true, ..message("t", payload, level, packet) }).await;
+        }
+        until("both to be on their way", async || node.broker.counts().received == 2).await;
+        node.journal.release();
+        for _ in 0..2 {
+            let got = from.get().await;
+            assert!(matches!(got, Got::PubAck(_, 0 | 0x10) | Got::PubRec(_, 0 | 0x10)), "{got:?}");
+        }
+        assert!(node.journal.state().retained.is_empty());
+        let (mut to, _) = Client::connect(node.address, New, "to", fresh()).await;
+        to.subscribe("t", 0).await;
+        from.publish("t", b"later", 0, 0).await;
+        assert_eq!(to.message().await.payload[..], b"later"[..], "it was cleared");
+    }
+}
+
+#[tokio::test]
+async fn a_new_subscription_gets_a_retained_message_whose_commit_was_under_way() {
+    for hello in [fresh(), kept()] {
+        let node = Node::new().await;
+        let (mut from, _) = Client::connect(node.address, New, "from", fresh()).await;
+        let (mut to, _) = Client::connect(node.address, New, "to", hello).await;
+        node.journal.hold();
+        from.publish_with(Publish { retain: true, ..message("t", b"x", 1, 1) }).await;
+        until("the message to be on its way", async || node.journal.held() > 0).await;
+        let subscribing = tokio::spawn(async move {
+            assert_eq!(to.subscribe("t", 1).await, 1);
+            to
+        });
+        until("the subscription to be on its way", async || {
+            let clients = node.broker.clients().await.unwrap();
+            clients.iter().any(|state| *state.client == *"to" && !state.subscriptions.is_empty())
+        })
+        .await;
+        node.journal.release();
+        let got = subscribing.await.unwrap().message().await;
+        assert_eq!((&got.payload[..], got.retain), (&b"x"[..], true));
+    }
+}

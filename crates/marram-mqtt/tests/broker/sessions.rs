@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use marram_core::Kind;
+
 use crate::client::{BOTH, Client, Got, Hello, New, Old, fresh, kept, qos};
 use crate::node::{Node, until};
 
@@ -321,4 +323,68 @@ async fn a_session_belongs_to_its_user() {
         let hello = Hello { user: Some(("bob", "pw")), clean, ..kept() };
         assert!(matches!(bob.hello("pump", hello).await, Got::ConnAck(false, 0x87, _)));
     }
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_is_not_there_again_though_its_end_could_not_be_kept_at_once() {
+    for by_client in [true, false] {
+        let node = Node::new().await;
+        let (mut client, _) = Client::connect(node.address, New, "a", kept()).await;
+        node.journal.fail(Some(Kind::StorageFull));
+        if by_client {
+            // A farewell that sets the expiry to 0.
+            client.raw(&[0xe0, 7, 0, 5, 0x11, 0, 0, 0, 0]).await;
+            assert_eq!(client.get().await, Got::End);
+        } else {
+            assert!(node.broker.disconnect("a", true).await.unwrap());
+            client.closed(0x98).await;
+        }
+        until("the session to end", async || node.broker.counts().sessions == 0).await;
+        until("its end to fail", async || node.broker.counts().commits_failed > 0).await;
+        assert_eq!(node.journal.state().sessions.len(), 1);
+        node.journal.fail(None);
+        until("its end to be kept", async || node.journal.state().sessions.is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_clean_start_that_cannot_forget_the_old_session_is_refused() {
+    for version in BOTH {
+        let node = Node::new().await;
+        let (client, _) = Client::connect(node.address, version, "a", kept()).await;
+        client.bye().await;
+        node.gone("a").await;
+        node.journal.fail(Some(Kind::StorageFull));
+        let mut client = Client::open(node.address, version).await;
+        let got = client.hello("a", fresh()).await;
+        assert!(
+            matches!((version, &got), (Old, Got::ConnAck(false, 3, _)) | (New, Got::ConnAck(false, 0x97, _))),
+            "{got:?}"
+        );
+        node.journal.fail(None);
+        until("the old session to be forgotten", async || node.journal.state().sessions.is_empty()).await;
+        let (_client, present) = Client::connect(node.address, version, "a", kept()).await;
+        assert!(!present);
+    }
+}
+
+/// What is written again is what a session is by then: it comes after what is under way already.
+#[tokio::test]
+async fn a_new_session_outlives_the_end_of_the_old_one_that_could_not_be_kept() {
+    let node = Node::new().await;
+    let (mut old, _) = Client::connect(node.address, New, "a", kept()).await;
+    assert_eq!(old.subscribe("old", 1).await, 1);
+    node.journal.hold();
+    assert!(node.broker.disconnect("a", true).await.unwrap());
+    until("its end to be on its way", async || node.journal.held() == 1).await;
+    let address = node.address;
+    let connecting = tokio::spawn(async move { Client::connect(address, New, "a", kept()).await });
+    until("the new session to be on its way", async || node.journal.held() == 2).await;
+    node.journal.fail_first(Kind::StorageFull);
+    node.journal.release();
+    let (mut new, present) = connecting.await.unwrap();
+    assert!(!present);
+    assert_eq!(new.subscribe("new", 1).await, 1);
+    let state = node.journal.state();
+    assert_eq!(state.sessions["a"].subscriptions.keys().map(|filter| &**filter).collect::<Vec<_>>(), ["new"]);
 }

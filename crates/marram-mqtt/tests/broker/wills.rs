@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use marram_core::Kind;
+
 use crate::client::{BOTH, Client, Got, Hello, New, Will, fresh, kept, qos};
 use crate::node::{Node, until};
 
@@ -174,4 +176,20 @@ async fn a_will_that_cannot_be_kept_is_not_forgotten() {
     until("the will to be tried", async || node.broker.counts().rejected == 1).await;
     let again = node.crash(Duration::ZERO).await;
     until("the will to be published", async || again.journal.state().retained.contains_key("will")).await;
+}
+
+#[tokio::test]
+async fn a_farewell_that_could_not_be_kept_at_once_takes_the_will_along() {
+    let node = Node::new().await;
+    let (client, _) = Client::connect(node.address, New, "a", Hello { will: will(1, false, 0), ..kept() }).await;
+    node.journal.fail(Some(Kind::StorageFull));
+    client.bye().await;
+    until("the end of the connection to fail", async || node.broker.counts().commits_failed > 0).await;
+    assert!(node.journal.state().sessions["a"].record.will.is_some());
+    node.journal.fail(None);
+    until("it to be kept", async || {
+        let record = node.journal.state().sessions["a"].record.clone();
+        record.will.is_none() && record.ended_unix_ns.is_some()
+    })
+    .await;
 }
