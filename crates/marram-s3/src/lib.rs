@@ -2,8 +2,8 @@
 //!
 //! The protocol's types, its XML and the signatures are s3s's; everything else is here: listeners with time-outs, access keys,
 //! conditions, checksums, lists and parts. Bodies stream both ways and are never gathered. Every request has to be
-//! signed (Signature Version 4, in its header or in its URL); there is no anonymous access, and names never become paths of
-//! files.
+//! signed (Signature Version 4, in its header or in its URL, or Version 2 in its URL); there is no anonymous access, and names
+//! never become paths of files.
 //!
 //! Addresses are in path style (`http://node:9000/bucket/name`): a node has no domain below which buckets could be.
 
@@ -20,7 +20,11 @@ mod lists;
 mod meta;
 mod multipart;
 mod objects;
+mod query;
+mod range;
 mod service;
+mod signed;
+mod unsupported;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -56,6 +60,8 @@ impl Server {
         let keys = Arc::new(access::Keys::new(keys));
         let mut config = S3Config::default();
         config.xml_max_body_size = limits.xml_bytes;
+        // Forms are refused before s3s sees them; it would gather one of anybody's.
+        (config.post_object_max_file_size, config.form_max_fields_size) = (0, 0);
         config.presigned_url_max_skew_time_secs = u32::try_from(limits::CLOCK_SKEW.as_secs()).unwrap_or(u32::MAX);
         let mut builder = S3ServiceBuilder::new(service::Service { blobs, keys: Arc::clone(&keys) });
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));

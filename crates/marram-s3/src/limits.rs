@@ -40,5 +40,8 @@ impl Default for Limits {
     }
 }
 
+/// For how long an URL can be signed, as AWS has it.
+pub const PRESIGNED_TIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// How far a client's clock may be off, as AWS has it.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(15 * 60);

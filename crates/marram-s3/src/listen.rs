@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use s3s::service::S3Service;
-use s3s::{Body, s3_error};
+use s3s::{Body, S3Result, s3_error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::Limits;
 use crate::body::Timed;
 use crate::chunks::{self, Chunks};
+use crate::{range, signed, unsupported};
 
 /// When accepting fails for want of descriptors or memory, trying again at once would fail again: wait for this long,
 /// doubling up to a second.
@@ -121,7 +122,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(front: &Arc<Front>, str
     }
 }
 
-async fn answer(front: &Arc<Front>, request: http::Request<Incoming>) -> Result<http::Response<Body>, Infallible> {
+async fn answer(front: &Arc<Front>, mut request: http::Request<Incoming>) -> Result<http::Response<Body>, Infallible> {
     let idle = front.limits.body_idle;
     // RFC 9110 §10.1.1. The AWS CLI of version 1 takes an answer that comes instead of a 100 for that of its next request, too.
     let expects = request.headers().get(http::header::EXPECT).is_some_and(|value| value.as_bytes() == b"100-continue");
@@ -131,10 +132,10 @@ async fn answer(front: &Arc<Front>, request: http::Request<Incoming>) -> Result<
         Some(signed_max) => Body::http_body_unsync(Chunks::new(Timed::new(body, idle), signed_max)),
         None => Body::http_body_unsync(Timed::new(body, idle)),
     };
-    let answered = match refused(&request) {
-        Some(error) => error.to_http_response().map_err(|error| s3s::HttpError::new(Box::new(error))),
+    let answered = match prepare(&mut request) {
+        Err(error) => error.to_http_response().map_err(|error| s3s::HttpError::new(Box::new(error))),
         // Boxed: it is far larger than the connection, which lives longer.
-        None => Box::pin(front.service.call(request.map(timed))).await,
+        Ok(()) => Box::pin(front.service.call(request.map(timed))).await,
     };
     let mut response = answered.unwrap_or_else(|error| {
         let error: s3s::StdError = error.into();
@@ -162,15 +163,29 @@ fn is_about_the_body(response: &http::Response<Body>) -> bool {
         && response.body().bytes().is_some_and(|body| !says(body))
 }
 
-/// What s3s would take, and this node does not: headers signed as before version 4, which covers no body, and forms. URLs signed
-/// so are taken: what they cover is what those of version 4 do, and boto3 still makes them.
-fn refused(request: &http::Request<Incoming>) -> Option<s3s::S3Error> {
-    let header = |name| request.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-    if header(http::header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS ")) {
-        return Some(s3_error!(InvalidRequest, "this way of signing is not supported: use AWS4-HMAC-SHA256"));
+/// Refuses what s3s would take and this node does not, and takes out what only s3s would fail at.
+fn prepare(request: &mut http::Request<Incoming>) -> S3Result<()> {
+    if is_form(request.headers()) {
+        return Err(s3_error!(NotImplemented, "uploads by form are not supported: use PUT"));
     }
-    let form = header(http::header::CONTENT_TYPE).is_some_and(|value| value.starts_with("multipart/form-data"));
-    form.then(|| s3_error!(NotImplemented, "uploads by form are not supported: use PUT"))
+    let signed = signed::check(request.uri(), request.headers())?;
+    unsupported::check(request.uri(), request.headers())?;
+    // What was signed has to stay as it is: s3s has not looked at the signature yet.
+    if !signed.iter().any(|name| name == "range") {
+        let method = request.method().clone();
+        range::tidy(&method, request.headers_mut());
+    }
+    Ok(())
+}
+
+/// Whether s3s would take the body for a form, and gather it before it knows whose it is. Media types have no case
+/// (RFC 9110 §8.3.1).
+fn is_form(headers: &http::HeaderMap) -> bool {
+    const FORM: &[u8] = b"multipart/form-data";
+    let is_one = |value: &http::HeaderValue| {
+        value.as_bytes().get(..FORM.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(FORM))
+    };
+    headers.get_all(http::header::CONTENT_TYPE).iter().any(is_one)
 }
 
 /// A connection that fails once its peer takes nothing for too long.

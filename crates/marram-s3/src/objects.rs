@@ -16,7 +16,7 @@ use crate::access::Need;
 use crate::checksum::{Summing, said, say};
 use crate::meta::{self, Conditions, describe, kept};
 use crate::service::{Service, key_of};
-use crate::{body, error};
+use crate::{body, error, range};
 
 /// Refuses what an announced length says at once.
 pub(crate) fn check_length(length: Option<i64>) -> S3Result<()> {
@@ -32,6 +32,14 @@ pub(crate) fn md5(header: Option<&str>) -> S3Result<Option<[u8; 16]>> {
     let Some(header) = header else { return Ok(None) };
     let decoded = BASE64.decode(header).ok().and_then(|bytes| bytes.try_into().ok());
     decoded.map(Some).ok_or_else(|| s3_error!(InvalidDigest, "Content-MD5 is not an MD5 digest in Base64"))
+}
+
+/// Objects have one version, which AWS calls `null`; what another id means is not that object.
+fn check_version(id: Option<&str>) -> S3Result<()> {
+    match id {
+        None | Some("null") => Ok(()),
+        Some(_) => Err(s3_error!(NotImplemented, "objects have no versions: leave the version id out")),
+    }
 }
 
 fn no_key() -> S3Error {
@@ -66,7 +74,8 @@ pub(crate) async fn put(service: &Service, req: S3Request<PutObjectInput>) -> S3
 }
 
 pub(crate) async fn get(service: &Service, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-    let input = req.input;
+    let S3Request { input, headers, .. } = req;
+    check_version(input.version_id.as_deref())?;
     let opened = service.blobs.get(&meta::bucket(&input.bucket)?, &input.key).await.map_err(error::of)?;
     let opened = opened.ok_or_else(no_key)?;
     let object = &opened.object;
@@ -78,7 +87,8 @@ pub(crate) async fn get(service: &Service, req: S3Request<GetObjectInput>) -> S3
     };
     conditions.check(object).map_err(|code| refused(code, object))?;
     check_part(input.part_number)?;
-    let range = input.range.map(|range| within(range, object)).transpose()?;
+    let range = input.range.filter(|_| range::fits(&headers, object));
+    let range = range.map(|range| within(range, object)).transpose()?;
     let bytes = range.clone().unwrap_or(0..object.size);
     let length = bytes.end - bytes.start;
     let mut output = GetObjectOutput::default();
@@ -89,8 +99,10 @@ pub(crate) async fn get(service: &Service, req: S3Request<GetObjectInput>) -> S3
     Ok(S3Response::new(output))
 }
 
+/// A range is for a `GET` only (RFC 9110 §14.2).
 pub(crate) async fn head(service: &Service, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
     let input = req.input;
+    check_version(input.version_id.as_deref())?;
     let object = service.blobs.head(&meta::bucket(&input.bucket)?, &input.key).await.map_err(error::of)?;
     let object = &object.ok_or_else(no_key)?;
     let conditions = Conditions {
@@ -101,16 +113,10 @@ pub(crate) async fn head(service: &Service, req: S3Request<HeadObjectInput>) -> 
     };
     conditions.check(object).map_err(|code| refused(code, object))?;
     check_part(input.part_number)?;
-    let range = input.range.map(|range| within(range, object)).transpose()?;
     let mut output = HeadObjectOutput::default();
-    describe!(object, output, input.checksum_mode.is_some() && range.is_none());
-    let length = range.as_ref().map_or(object.size, |range| range.end - range.start);
-    output.content_length = i64::try_from(length).ok();
-    let is_part = range.is_some();
-    output.content_range = range.map(|range| content_range(&range, object));
-    let mut response = S3Response::new(output);
-    response.status = is_part.then_some(http::StatusCode::PARTIAL_CONTENT);
-    Ok(response)
+    describe!(object, output, input.checksum_mode.is_some());
+    output.content_length = i64::try_from(object.size).ok();
+    Ok(S3Response::new(output))
 }
 
 /// A condition that does not hold; the answer 304 says what there is (RFC 9110 §15.4.5).
@@ -155,9 +161,10 @@ pub(crate) fn source(
     key: Option<&str>,
     source: &CopySource,
 ) -> S3Result<(marram_core::Name, String)> {
-    let CopySource::Bucket { bucket, key: name, version_id: None } = source else {
-        return Err(s3_error!(NotImplemented, "a copy is from a bucket of this node, and objects have no versions"));
+    let CopySource::Bucket { bucket, key: name, version_id } = source else {
+        return Err(s3_error!(NotImplemented, "a copy is from a bucket of this node"));
     };
+    check_version(version_id.as_deref())?;
     service.keys.check(key, Need::Read, bucket)?;
     Ok((meta::bucket(bucket)?, name.to_string()))
 }
@@ -197,6 +204,7 @@ pub(crate) async fn delete(
     req: S3Request<DeleteObjectInput>,
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
     let input = req.input;
+    check_version(input.version_id.as_deref())?;
     let expect = meta::expect(input.if_match.as_ref(), None)?;
     let delete = Delete { name: input.key, expect };
     let answers = service.blobs.delete(&meta::bucket(&input.bucket)?, vec![delete]).await.map_err(error::of)?;
@@ -210,6 +218,13 @@ pub(crate) async fn delete_several(
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
     let input = req.input;
     let quiet = input.delete.quiet.unwrap_or_default();
+    // Nothing is deleted if one of them cannot be.
+    for id in &input.delete.objects {
+        check_version(id.version_id.as_deref())?;
+        if id.last_modified_time.is_some() || id.size.is_some() {
+            return Err(s3_error!(NotImplemented, "a delete has no condition but the etag: leave time and size out"));
+        }
+    }
     let of = |id: &s3s::dto::ObjectIdentifier| Delete {
         name: id.key.clone(),
         expect: id.e_tag.as_ref().map_or(Expect::Any, |etag| Expect::Etag(etag.value().to_owned())),

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 pub struct Ask {
     pub(crate) method: Method,
     pub(crate) path: String,
-    headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 

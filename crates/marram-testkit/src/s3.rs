@@ -59,11 +59,12 @@ impl S3Key {
         let signing = self.signing(now);
         let length: usize = body.chunks.iter().map(|chunk| chunk.len()).sum();
         let kind = if body.signed { "STREAMING-AWS4-HMAC-SHA256" } else { "STREAMING-UNSIGNED" };
-        let (ask, seed) = self.sign_head(ask, host, &signing, &format!("{kind}-PAYLOAD-TRAILER"));
-        ask.header("content-encoding", "aws-chunked")
+        let ask = ask
+            .header("content-encoding", "aws-chunked")
             .header("x-amz-decoded-content-length", &length.to_string())
-            .header("x-amz-trailer", body.announced)
-            .body(if body.signed { signing.chunks(&seed, body) } else { unsigned(body) })
+            .header("x-amz-trailer", body.announced);
+        let (ask, seed) = self.sign_head(ask, host, &signing, &format!("{kind}-PAYLOAD-TRAILER"));
+        ask.body(if body.signed { signing.chunks(&seed, body) } else { unsigned(body) })
     }
 
     fn signing(&self, unix_s: u64) -> Signing {
@@ -76,20 +77,27 @@ impl S3Key {
         Signing { scope: format!("{date}/us-east-1/s3/aws4_request"), time, key }
     }
 
-    /// The request and its signature, where its head says `body` of its body.
+    /// The request and its signature, where its head says `body` of its body. Of its headers, `host` and those that begin with
+    /// `x-amz-` are signed; what is added later is not.
     fn sign_head(&self, ask: Ask, host: SocketAddr, signing: &Signing, body: &str) -> (Ask, String) {
         let Signing { time, scope, .. } = signing;
+        let ask = ask.header("x-amz-content-sha256", body).header("x-amz-date", time);
+        let amz = ask.headers.iter().filter(|(name, _)| name.as_str().starts_with("x-amz-"));
+        let mut headers: Vec<_> = amz.map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        headers.sort_unstable();
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let names: String = headers.iter().map(|(name, _)| format!(";{name}")).collect();
+        let signed = format!("host{names}");
         let (path, query) = ask.path.split_once('?').unwrap_or((&ask.path, ""));
         let canonical = format!(
-            "{}\n{}\n{}\nhost:{host}\nx-amz-content-sha256:{body}\nx-amz-date:{time}\n\n{SIGNED}\n{body}",
+            "{}\n{}\n{}\nhost:{host}\n{lines}\n{signed}\n{body}",
             ask.method,
             encode(&decode(path), true),
             canonical_query(query),
         );
         let signature = signing.sign("AWS4-HMAC-SHA256", &Digest::of(canonical.as_bytes()).hex());
         let authorization =
-            format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={SIGNED}, Signature={signature}", self.id);
-        let ask = ask.header("x-amz-content-sha256", body).header("x-amz-date", time);
+            format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={signed}, Signature={signature}", self.id);
         (ask.header("authorization", &authorization), signature)
     }
 }
@@ -143,8 +151,6 @@ fn unsigned(body: &S3Chunks<'_>) -> Vec<u8> {
 fn end_of(chunk: &[u8]) -> Vec<u8> {
     if chunk.is_empty() { Vec::new() } else { [chunk, b"\r\n"].concat() }
 }
-
-const SIGNED: &str = "host;x-amz-content-sha256;x-amz-date";
 
 /// `20261127` and `20261127T163810Z`.
 fn date(unix_s: u64) -> (String, String) {

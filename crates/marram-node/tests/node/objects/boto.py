@@ -125,6 +125,8 @@ def ranges():
         assert got["ResponseMetadata"]["HTTPStatusCode"] == 206
         assert got["ContentRange"].endswith("/700000")
     refused("InvalidRange", 416, s3.get_object, Bucket="uploads", Key="range", Range="bytes=700000-")
+    head = s3.head_object(Bucket="uploads", Key="range", Range="bytes=0-0")
+    assert head["ContentLength"] == 700_000 and "ContentRange" not in head, "a range is for a GET"
 
 
 def conditions():
@@ -261,17 +263,26 @@ def lists():
     s3.delete_bucket(Bucket="many")
 
 
+def by_url(method, url, headers={}, body=None):
+    """The status and the body of an answer, without what urllib would say of its own: version 2 signs the media type."""
+    parts = urllib.parse.urlsplit(url)
+    connection = connect()
+    connection.request(method, f"{parts.path}?{parts.query}", body=body, headers=headers)
+    answer = connection.getresponse()
+    found = answer.status, answer.read()
+    connection.close()
+    return found
+
+
 def presigned():
     for version in ["s3", "s3v4"]:  # the first is what boto3 does by itself
         signing = client(signature_version=version)
         url = signing.generate_presigned_url("put_object", Params={"Bucket": "uploads", "Key": "signed ä/x"}, ExpiresIn=60)
-        # Without what urllib would say of its own: version 2 signs the media type.
-        parts = urllib.parse.urlsplit(url)
-        connection = connect()
-        connection.request("PUT", f"{parts.path}?{parts.query}", body=b"by url " + version.encode())
-        answer = connection.getresponse()
-        assert answer.status == 200, (version, answer.read())
-        connection.close()
+        # Whoever has the URL does not copy with it what the signer may read.
+        status, said = by_url("PUT", url, {"x-amz-copy-source": "uploads/c"})
+        assert status == 403, (version, said)
+        status, said = by_url("PUT", url, body=b"by url " + version.encode())
+        assert status == 200, (version, said)
         get = lambda seconds: signing.generate_presigned_url("get_object", Params={"Bucket": "uploads", "Key": "signed ä/x"}, ExpiresIn=seconds)
         url = get(60)
         assert urllib.request.urlopen(url, context=tls).read() == b"by url " + version.encode()
@@ -282,6 +293,22 @@ def presigned():
             except urllib.error.HTTPError as error:
                 assert error.code in (400, 403), (bad, error.code)
                 assert b"<Code>" in error.read()
+    week = 7 * 24 * 60 * 60
+    long = lambda seconds: client(signature_version="s3v4").generate_presigned_url("get_object", Params={"Bucket": "uploads", "Key": "c"}, ExpiresIn=seconds)
+    assert by_url("GET", long(week))[0] == 200
+    status, said = by_url("GET", long(week + 1))
+    assert status == 400 and b"AuthorizationQueryParametersError" in said, said
+    # Version 2 signs these two as it would sign one with both in it, and an object would be put instead of a part.
+    params = {"Bucket": "uploads", "Key": "part", "UploadId": s3.create_multipart_upload(Bucket="uploads", Key="part")["UploadId"]}
+    url = client(signature_version="s3").generate_presigned_url("upload_part", Params={**params, "PartNumber": 1}, ExpiresIn=60)
+    pair, one = f"uploadId={params['UploadId']}&partNumber=1", f"partNumber=1%26uploadId={params['UploadId']}"
+    assert pair in url, url
+    for bad in [url.replace(pair, one), url + "&prefix=x"]:
+        status, said = by_url("PUT", bad, body=b"part")
+        assert status == 403 and b"AWS4-HMAC-SHA256" in said, (bad, said)
+    assert by_url("PUT", url, body=b"part")[0] == 200
+    s3.abort_multipart_upload(**params)
+    refused("404", 404, s3.head_object, Bucket="uploads", Key="part")
 
 
 def signatures():

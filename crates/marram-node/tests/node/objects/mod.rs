@@ -6,6 +6,8 @@ mod clients;
 mod events;
 mod functions;
 mod hostile;
+mod ranges;
+mod refused;
 mod streamed;
 mod trailers;
 

@@ -1,0 +1,119 @@
+//! What a client asks for beside an operation, and this node does not have. s3s reads it and nobody would look at it, so that the
+//! client would believe that its object is encrypted, locked or readable to others.
+
+use http::{HeaderMap, Uri};
+use marram_core::Name;
+use s3s::{S3Result, s3_error};
+
+use crate::query;
+
+/// Headers of encryption, ACLs and locks begin so.
+const PREFIXES: [&str; 4] =
+    ["x-amz-copy-source-server-side-encryption-", "x-amz-grant-", "x-amz-object-lock-", "x-amz-server-side-encryption"];
+
+/// Refuses a request that wants what there is not. Some SDKs move headers into the query of an URL that they sign.
+pub(crate) fn check(uri: &Uri, headers: &HeaderMap) -> S3Result<()> {
+    for (name, value) in headers {
+        refuse(name.as_str(), value.as_bytes())?;
+    }
+    for (name, value) in query::pairs(uri) {
+        refuse(&name.to_ascii_lowercase(), value.as_bytes())?;
+    }
+    check_copy(headers)
+}
+
+fn refuse(name: &str, value: &[u8]) -> S3Result<()> {
+    let is_refused = match name {
+        _ if value.is_empty() => false,
+        // Only keys of the node reach an object, and whoever has the bucket has the object.
+        "x-amz-acl" => !matches!(value, b"private" | b"bucket-owner-full-control"),
+        "x-amz-bucket-object-lock-enabled" => !value.eq_ignore_ascii_case(b"false"),
+        "x-amz-if-match-last-modified-time" | "x-amz-if-match-size" | "x-amz-tagging" | "x-amz-write-offset-bytes" => {
+            true
+        }
+        name => PREFIXES.iter().any(|prefix| name.starts_with(prefix)),
+    };
+    if is_refused {
+        return Err(s3_error!(NotImplemented, "this node does not have what \"{name}\" asks for: leave it out"));
+    }
+    Ok(())
+}
+
+/// s3s does not read the conditions on what a copy replaces, and takes only such sources as AWS could have.
+fn check_copy(headers: &HeaderMap) -> S3Result<()> {
+    let Some(source) = headers.get("x-amz-copy-source") else { return Ok(()) };
+    if let Some(name) = ["if-match", "if-none-match"].into_iter().find(|name| headers.contains_key(*name)) {
+        return Err(s3_error!(NotImplemented, "a copy does not take \"{name}\": leave it out"));
+    }
+    let source = query::decoded(source.to_str().unwrap_or_default());
+    let source = source.strip_prefix('/').unwrap_or(&source);
+    let bucket = source.split('/').next().unwrap_or_default();
+    if Name::new(bucket).is_ok() && !s3s::path::check_bucket_name(bucket) {
+        return Err(s3_error!(
+            NotImplemented,
+            "a copy cannot be from the bucket \"{bucket}\", whose name AWS does not allow: get the object, and put it"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn refused(query: &str, headers: &[(&'static str, &'static str)]) -> bool {
+        let uri = format!("/b/k?{query}").parse().unwrap();
+        let header = |&(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value));
+        match check(&uri, &headers.iter().map(header).collect()) {
+            Ok(()) => false,
+            Err(error) => {
+                assert_eq!(error.code().as_str(), "NotImplemented");
+                true
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_node_does_not_have_is_refused_and_what_sdks_say_by_themselves_is_taken() {
+        for (name, value) in [
+            ("x-amz-server-side-encryption", "AES256"),
+            ("x-amz-server-side-encryption-customer-key-md5", "x"),
+            ("x-amz-copy-source-server-side-encryption-customer-algorithm", "AES256"),
+            ("x-amz-acl", "public-read"),
+            ("x-amz-grant-read", "id=1"),
+            ("x-amz-tagging", "a=b"),
+            ("x-amz-object-lock-mode", "COMPLIANCE"),
+            ("x-amz-bucket-object-lock-enabled", "true"),
+            ("x-amz-write-offset-bytes", "5"),
+            ("x-amz-if-match-size", "5"),
+        ] {
+            assert!(refused("", &[(name, value)]), "{name}");
+            assert!(refused(&format!("a=b&{}={value}", name.to_uppercase()), &[]), "{name} in the query");
+        }
+        for (name, value) in [
+            ("x-amz-acl", "private"),
+            ("x-amz-acl", "bucket-owner-full-control"),
+            ("x-amz-bucket-object-lock-enabled", "false"),
+            ("x-amz-storage-class", "STANDARD"),
+            ("x-amz-tagging", ""),
+            ("x-amz-tagging-directive", "COPY"),
+            ("x-amz-sdk-checksum-algorithm", "CRC32"),
+            ("x-amz-meta-x-amz-acl", "public-read"),
+            ("if-none-match", "*"),
+        ] {
+            assert!(!refused("", &[(name, value)]), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_copy_is_from_a_bucket_of_three_letters_or_more() {
+        let from = |source: &'static str| refused("", &[("x-amz-copy-source", source)]);
+        assert!(["a/k", "/ab/k", "%61/k", "a%2Fk", "xn--a/k"].into_iter().all(from));
+        // s3s says of the last that it is no name.
+        assert!(!["abc/k", "/abc/a/k", "abc/k?versionId=null", "A/k"].into_iter().any(from));
+        assert!(refused("", &[("x-amz-copy-source", "abc/k"), ("if-none-match", "*")]));
+    }
+}
