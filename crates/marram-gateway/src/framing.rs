@@ -1,13 +1,14 @@
 //! Follows the framing of requests on an HTTP/1 connection, before hyper sees a byte of it.
 //!
 //! hyper parses; this only decides what may reach it: whole header sections that have one meaning. What servers and
-//! proxies are known to read differently is refused, so that no request can hide in another (RFC 9112 §11.2): bare LF,
-//! folded lines, spaces before a colon, both or several of the length fields, codings other than `chunked`, loose chunk
-//! sizes. It never copies and never looks at a byte of a body, except at chunk boundaries.
+//! proxies are known to read differently is refused, so that no request can hide in another (RFC 9112 §11.2): targets
+//! that are neither path nor URL, bare LF, folded lines, spaces before a colon, both or several of the length fields, codings
+//! other than `chunked`, loose chunk sizes. It never copies and never looks at a byte of a body, except at chunk boundaries.
 
 use marram_core::Kind;
 
 use crate::Limits;
+use crate::request_line::{self, LINE_BESIDES_URI, TOKEN, URI_TOO_LONG};
 
 /// Why bytes were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +80,8 @@ enum ChunkAt {
     EndLf,
 }
 
-type Refused = (Kind, &'static str);
+/// A kind of failure and what the client is told.
+pub(crate) type Refused = (Kind, &'static str);
 
 impl Framing {
     pub(crate) fn new(limits: &Limits) -> Self {
@@ -94,6 +96,11 @@ impl Framing {
     /// Whether the connection is between two requests.
     pub(crate) fn between_requests(&self) -> bool {
         matches!(&self.state, State::Head(head) if head.scanned == 0)
+    }
+
+    /// Whether a request's body, its trailers included, has not ended.
+    pub(crate) fn in_body(&self) -> bool {
+        !matches!(self.state, State::Head(_))
     }
 
     /// Follows `input`, which starts with what the last call did not pass on.
@@ -154,7 +161,7 @@ impl Head {
             (self.line, self.scanned) = (end + 1, end + 1);
             match (self.version_11, line) {
                 (None, []) => {} // RFC 9112 §2.2: an empty line before a request is ignored.
-                (None, line) => self.version_11 = Some(request_line(line, uri_max)?),
+                (None, line) => self.version_11 = Some(request_line::parse(line, uri_max)?),
                 (Some(_), []) => return self.end().map(|()| Some(self.scanned)),
                 (Some(version_11), line) => {
                     self.fields += 1;
@@ -281,30 +288,6 @@ impl Chunked {
 }
 
 const BARE_LF: Refused = (Kind::BadRequest, "a line ends in LF without CR");
-const URI_TOO_LONG: Refused = (Kind::UriTooLong, "the request target is too long");
-
-/// Method, version and spaces of a request line; a method of ours has at most 24 bytes.
-const LINE_BESIDES_URI: usize = 40;
-
-/// `METHOD target HTTP/1.x`; whether x is 1.
-fn request_line(line: &[u8], uri_max: usize) -> Result<bool, Refused> {
-    let wrong = (Kind::BadRequest, "the request line is not `METHOD target HTTP/1.1`");
-    let method = line.iter().position(|b| *b == b' ').ok_or(wrong)?;
-    let target = &line[method + 1..];
-    let end = target.iter().position(|b| *b == b' ').unwrap_or(target.len());
-    if end > uri_max {
-        return Err(URI_TOO_LONG);
-    }
-    let visible = target[..end].iter().fold(true, |good, b| good & (*b > b' ' && *b < 0x7f));
-    if method == 0 || end == 0 || !visible || !line[..method].iter().all(|b| TOKEN[usize::from(*b)]) {
-        return Err(wrong);
-    }
-    match &target[end..] {
-        b" HTTP/1.1" => Ok(true),
-        b" HTTP/1.0" => Ok(false),
-        _ => Err(wrong),
-    }
-}
 
 fn length(digits: &[u8]) -> Result<u64, Refused> {
     let wrong = (Kind::BadRequest, "content-length is not a number");
@@ -318,21 +301,3 @@ fn length(digits: &[u8]) -> Result<u64, Refused> {
 fn memchr_lf(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|b| *b == b'\n')
 }
-
-/// RFC 9110 §5.6.2: the characters of a token.
-const TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut at = 0;
-    while at < 128 {
-        let byte = at as u8;
-        table[at] = byte.is_ascii_alphanumeric();
-        at += 1;
-    }
-    let others = b"!#$%&'*+-.^_`|~";
-    at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = true;
-        at += 1;
-    }
-    table
-};

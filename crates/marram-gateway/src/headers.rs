@@ -15,14 +15,26 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// What `connection` may not take away from a message.
-const NEVER_NAMED: [&str; 4] = ["host", "content-length", "authorization", "cookie"];
+/// What `connection` may not take away from a message. A trusted proxy that passes its client's `connection` on still says
+/// who that is (CVE-2022-31813).
+const NEVER_NAMED: [&str; 8] = [
+    "host",
+    "content-length",
+    "authorization",
+    "cookie",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
 
 /// Removes from a request what is not for the function: fields of this connection, `expect`, which the front answers, and
-/// `marram-*`, which only the front sets. `te` stays as far as it is true: trailers do pass.
+/// `marram-*`, which only the front sets. `te` stays as far as it is true: trailers do pass. What the front sets comes after
+/// this, or `connection` could take it away.
 pub(crate) fn clean_request(headers: &mut HeaderMap) {
     let mut hop = false;
     let mut ours = false;
+    let mut cookie = false;
     for name in headers.keys() {
         match *name {
             header::CONNECTION
@@ -32,6 +44,7 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
             | header::PROXY_AUTHORIZATION
             | header::TE
             | header::EXPECT => hop = true,
+            header::COOKIE => cookie = true,
             _ => {
                 let name = name.as_str();
                 match name.as_bytes()[0] {
@@ -54,6 +67,20 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
     if ours {
         remove_where(headers, |name| name.as_str().starts_with("marram-"));
     }
+    if cookie {
+        join_cookies(headers);
+    }
+}
+
+/// RFC 9113 §8.2.3: several `cookie` fields are one, whose parts a semicolon separates. Joined by a comma, as other fields
+/// are, they would be read wrongly.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let fields: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let one = HeaderValue::from_bytes(&fields.join(&b"; "[..])).expect("header values joined are a header value");
+    headers.insert(header::COOKIE, one);
 }
 
 /// Removes from an answer what is not for the client, and makes its length true. Returns the declared length.
@@ -155,6 +182,15 @@ mod tests {
         check_request("te: gzip, Trailers", "te: trailers");
         check_request("marram-param-id: 1\nMarram-Anything: 2\nmarramesque: 3", "marramesque: 3");
         check_request("connection: a\nconnection: b\na: 1\nb: 2\nc: 3", "c: 3");
+        let origin = "forwarded: for=a\nx-forwarded-for: a\nx-forwarded-host: b\nx-forwarded-proto: https";
+        let names = "forwarded, X-Forwarded-For, x-forwarded-host, x-forwarded-proto";
+        check_request(&format!("connection: {names}\n{origin}"), origin);
+    }
+
+    #[test]
+    fn several_cookie_fields_are_one() {
+        check_request("cookie: a=1", "cookie: a=1");
+        check_request("cookie: a=1\nx: y\ncookie: b=2; c=3\ncookie: d=\"4\"", "cookie: a=1; b=2; c=3; d=\"4\"\nx: y");
     }
 
     #[test]

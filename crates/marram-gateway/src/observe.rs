@@ -28,6 +28,8 @@ pub struct RequestEnd<'a> {
     pub status: u16,
     /// What went wrong, if the front or the function failed.
     pub failure: Option<Kind>,
+    /// Whether the front refused it, so that the function was never asked.
+    pub refused: bool,
     /// From the arrival of the header section to the end of the answer's body.
     pub duration: Duration,
     /// Whether it came over HTTP/2.

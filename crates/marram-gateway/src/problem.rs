@@ -5,6 +5,7 @@ use http::header::ALLOW;
 use http::{HeaderMap, HeaderValue};
 use marram_core::Failure;
 use marram_core::problem::{self, PROBLEM_JSON, Problem, REQUEST_ID_HEADER};
+use marram_core::time::Timestamp;
 use marram_core::trace::RequestId;
 
 /// Headers and body of the answer to a failed request.
@@ -17,14 +18,16 @@ pub(crate) fn answer(failure: &Failure, request: RequestId, allow: Option<&str>)
 }
 
 /// A whole HTTP/1.1 answer, for bytes that never became a request. The connection closes after it.
-pub(crate) fn raw(failure: &Failure, request: RequestId) -> Bytes {
+pub(crate) fn raw(failure: &Failure, request: RequestId, now: Timestamp) -> Bytes {
     let body = Problem::new(failure, request).json();
     let status = failure.status();
     let head = format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\nconnection: close\r\n{REQUEST_ID_HEADER}: {request}\r\n\r\n",
+        "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\nconnection: close\r\n\
+         {REQUEST_ID_HEADER}: {request}\r\ndate: {}\r\n\r\n",
         status.as_str(),
         status.canonical_reason().unwrap_or("Error"),
         body.len(),
+        now.http_date(),
     );
     let mut answer = head.into_bytes();
     answer.extend_from_slice(&body);

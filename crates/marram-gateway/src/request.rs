@@ -19,7 +19,7 @@ use crate::body::{self, Fault, Reply, RequestBody};
 use crate::forwarded::Origin;
 use crate::state::State;
 use crate::table::{Captures, Found, Target};
-use crate::{headers, pace, problem};
+use crate::{head, headers, pace, problem};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -35,6 +35,8 @@ pub(crate) struct Ongoing {
     arrived: Instant,
     status: u16,
     failure: Option<Kind>,
+    /// The function was never asked.
+    refused: bool,
 }
 
 /// A request that may be invoked.
@@ -69,7 +71,10 @@ pub(crate) fn service(
         async move {
             Ok(match prepared {
                 Ok(ready) => run(ongoing, ready, head).await,
-                Err(refused) => refuse(ongoing, &refused.failure, refused.allow.as_deref(), head),
+                Err(refused) => {
+                    ongoing.refused = true;
+                    refuse(ongoing, &refused.failure, refused.allow.as_deref(), head)
+                }
             })
         }
     })
@@ -79,7 +84,9 @@ pub(crate) fn service(
 fn prepare(ongoing: &mut Ongoing, origin: &mut Origin, mut request: Request<Incoming>) -> Result<Ready, Refused> {
     let state = ongoing.state.clone();
     let shared = &state.shared;
-    check_head(&request, state.limits())?;
+    head::check(&request, state.limits())?;
+    // In this order: what the client's `connection` names is removed before the front adds anything.
+    headers::clean_request(request.headers_mut());
     let remote = origin.stamp(&mut request, &shared.config.trusted_proxies)?;
 
     let mut captures = Captures::default();
@@ -98,7 +105,6 @@ fn prepare(ongoing: &mut Ongoing, origin: &mut Origin, mut request: Request<Inco
         return Err(body::too_large(target.body_bytes_max).into());
     }
 
-    headers::clean_request(request.headers_mut());
     if !params.is_empty() {
         let path = request.uri().path().to_owned();
         for (name, segment) in params.iter().zip(captures.of(&path)) {
@@ -112,37 +118,6 @@ fn prepare(ongoing: &mut Ongoing, origin: &mut Origin, mut request: Request<Inco
     let call = Call { request: ongoing.id, trace, arrived: ongoing.arrived, remote: Some(remote), depth: 0, crowd };
     let (request, fault) = limit_body(request, target.body_bytes_max, &state);
     Ok(Ready { target: target.clone(), request, call, fault })
-}
-
-fn check_head(request: &Request<Incoming>, limits: &crate::Limits) -> Result<(), Failure> {
-    let bad = |message: &'static str| Err(Failure::new(Kind::BadRequest, message));
-    if request.method() == Method::CONNECT {
-        return bad("there are no tunnels here");
-    }
-    if request.headers().len() > limits.headers {
-        return Err(Failure::new(Kind::HeadersTooLarge, "there are too many header fields"));
-    }
-    let uri = request.uri();
-    if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits.uri_bytes) {
-        return Err(Failure::new(Kind::UriTooLong, "the request target is too long"));
-    }
-    if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
-        return bad("the scheme is neither http nor https");
-    }
-    if has_dot_segment(uri.path()) {
-        return bad("the path has `.` or `..` segments");
-    }
-    Ok(())
-}
-
-/// Whether a segment is `.` or `..`, escaped or not: functions would read the path differently from the routes.
-fn has_dot_segment(path: &str) -> bool {
-    let suspect = |pair: &[u8]| pair[0] == b'/' && matches!(pair[1], b'.' | b'%');
-    let is_dots = |segment: &str| {
-        let plain = segment.replace("%2e", ".").replace("%2E", ".");
-        plain == "." || plain == ".."
-    };
-    path.as_bytes().windows(2).any(suspect) && path.split('/').any(is_dots)
 }
 
 /// W3C Trace Context §2: the caller's trace with a span of our own, or a new one; `tracestate` only with its trace.
@@ -265,7 +240,8 @@ impl Ongoing {
         state.begin();
         let shared = &state.shared;
         let (id, arrived) = (shared.entropy.request_id(), shared.clock.instant());
-        Self { state: state.clone(), h2, ended: false, target: None, id, arrived, status: 0, failure: None }
+        let (ended, refused) = (false, false);
+        Self { state: state.clone(), h2, ended, target: None, id, arrived, status: 0, failure: None, refused }
     }
 
     /// Notes what went wrong; the first failure is the one that counts.
@@ -282,6 +258,7 @@ impl Drop for Ongoing {
             id: self.target.as_ref().map(|target| target.invoke.id()),
             status: self.status,
             failure: self.failure.or(unfinished),
+            refused: self.refused,
             duration: now.saturating_duration_since(self.arrived),
             h2: self.h2,
         });

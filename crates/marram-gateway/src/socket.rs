@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use marram_core::time::Timestamp;
 use marram_core::{Failure, Kind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -92,7 +93,9 @@ impl<S> Socket<S> {
             self.refuse(Some(Refusal { kind: Kind::ClientTimeout, message, in_body: false }));
             self.held.clear();
         }
-        self.refused.is_some() || self.state.must_finish()
+        // A request whose body has not all arrived is in flight: a drain reads it to its end. What is behind it never begins.
+        let in_body = self.framing.as_ref().is_some_and(Framing::in_body);
+        self.refused.is_some() || (self.state.must_finish() && !in_body)
     }
 }
 
@@ -194,7 +197,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     self.close = match self.refused.filter(|refusal| !refusal.in_body) {
                         Some(refusal) => {
                             let failure = Failure::new(refusal.kind, refusal.message);
-                            Close::Answer(problem::raw(&failure, self.state.shared.entropy.request_id()))
+                            let shared = &self.state.shared;
+                            let now = Timestamp(shared.clock.unix_ns());
+                            Close::Answer(problem::raw(&failure, shared.entropy.request_id(), now))
                         }
                         None => Close::Shutdown,
                     };

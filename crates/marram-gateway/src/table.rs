@@ -146,6 +146,8 @@ impl Table {
     }
 
     fn host(&self, host: &str) -> Option<&Node> {
+        // With the dot that ends an absolute name it is the same host; patterns have none.
+        let host = host.strip_suffix('.').unwrap_or(host);
         if host.bytes().any(|b| b.is_ascii_uppercase()) {
             return self.hosts.get(host.to_ascii_lowercase().as_str());
         }

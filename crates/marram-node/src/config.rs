@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use ipnet::IpNet;
 use marram_core::Digest;
 use marram_core::manifest::ManifestError;
@@ -189,7 +190,8 @@ impl NodeConfig {
         match token_file {
             Some(file) => {
                 let file = folder.join(file);
-                let token = Token::new(read_limited(&file)?.trim());
+                let text = read_limited(&file).context("`token_file`")?;
+                let token = Token::new(text.trim());
                 config.token = Some(token.map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?);
             }
             None => config = config.with_environment()?,
@@ -284,11 +286,10 @@ fn parse(text: &str) -> Result<(NodeConfig, Option<PathBuf>), ConfigError> {
 pub(crate) fn read_limited(path: &Path) -> anyhow::Result<String> {
     use std::io::Read as _;
     let shown = path.display();
-    let file = std::fs::File::open(path).map_err(|error| anyhow::anyhow!("{shown} cannot be read: {error}"))?;
+    let unreadable = || format!("{shown} cannot be read");
+    let file = std::fs::File::open(path).with_context(unreadable)?;
     let mut text = String::new();
-    file.take(CONFIG_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| anyhow::anyhow!("{shown} cannot be read: {error}"))?;
+    file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text).with_context(unreadable)?;
     anyhow::ensure!(text.len() as u64 <= CONFIG_BYTES_MAX, "{shown} has more than {CONFIG_BYTES_MAX} bytes");
     Ok(text)
 }

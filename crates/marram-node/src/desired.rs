@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use marram_core::manifest::{App, HttpTrigger, MANIFEST_VERSION, Manifest};
+use marram_core::stream::StreamName;
 use marram_core::{Digest, Failure, Kind, Name};
+use marram_trigger::Wiring;
 
 /// One revision of one app.
 #[derive(Clone, Debug)]
@@ -103,6 +105,21 @@ impl Desired {
         if lines.is_empty() { Ok(()) } else { Err(invalid(lines.into_iter().collect::<Vec<_>>().join("\n"))) }
     }
 
+    /// Why this stream has to stay while the app is deployed: it is declared here, or consumed. To one that is only published
+    /// to nothing happens when it goes: the next event makes it again.
+    pub(crate) fn need_of(&self, stream: &StreamName) -> Option<String> {
+        let app = self.app();
+        if self.manifest.streams.keys().any(|name| StreamName::from(name) == *stream) {
+            return Some(format!("app \"{app}\" declares it"));
+        }
+        let consumes = |function: &&marram_core::manifest::Function| {
+            let mut wirings = function.events().filter_map(|on| Wiring::of(app, &function.name, on));
+            wirings.any(|wiring| wiring.stream == *stream)
+        };
+        let consumer = self.manifest.functions.iter().find(consumes)?;
+        Some(format!("function \"{}\" of app \"{app}\" consumes it", consumer.name))
+    }
+
     /// The functions that read this secret.
     pub(crate) fn readers_of(&self, secret: &str) -> Vec<Name> {
         let reads = |function: &&marram_core::manifest::Function| function.secrets.iter().any(|name| name == secret);
@@ -171,6 +188,22 @@ mod tests {
         let post = "[[function]]\nname = \"cost\"\ncomponent = \"c\"\non = [{ http = \"/x\", methods = [\"POST\"] }]\n";
         let post = desired("bar", post, &["cost"]).expect("valid");
         assert!(post.check_routes_against(&shop).is_ok());
+    }
+
+    #[test]
+    fn a_stream_is_needed_by_who_declares_or_consumes_it_and_not_by_who_publishes() {
+        let text = "[[function]]\nname = \"take\"\ncomponent = \"c\"\noutput = \"seen\"\nallow = { publish = [\"alarms\"] }\n\
+            on = [{ stream = \"readings.dead\" }, { key = \"b/*\" }, { schedule = \"0 8 * * *\" }]\n[stream.readings]\n";
+        let app = desired("plant", text, &["take"]).expect("valid");
+        let need = |stream: &str| app.need_of(&StreamName::new(stream).expect("a name"));
+        assert_eq!(need("readings").as_deref(), Some("app \"plant\" declares it"));
+        for consumed in ["readings.dead", "keys", "schedule"] {
+            let need = need(consumed).expect(consumed);
+            assert_eq!(need, "function \"take\" of app \"plant\" consumes it", "{consumed}");
+        }
+        for free in ["seen", "alarms", "mqtt", "objects", "other", "seen.dead"] {
+            assert_eq!(need(free), None, "{free}");
+        }
     }
 
     #[test]

@@ -81,17 +81,18 @@ struct Tasks {
 }
 
 impl Node {
-    /// Brings a node up: it binds, opens its store, brings deployed apps back without reading their code, and serves.
+    /// Brings a node up: it opens its store, binds, brings deployed apps back without reading their code, and serves.
     /// No network is needed for that.
     pub async fn start(config: NodeConfig) -> anyhow::Result<Self> {
         config.check()?;
         let tls = config.admin_tls.as_ref().map(admin::tls::acceptor).transpose()?;
+        // Before the ports: who starts a second node on this state hears of that, and not of a port that the first one has.
+        let store = Arc::new(Store::open(&StoreConfig::new(&config.state))?);
         let front = bind(config.listen, "listen").await?;
         let admin = bind(config.admin, "admin").await?;
 
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new()?);
-        let store = Arc::new(Store::open(&StoreConfig::new(&config.state))?);
         let (telemetry, telemetry_task) = Telemetry::open(telemetry_config(&config), Arc::clone(&clock))?;
         let streams = store.streams(Arc::clone(&clock), Arc::clone(&entropy));
         let kv = store.kv(Arc::clone(&clock));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use marram_core::Kind;
+use marram_core::port::Observe;
 use marram_gateway::{GatewayObserver, RequestEnd};
 use marram_telemetry::Telemetry;
 
@@ -20,6 +21,10 @@ impl GatewayObserver for Counted {
 
     fn request(&self, end: &RequestEnd<'_>) {
         self.0.http().answered(end.status, end.duration);
+        // Other failures of a function's requests are its invocation's, which the runtime counts.
+        if let (Some(id), Some(kind), true) = (end.id, end.failure, end.refused) {
+            self.0.refused(id, kind);
+        }
     }
 
     fn refused(&self, kind: Kind) {

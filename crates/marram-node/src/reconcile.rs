@@ -11,18 +11,21 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use marram_core::manifest::On;
 use marram_core::port::{Blobs as _, Clock, Invoke, Streams};
+use marram_core::stream::StreamName;
 use marram_core::{Digest, Failure, Kind, Name};
 use marram_gateway::{Routes, Table};
 use marram_runtime::{App, AppSpec, ComponentFile, Kind as FunctionKind, Runtime, Verify};
-use marram_store::{BlobPin, Deployment, Objects, Revision, SecretValue, Store};
+use marram_store::{BlobPin, Deployment, Objects, Revision, Store};
 use marram_telemetry::Telemetry;
-use marram_trigger::Triggers;
+use marram_trigger::{Ready as ReadyTriggers, Triggers};
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::Token;
 use crate::desired::Desired;
 use crate::routes::{self, INGEST_SECRET, IngestRoute};
+
+mod secrets;
 
 /// Changes that may wait for their turn: each holds a manifest, and a client that waits.
 const CHANGES_WAITING_MAX: usize = 64;
@@ -121,16 +124,20 @@ impl Reconciler {
         let stored = tokio::task::spawn_blocking(move || store.apps()).await;
         let stored = stored
             .map_err(|error| Failure::new(Kind::Internal, "reading what is deployed failed").because(error))??;
-        let mut apps = Apps::new();
+        let (mut apps, mut manifests) = (Apps::new(), BTreeMap::new());
         for app in stored {
             let (desired, running) = match Desired::new(&app.current.manifest, app.current.components) {
                 Ok(mut desired) => {
                     desired.kinds = known_kinds(&app.current.kinds);
                     let running = self.start(&desired, &apps).await;
+                    manifests.insert(app.name.clone(), Some(Arc::clone(&desired.manifest)));
                     (desired, running)
                 }
                 // Written by another version, say. It is shown under its name, and has no routes that are known.
-                Err(failure) => (Desired::unreadable(app.name.clone(), app.current.digest), Err(failure)),
+                Err(failure) => {
+                    manifests.insert(app.name.clone(), None);
+                    (Desired::unreadable(app.name.clone(), app.current.digest), Err(failure))
+                }
             };
             if let Err(failure) = &running {
                 tracing::error!(app = %app.name, detail = failure.detail(), "the app cannot be started: {}", failure.message());
@@ -141,6 +148,8 @@ impl Reconciler {
             }
             apps.insert(app.name, observed);
         }
+        // What changes that were cut short have left.
+        self.triggers.forget_strays(&manifests).await;
         self.show(apps)
     }
 
@@ -215,7 +224,7 @@ impl Reconciler {
             let mut apps = Apps::clone(&this.apps.load());
             apps.remove(&app);
             this.show(apps)?;
-            this.triggers.remove(&app).await?;
+            this.triggers.remove(&app).await;
             this.store.set_captures(this.triggers.captures());
             this.telemetry.remove_app(&app);
             Ok(())
@@ -223,64 +232,22 @@ impl Reconciler {
         .await
     }
 
-    /// Keeps a secret. If the app is deployed, its functions read the new value from the next request on; fresh code is
-    /// not needed for that.
-    pub(crate) async fn set_secret(
-        self: &Arc<Self>,
-        app: Name,
-        name: String,
-        value: SecretValue,
-    ) -> Result<(), Failure> {
-        if name == INGEST_SECRET {
-            let refused =
-                |reason| Failure::new(Kind::Invalid, format!("nobody could publish with this `{name}`: {reason}"));
-            Token::new(value.expose()).map_err(refused)?;
-        }
+    /// Removes a stream with its events and consumers, unless a deployed app declares or consumes it: its triggers would wait
+    /// for ever, and the stream would come back without what was declared.
+    pub(crate) async fn remove_stream(self: &Arc<Self>, stream: StreamName) -> Result<(), Failure> {
         let this = Arc::clone(self);
         self.in_turn(async move {
-            this.store.set_secret(&app, &name, value, this.clock.unix_ns()).await?;
-            let Some(old) = this.apps.load().get(&app).cloned() else { return Ok(()) };
-            let desired = old.desired.clone();
-            if desired.readers_of(&name).is_empty() {
-                return this.renew_ingest(&old, &name);
-            }
-            let running = match this.prepare(&desired, Verify::Now).await {
-                // What served goes on with the old value; the caller learns that the new one is not in use.
-                Err(failure) if old.running.is_ok() => return Err(failure),
-                // Of several missing secrets this may be the first: the app goes on waiting for the others.
-                running => running,
-            };
-            let now = this.observed(desired, old.deployed_unix_ns, running);
-            this.apply_triggers(&now).await?;
-            this.replace(&now)
-        })
-        .await
-    }
-
-    /// Forgets a secret that no deployed function reads. Says whether it was there.
-    pub(crate) async fn remove_secret(self: &Arc<Self>, app: Name, name: String) -> Result<bool, Failure> {
-        let this = Arc::clone(self);
-        self.in_turn(async move {
-            let readers = this.apps.load().get(&app).map(|app| app.desired.readers_of(&name)).unwrap_or_default();
-            if let Some(reader) = readers.first() {
-                let message = format!("function \"{reader}\" of app \"{app}\" reads the secret `{name}`: take it out of its `secrets` and deploy first");
+            let needs: Vec<_> = this.apps.load().values().filter_map(|app| app.desired.need_of(&stream)).collect();
+            if !needs.is_empty() {
+                let message = format!(
+                    "stream \"{stream}\" cannot be removed while {}: deploy without it first, or remove the app with `marram rm`",
+                    needs.join(", and ")
+                );
                 return Err(Failure::new(Kind::Conflict, message));
             }
-            let was_there = this.store.remove_secret(&app, &name).await?;
-            if let Some(old) = this.apps.load().get(&app).cloned() {
-                this.renew_ingest(&old, &name)?;
-            }
-            Ok(was_there)
+            this.streams.remove(&stream).await
         })
         .await
-    }
-
-    /// After a secret has changed that no function reads: it may be the one that lets events in.
-    fn renew_ingest(&self, app: &Observed, changed: &str) -> Result<(), Failure> {
-        if changed != INGEST_SECRET {
-            return Ok(());
-        }
-        self.replace(&Arc::new(Observed { ingest: self.ingest(&app.desired), ..Observed::clone(app) }))
     }
 
     /// Waits for changes that are under way.
@@ -356,31 +323,56 @@ impl Reconciler {
         routes::ingest(desired, secrets.get(INGEST_SECRET), self.token.as_ref(), &self.streams)
     }
 
-    /// Makes `now` what runs, if `keep` makes it durable. Triggers first, because they can refuse; then what was there
-    /// before is started again if it was not kept.
+    /// Makes `now` what runs, if `keep` makes it durable. Whatever can be refused is tried before that; what its triggers take
+    /// over or leave behind changes after it.
     async fn switch(
         &self,
         now: &Arc<Observed>,
         keep: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
         let before = self.apps.load().get(now.desired.app()).cloned();
-        self.apply_triggers(now).await?;
-        if let Err(failure) = keep.await {
-            let back = match &before {
-                Some(before) => self.apply_triggers(before).await,
-                None => self.triggers.remove(now.desired.app()).await,
-            };
-            if let Err(failure) = back {
-                tracing::error!(app = %now.desired.app(), "its triggers cannot be put back: {failure:?}");
-            }
-            self.store.set_captures(self.triggers.captures());
-            return Err(failure);
+        // What could not be forgotten with the last change: the next revision is not owed that.
+        match &before {
+            None => self.triggers.remove(now.desired.app()).await,
+            Some(before) if before.running.is_ok() => self.triggers.forget_unwanted(&before.desired.manifest).await,
+            // Its manifest may not be known.
+            Some(_) => {}
         }
-        self.replace(now)
+        let triggers = match self.prepare_and_keep(now, keep).await {
+            Ok(triggers) => triggers,
+            Err(failure) => {
+                // What runs has not changed, but for how its streams and consumers are kept.
+                if let Some(before) = &before
+                    && let Err(failure) = self.apply_triggers(before).await
+                {
+                    tracing::error!(app = %now.desired.app(), "its streams and triggers cannot be put back: {failure:?}");
+                }
+                return Err(failure);
+            }
+        };
+        self.replace(now)?;
+        self.switch_triggers(triggers).await;
+        self.triggers.forget_unwanted(&now.desired.manifest).await;
+        Ok(())
     }
 
-    /// Makes the buckets of objects that an app declares, reads, writes or listens to. They stay when it goes: what is in them
-    /// is not the app's alone.
+    async fn prepare_and_keep(
+        &self,
+        now: &Observed,
+        keep: impl Future<Output = Result<(), Failure>>,
+    ) -> Result<ReadyTriggers, Failure> {
+        let triggers = self.prepare_triggers(now).await?;
+        match keep.await {
+            Ok(()) => Ok(triggers),
+            Err(failure) => {
+                self.triggers.take_back(triggers).await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Makes the buckets of objects that an app declares, reads, writes or listens to. They stay when it goes: what is in
+    /// them is not the app's alone.
     async fn make_buckets(&self, app: &Observed) -> Result<(), Failure> {
         let manifest = &app.desired.manifest;
         let listened =
@@ -400,6 +392,13 @@ impl Reconciler {
 
     /// Starts, changes and stops what events start. Of an app that cannot run the events are kept.
     async fn apply_triggers(&self, app: &Observed) -> Result<(), Failure> {
+        let triggers = self.prepare_triggers(app).await?;
+        self.switch_triggers(triggers).await;
+        Ok(())
+    }
+
+    /// Everything of it that can fail.
+    async fn prepare_triggers(&self, app: &Observed) -> Result<ReadyTriggers, Failure> {
         let functions = app.running.as_ref().map(|running| {
             let function = |(name, function): (&Name, &Arc<marram_runtime::Function>)| {
                 (name.clone(), Arc::clone(function) as Arc<dyn Invoke>)
@@ -407,9 +406,12 @@ impl Reconciler {
             running.functions.iter().map(function).collect()
         });
         self.make_buckets(app).await?;
-        self.triggers.apply(&app.desired.manifest, &functions.unwrap_or_default()).await?;
+        self.triggers.prepare(&app.desired.manifest, &functions.unwrap_or_default()).await
+    }
+
+    async fn switch_triggers(&self, triggers: ReadyTriggers) {
+        self.triggers.switch(triggers).await;
         self.store.set_captures(self.triggers.captures());
-        Ok(())
     }
 
     fn replace(&self, app: &Arc<Observed>) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ use crate::body;
 use crate::codes;
 use crate::console::Console;
 use crate::deployed::Deployed;
-use crate::outbound::{OutboundError, Timeouts};
+use crate::outbound::{self, OutboundError, Timeouts};
 
 /// Ends the name of a host that is a function of the same app: `http://<function>.internal/`.
 pub(crate) const INTERNAL_SUFFIX: &str = ".internal";
@@ -123,7 +123,7 @@ pub(crate) enum SendError {
 async fn send_internal(
     deployed: &Deployed,
     call: Option<Call>,
-    mut request: Request<Body>,
+    request: Request<Body>,
     function: &str,
 ) -> Result<Response<Body>, SendError> {
     let refuse = |kind, message: String| Err(SendError::Internal(Failure::new(kind, message)));
@@ -159,8 +159,14 @@ async fn send_internal(
             format!("functions of {} call each other more than {INTERNAL_DEPTH_MAX} deep", deployed.id.app),
         );
     }
+    let mut request = outbound::clean(request)?;
     // A function reads its authority from the URI; the header would be a second opinion.
     request.headers_mut().remove(header::HOST);
+    // What only the node says: which route led here, and which trigger.
+    let ours = request.headers().keys().filter(|name| name.as_str().starts_with("marram-"));
+    for name in ours.cloned().collect::<Vec<_>>() {
+        request.headers_mut().remove(name);
+    }
     let id = call.request;
     // In a task of its own: this future is polled inside the caller's store, and wasmtime runs no store inside another.
     // It ends with the caller.

@@ -54,7 +54,7 @@ pub(crate) fn check_imports(engine: &Engine, component: &Component, allow: &Allo
         }
         let refused = match OFFERS.iter().find(|offer| import.starts_with(offer.prefix)) {
             Some(offer) if (offer.granted)(allow) => continue,
-            Some(offer) => ungranted(import, offer),
+            Some(offer) => ungranted(import, offer, allow),
             None => unknown(import),
         };
         return Err(Failure::new(Kind::Invalid, refused));
@@ -62,8 +62,13 @@ pub(crate) fn check_imports(engine: &Engine, component: &Component, allow: &Allo
     Ok(())
 }
 
-fn ungranted(import: &str, offer: &Offer) -> String {
-    format!("the component imports `{import}`, which it was not granted: add `{}` to the function", offer.line)
+/// With what to add as it can be pasted: a second `allow` would be refused.
+fn ungranted(import: &str, offer: &Offer, allow: &Allow) -> String {
+    let has_allow = *allow != Allow::default();
+    let line = |grant: &&str| if has_allow { format!("`{grant}`") } else { format!("`allow = {{ {grant} }}`") };
+    let lines = offer.grants.iter().map(line).collect::<Vec<_>>().join(" or ");
+    let place = if has_allow { "its `allow`" } else { "the function" };
+    format!("the component imports `{import}`, which it was not granted: add {lines} to {place}")
 }
 
 fn unknown(import: &str) -> String {

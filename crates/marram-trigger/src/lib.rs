@@ -12,7 +12,8 @@
 //! let triggers = marram_trigger::Triggers::new(marram_trigger::Ports { streams, kv, clock, entropy });
 //! triggers.apply(&manifest, &functions).await?; // at each deploy, rollback and start
 //! let captures = triggers.captures(); // for the store, after each change
-//! triggers.remove(&manifest.app.name).await?;
+//! triggers.forget_unwanted(&manifest).await; // once the manifest is kept
+//! triggers.remove(&manifest.app.name).await;
 //! triggers.drain(std::time::Duration::from_secs(30)).await;
 //! # Ok(()) }
 //! ```
@@ -29,5 +30,5 @@ mod stream;
 mod wiring;
 
 pub use check::check;
-pub use set::{AppliedTrigger, Ports, TriggerState, Triggers};
+pub use set::{AppliedTrigger, Ports, Ready, TriggerState, Triggers};
 pub use wiring::Wiring;

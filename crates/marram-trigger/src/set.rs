@@ -1,7 +1,8 @@
 //! The triggers of all apps: what runs, and how that changes when an app is deployed, rolled back or removed.
 //!
 //! A trigger that stays the same goes on, with the next revision's function from its next event on. One that changes ends
-//! first, so that nothing is delivered twice at once. What can fail happens before anything changes.
+//! first, so that nothing is delivered twice at once. What can fail happens before anything changes ([`Triggers::prepare`]),
+//! and what a trigger was owed is forgotten last ([`Triggers::forget_unwanted`]): once the revision without it is kept.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,12 +15,15 @@ use marram_core::port::streams::ConsumerState;
 use marram_core::port::{Clock, Consumer, Entropy, Invoke, Kv, Streams};
 use marram_core::stream::{ConsumerId, StreamName, StreamPolicy};
 use marram_core::{Failure, Kind, Name};
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Wiring;
 use crate::deliver::{self, Counters, Counts, Plan, Shared, Target};
 use crate::schedule::{self, Schedule, Timer};
+
+mod forget;
 
 /// How long a change of an app waits for what a trigger runs that ends or changes. After that it is cut off and delivered
 /// again: a deployment is not to wait for a slow function.
@@ -42,7 +46,7 @@ pub struct Ports {
 pub struct Triggers {
     ports: Ports,
     /// One change at a time.
-    changes: tokio::sync::Mutex<()>,
+    changes: Arc<tokio::sync::Mutex<()>>,
     apps: Mutex<BTreeMap<Name, App>>,
 }
 
@@ -96,6 +100,17 @@ pub struct AppliedTrigger {
     pub counts: Counts,
 }
 
+/// The triggers of a manifest, ready to be started. No other change begins before this one is at its end.
+pub struct Ready {
+    app: Name,
+    streams: BTreeMap<StreamName, StreamPolicy>,
+    captures: Vec<Capture>,
+    prepared: BTreeMap<ConsumerId, Prepared>,
+    /// Consumers that were not there before.
+    made: Vec<(StreamName, ConsumerId)>,
+    _one: OwnedMutexGuard<()>,
+}
+
 /// A trigger that is ready to be started.
 struct Prepared {
     function: Name,
@@ -109,16 +124,25 @@ impl Triggers {
     /// No app has triggers yet.
     #[must_use]
     pub fn new(ports: Ports) -> Self {
-        Self { ports, changes: tokio::sync::Mutex::default(), apps: Mutex::default() }
+        Self { ports, changes: Arc::default(), apps: Mutex::default() }
     }
 
-    /// Makes the triggers of an app what its manifest says: declares its streams, makes its consumers, starts, changes and
-    /// stops. A function that is not among `functions` could not be started: its consumers are made, so that nothing is
-    /// missed, and its events wait.
-    ///
-    /// Fails without having changed what is delivered. What a trigger was owed that is no more is forgotten.
+    /// Makes the triggers of an app what its manifest says: [`Triggers::prepare`], then [`Triggers::switch`].
     pub async fn apply(&self, manifest: &Manifest, functions: &BTreeMap<Name, Arc<dyn Invoke>>) -> Result<(), Failure> {
-        let _one = self.changes.lock().await;
+        let ready = self.prepare(manifest, functions).await?;
+        self.switch(ready).await;
+        Ok(())
+    }
+
+    /// Declares the streams of an app and makes its consumers: all that can fail. What runs goes on as it did. A function
+    /// that is not among `functions` could not be started: its consumers are made, so that nothing is missed, and its events
+    /// wait.
+    pub async fn prepare(
+        &self,
+        manifest: &Manifest,
+        functions: &BTreeMap<Name, Arc<dyn Invoke>>,
+    ) -> Result<Ready, Failure> {
+        let one = Arc::clone(&self.changes).lock_owned().await;
         let app = &manifest.app.name;
         let streams: BTreeMap<_, _> =
             manifest.streams.iter().map(|(name, table)| (StreamName::from(name), table.policy())).collect();
@@ -126,29 +150,31 @@ impl Triggers {
         for (stream, policy) in &streams {
             self.ports.streams.declare(stream, *policy).await?;
         }
-        let prepared = match self.prepare_all(manifest, functions).await {
-            Ok(prepared) => prepared,
-            Err(failure) => {
-                // Some consumers may be there already that nobody wants now.
-                let wanted = self.apps().get(app).map(|here| here.triggers.keys().cloned().collect());
-                self.forget(app, &wanted.unwrap_or_default()).await;
-                return Err(failure);
+        let mut made = Vec::new();
+        match self.prepare_all(manifest, functions, &mut made).await {
+            Ok(prepared) => {
+                let captures = captures(manifest, &prepared);
+                Ok(Ready { app: app.clone(), streams, captures, prepared, made, _one: one })
             }
-        };
-        let (captures, wanted) = (captures(manifest, &prepared), prepared.keys().cloned().collect());
-        self.change(app, prepared).await;
-        self.declare(app, streams, captures);
-        self.forget(app, &wanted).await;
-        Ok(())
+            Err(failure) => {
+                self.forget(&made).await;
+                Err(failure)
+            }
+        }
     }
 
-    /// Stops the triggers of an app and forgets what they were owed. Its streams stay, with what they keep.
-    pub async fn remove(&self, app: &Name) -> Result<(), Failure> {
-        let _one = self.changes.lock().await;
-        self.change(app, BTreeMap::new()).await;
-        self.apps().remove(app);
-        self.forget(app, &HashSet::new()).await;
-        Ok(())
+    /// Starts, changes and stops triggers. What was owed to those that are no more stays until
+    /// [`Triggers::forget_unwanted`].
+    pub async fn switch(&self, ready: Ready) {
+        let Ready { app, streams, captures, prepared, made: _, _one } = ready;
+        self.change(&app, prepared).await;
+        self.declare(&app, streams, captures);
+    }
+
+    /// Takes a preparation back: consumers that were made for it go. What was changed of others goes back with a
+    /// [`Triggers::apply`] of what was there before.
+    pub async fn take_back(&self, ready: Ready) {
+        self.forget(&ready.made).await;
     }
 
     /// What has to be captured, for all apps together.
@@ -206,12 +232,13 @@ impl Triggers {
         &self,
         manifest: &Manifest,
         functions: &BTreeMap<Name, Arc<dyn Invoke>>,
+        made: &mut Vec<(StreamName, ConsumerId)>,
     ) -> Result<BTreeMap<ConsumerId, Prepared>, Failure> {
         let mut prepared = BTreeMap::new();
         for function in &manifest.functions {
             for on in function.events() {
                 let invoke = functions.get(&function.name);
-                if let Some(ready) = self.prepare(&manifest.app.name, function, on, invoke).await? {
+                if let Some(ready) = self.prepare_one(&manifest.app.name, function, on, invoke, made).await? {
                     prepared.insert(ready.wiring.id.clone(), ready);
                 }
             }
@@ -219,35 +246,36 @@ impl Triggers {
         Ok(prepared)
     }
 
-    async fn prepare(
+    async fn prepare_one(
         &self,
         app: &Name,
         function: &Function,
         on: &On,
         invoke: Option<&Arc<dyn Invoke>>,
+        made: &mut Vec<(StreamName, ConsumerId)>,
     ) -> Result<Option<Prepared>, Failure> {
         let Some(wiring) = Wiring::of(app, &function.name, on) else { return Ok(None) };
         let schedule = match on {
-            On::Schedule(trigger) => Some(self.schedule(app, &function.name, trigger).await?),
+            On::Schedule(trigger) => Some(planned(app, &function.name, trigger)?),
             _ => None,
         };
+        let is_new = self.ports.streams.find_consumer(&wiring.stream, &wiring.id).is_none();
         let consumer = self.ports.streams.consumer(&wiring.stream, &wiring.id, wiring.policy.clone()).await?;
+        if is_new {
+            made.push((wiring.stream.clone(), wiring.id.clone()));
+        }
+        // After its consumer, by which it is found again where it has to go.
+        let schedule = match schedule {
+            Some(schedule) => {
+                let last = self.timer(schedule.clone(), CancellationToken::new()).prepare().await?;
+                Some((schedule, last))
+            }
+            None => None,
+        };
         let limits = function.limits.resolve();
         let target = invoke
             .map(|invoke| Target::new(Arc::clone(invoke), function.output.clone(), limits.body.0, limits.concurrency));
         Ok(Some(Prepared { function: function.name.clone(), wiring, consumer, target, schedule }))
-    }
-
-    async fn schedule(
-        &self,
-        app: &Name,
-        function: &Name,
-        trigger: &ScheduleTrigger,
-    ) -> Result<(Schedule, u64), Failure> {
-        let schedule = Schedule::new(app, function, trigger)
-            .map_err(|error| Failure::new(Kind::Invalid, format!("function \"{function}\": {error}")))?;
-        let last = self.timer(schedule.clone(), CancellationToken::new()).prepare().await?;
-        Ok((schedule, last))
     }
 
     fn timer(&self, schedule: Schedule, stop: CancellationToken) -> Timer {
@@ -313,37 +341,6 @@ impl Triggers {
         }
         Running { function, wiring, missed, consumer, delivery, stop, tasks }
     }
-
-    /// Removes the consumers of an app that are not `wanted`, also those that an earlier process left. What fails is tried
-    /// again with the next change.
-    async fn forget(&self, app: &Name, wanted: &HashSet<ConsumerId>) {
-        let streams = Arc::clone(&self.ports.streams);
-        let list = tokio::task::spawn_blocking(move || streams.list()).await;
-        let states = match list {
-            Ok(Ok(states)) => states,
-            Ok(Err(failure)) => return tracing::warn!(?failure, "cannot look for consumers that are no more"),
-            Err(error) => return tracing::error!(%error, "listing the streams panicked"),
-        };
-        let prefix = format!("{app}/");
-        let mut all = Vec::new();
-        for state in states {
-            all.extend(state.consumers.into_iter().map(|consumer| (state.name.clone(), consumer.id)));
-        }
-        for (stream, id) in &all {
-            if !id.0.starts_with(&prefix) || wanted.contains(id) {
-                continue;
-            }
-            if let Err(failure) = self.ports.streams.remove_consumer(stream, id).await {
-                tracing::warn!(consumer = &*id.0, ?failure, "cannot remove a consumer that is no more");
-            }
-            if let Some((function, expression)) = id.0[prefix.len()..].split_once("/schedule:")
-                && let Err(failure) =
-                    schedule::forget(&*self.ports.kv, &format!("{prefix}{function}/{expression}")).await
-            {
-                tracing::warn!(consumer = &*id.0, ?failure, "cannot forget a schedule that is no more");
-            }
-        }
-    }
 }
 
 impl Running {
@@ -396,4 +393,9 @@ fn captures(manifest: &Manifest, prepared: &BTreeMap<ConsumerId, Prepared>) -> V
         })
     });
     triggers.chain(streams).collect()
+}
+
+fn planned(app: &Name, function: &Name, trigger: &ScheduleTrigger) -> Result<Schedule, Failure> {
+    Schedule::new(app, function, trigger)
+        .map_err(|error| Failure::new(Kind::Invalid, format!("function \"{function}\": {error}")))
 }

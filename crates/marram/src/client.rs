@@ -117,12 +117,23 @@ impl Client {
             Some(sender) => sender,
             None => self.connect().await?,
         };
-        let answer = sender.send_request(request).await.with_context(|| {
-            Problem::new(Exit::Failed, format!("the connection to the node at {} broke", self.shown()))
-                .hint("look whether it runs and what it logs, and try again: what was sent may not be there")
+        let answer = sender.send_request(request).await.map_err(|error| {
+            let problem = if self.tls.is_none() && error.is_parse() { self.is_not_http() } else { self.broke() };
+            anyhow::Error::new(error).context(problem)
         })?;
         *idle = Some(sender);
         Ok(Answer::new(answer))
+    }
+
+    fn broke(&self) -> Problem {
+        Problem::new(Exit::Failed, format!("the connection to the node at {} broke", self.shown()))
+            .hint("look whether it runs and what it logs, and try again: what was sent may not be there")
+    }
+
+    fn is_not_http(&self) -> Problem {
+        let shown = self.shown();
+        Problem::new(Exit::Unreachable, format!("what answers at {shown} does not speak HTTP"))
+            .hint(format!("does it have TLS? write {}", shown.replacen("http:", "https:", 1)))
     }
 
     /// Its URL, as it is typed.
@@ -148,10 +159,26 @@ impl Client {
             .await
             .map_err(|_| unreachable(&"TLS does not start within 10 s"))?
             .map_err(|error| {
-                unreachable(&format!("TLS: {error}")).hint("name the certificate of its authority with --ca")
+                let why = error.to_string();
+                unreachable(&format!("TLS: {why}")).hint(tls_hint(&why))
             })?;
         handshake(stream).await
     }
+}
+
+/// What to do about what a handshake of TLS ended with.
+fn tls_hint(why: &str) -> &'static str {
+    const HINTS: [(&str, &str); 4] = [
+        (
+            "CaUsedAsEndEntity",
+            "the node shows the certificate of an authority as its own: make it with basicConstraints=CA:FALSE",
+        ),
+        ("not valid for name", "write a name that the certificate has in --node, or make one that has this name"),
+        ("corrupt message", "it speaks no TLS: write http://"),
+        ("handshake eof", "does it speak TLS? if not, write http://"),
+    ];
+    let known = HINTS.iter().find(|(said, _)| why.contains(said));
+    known.map_or("name the certificate of its authority with --ca", |(_, hint)| hint)
 }
 
 async fn handshake(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> anyhow::Result<SendRequest<Body>> {
@@ -215,5 +242,25 @@ pub(crate) fn exit_of(status: StatusCode) -> Exit {
         StatusCode::CONFLICT => Exit::Conflict,
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => Exit::Invalid,
         _ => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handshake_that_fails_has_the_hint_of_its_reason() {
+        for (why, hint) in [
+            ("invalid peer certificate: UnknownIssuer", "--ca"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "basicConstraints=CA:FALSE"),
+            (
+                "invalid peer certificate: certificate not valid for name \"127.0.0.1\"",
+                "a name that the certificate has",
+            ),
+            ("received corrupt message of type InvalidContentType", "it speaks no TLS: write http://"),
+        ] {
+            assert!(tls_hint(why).contains(hint), "{why}");
+        }
     }
 }

@@ -1,9 +1,5 @@
 //! `--data`: text, `@file`, or `@-` for stdin, as the body of a request.
 
-use std::path::Path;
-
-use anyhow::Context as _;
-
 use crate::client::{self, Body};
 use crate::progress;
 
@@ -14,8 +10,7 @@ pub(crate) async fn body(data: Option<&str>) -> anyhow::Result<Body> {
         Some(Err(text)) => Ok(client::full(text.to_owned())),
         Some(Ok("-")) => Ok(progress::stdin()),
         Some(Ok(path)) => {
-            let file = tokio::fs::File::open(Path::new(path)).await.with_context(|| format!("cannot open {path}"))?;
-            let size = file.metadata().await.with_context(|| format!("cannot read {path}"))?.len();
+            let (file, size) = progress::open(path).await?;
             Ok(progress::upload(file, size, &format!("sending {path}")))
         }
     }

@@ -47,6 +47,12 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Unwritten> {
     Ok(out.flush()?)
 }
 
+/// Ends the line of data whose last bytes these were, where a person reads it: the prompt is not to follow on the same line.
+/// What a program reads stays as it is.
+pub(crate) fn end_line(last: &[u8]) -> Result<(), Unwritten> {
+    if !last.is_empty() && !last.ends_with(b"\n") && stdout_is_terminal() { bytes(b"\n") } else { Ok(()) }
+}
+
 /// A JSON document for `--json`.
 pub(crate) fn json(value: &serde_json::Value) -> Result<(), Unwritten> {
     line(&format!("{value:#}"))
@@ -75,6 +81,11 @@ pub(crate) fn hint(text: &str) {
 /// `text` in `style`.
 pub(crate) fn paint(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")
+}
+
+/// Whether a person reads stdout.
+pub(crate) fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Whether a person watches stderr.

@@ -2,16 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use bytes::BytesMut;
 use futures::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::fs::File;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::task::AbortHandle;
 
 use crate::client::Body;
+use crate::exit::{Exit, Problem};
 use crate::output::{self, DIM, paint};
 
 /// What is done sooner shows no bar.
@@ -19,6 +21,23 @@ const QUIET: Duration = Duration::from_millis(600);
 /// What takes longer is explained.
 const PATIENCE: Duration = Duration::from_secs(2);
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// A file that is to be sent, and its size. What it is not is said before anything is sent.
+pub(crate) async fn open(path: &str) -> anyhow::Result<(File, u64)> {
+    let cannot_read = || format!("cannot read {path}");
+    let mut file = File::open(path).await.with_context(|| format!("cannot open {path}"))?;
+    let metadata = file.metadata().await.with_context(cannot_read)?;
+    if metadata.is_dir() {
+        return Err(Problem::new(Exit::Usage, format!("{path} is a folder")).hint("name a file in it").into());
+    }
+    if !metadata.is_file() {
+        let problem = Problem::new(Exit::Usage, format!("{path} is not a file"));
+        return Err(problem.hint("write - for the file's name, and pipe it in").into());
+    }
+    file.read(&mut [0]).await.with_context(cannot_read)?;
+    file.rewind().await.with_context(cannot_read)?;
+    Ok((file, metadata.len()))
+}
 
 /// A body made of a file, with a bar that follows it.
 pub(crate) fn upload(file: File, size: u64, title: &str) -> Body {

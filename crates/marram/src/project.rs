@@ -53,7 +53,19 @@ impl Project {
 
     /// The first function whose component is not there, as an error with what to do.
     pub(crate) fn missing_component(&self) -> Option<Problem> {
-        let function = self.manifest.functions.iter().find(|function| !self.component(function).is_file())?;
+        self.manifest.functions.iter().find_map(|function| self.missing(function))
+    }
+
+    /// The first function whose component nothing builds, and that is not there.
+    pub(crate) fn missing_source(&self) -> Option<Problem> {
+        let mut sources = self.manifest.functions.iter().filter(|function| function.build.is_none());
+        sources.find_map(|function| self.missing(function))
+    }
+
+    fn missing(&self, function: &Function) -> Option<Problem> {
+        if self.component(function).is_file() {
+            return None;
+        }
         let message = format!("function \"{}\": its component {} is not there", function.name, function.component);
         let hint = match function.build {
             Some(_) => "build it with `marram build`",

@@ -15,6 +15,7 @@ use marram_core::Failure;
 use marram_node::Node;
 use marram_node::api::Deployed;
 
+use inputs::Changes;
 pub(crate) use inputs::Inputs;
 pub(crate) use screen::Screen;
 
@@ -23,6 +24,9 @@ use crate::exit;
 use crate::progress;
 use crate::project::Project;
 use crate::watch::Change;
+
+/// What a failure leaves as it is.
+const KEEPS_SERVING: &str = "the last revision keeps serving";
 
 type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -54,21 +58,23 @@ enum Step {
 impl Session {
     /// A session for `project`. What is out of date is queued; nothing runs before [`step`](Self::step).
     pub(crate) fn new(project: Project, node: Arc<Node>, screen: Screen, serving: bool) -> anyhow::Result<Self> {
-        let (inputs, stale) = Inputs::new(project)?;
+        let (inputs, changes) = Inputs::new(project)?;
         let since = Instant::now();
         let dirty = inputs.complete();
-        Ok(Self {
+        let mut session = Self {
             node,
             screen,
             inputs,
-            queue: stale,
+            queue: Vec::new(),
             build: None,
             deploy: None,
             dirty,
             since,
             serving,
             introduced: false,
-        })
+        };
+        session.take_up(Changes { deploy: dirty, ..changes });
+        Ok(session)
     }
 
     /// What is built from what.
@@ -113,11 +119,22 @@ impl Session {
             Change::Files(paths) => Ok(self.inputs.changed(paths)),
         };
         match outcome {
-            Ok(changes) => {
-                self.dirty |= changes.deploy;
-                self.enqueue(changes.builds);
-            }
+            Ok(changes) => self.take_up(changes),
             Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Deploys and builds what can be, and says what has to be there first.
+    fn take_up(&mut self, changes: Changes) {
+        self.dirty |= changes.deploy;
+        self.enqueue(changes.builds);
+        if changes.missing.is_empty() {
+            return;
+        }
+        self.screen.apart(|| changes.missing.iter().for_each(exit::show));
+        self.screen.note("it is deployed when the file is there");
+        if self.serving {
+            self.screen.note(KEEPS_SERVING);
         }
     }
 
@@ -189,8 +206,6 @@ impl Session {
 
     fn failed(&self, error: &anyhow::Error) {
         self.screen.apart(|| exit::show(error));
-        if self.serving {
-            self.screen.note("the last revision keeps serving");
-        }
+        self.screen.note(if self.serving { KEEPS_SERVING } else { "waiting for a change; Ctrl-C ends it" });
     }
 }

@@ -58,6 +58,11 @@ impl Sources {
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
         let mut folders = Vec::new();
         for (root, deep) in &self.roots {
+            if !root.is_dir() {
+                // It is noticed when it is made.
+                folders.extend(root.ancestors().find(|folder| folder.is_dir()).map(Path::to_path_buf));
+                continue;
+            }
             each_folder(root, if *deep { DEPTH_MAX } else { 0 }, &mut |folder| folders.push(folder.to_path_buf()));
         }
         folders

@@ -62,7 +62,9 @@ class Body {
   }
   async text() {
     const content = await this.#read();
-    return typeof content === 'string' ? content : host.decode(content, false, false);
+    if (typeof content !== 'string') return host.decode(content, false, false);
+    // As in its bytes, where decoding takes the mark away.
+    return content.startsWith('\ufeff') ? content.slice(1) : content;
   }
   async json() { return JSON.parse(await this.text()); }
   async bytes() {

@@ -60,6 +60,11 @@ function cloneValue(value, seen) {
 }
 
 function fill(copy, value, seen) {
-  for (const key of Object.keys(value)) copy[key] = cloneValue(value[key], seen);
+  for (const key of Object.keys(value)) {
+    const item = cloneValue(value[key], seen);
+    // An assignment to this name would set the copy's prototype.
+    if (key === '__proto__') Object.defineProperty(copy, key, { value: item, writable: true, enumerable: true, configurable: true });
+    else copy[key] = item;
+  }
   return copy;
 }

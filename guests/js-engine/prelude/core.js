@@ -95,7 +95,11 @@ function defineIterable(cls, entries, name) {
 publish('self', globalThis);
 publish('navigator', Object.freeze({ userAgent: 'Marram' }));
 publish('performance', Object.freeze({
-  now() { return host.monotonic() - epoch(); },
+  now() {
+    // First: it is the first call that begins the count.
+    const from = epoch();
+    return host.monotonic() - from;
+  },
   get timeOrigin() { return host.now() - this.now(); },
   toJSON() { return { timeOrigin: this.timeOrigin }; },
 }));

@@ -2,6 +2,7 @@
 
 use marram_js_abi::{Action, Batch, BodyIn, Code, Event, Load, Loaded, ScriptError, Source, decode};
 use rquickjs::function::{Args, IntoArgs};
+use rquickjs::object::Property;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Error, Function, Module, Object, Persistent, Result, Runtime, TypedArray, Value};
 
@@ -127,7 +128,8 @@ impl Engine {
         }
         let env = Object::new(ctx.clone()).map_err(caught)?;
         for (name, value) in &load.env {
-            env.set(*name, *value).map_err(caught)?;
+            // Defined: an assignment to `__proto__` would set the prototype.
+            env.prop(*name, Property::from(*value).writable().enumerable().configurable()).map_err(caught)?;
         }
         let namespace = module.namespace().map_err(caught)?;
         let granted: Vec<&str> = load.granted.clone();

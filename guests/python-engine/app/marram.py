@@ -12,6 +12,7 @@ import functools
 import http.cookies
 import json
 import urllib.parse
+from collections.abc import Buffer
 
 from marram_engine import transport
 
@@ -132,6 +133,17 @@ class Request(_Content):
         return iter(self._chunks)
 
 
+def _bytes(body, rule):
+    """Text or bytes as bytes; nothing at all is an empty body. `bytes(5)` would be five zeros."""
+    if body is None:
+        return b""
+    if isinstance(body, str):
+        return body.encode()
+    if isinstance(body, Buffer):
+        return bytes(body)
+    raise TypeError(f"{rule}, not {type(body).__name__}: convert it with str(), or send it as JSON")
+
+
 class _Json:
     """`Response.json(value)` makes a response, and `response.json()` reads one, as in the Fetch standard."""
 
@@ -154,11 +166,10 @@ class Response(_Content):
     def __init__(self, body=b"", status=200, headers=()):
         self.status = int(status)
         self.headers = headers if isinstance(headers, Headers) else Headers(headers)
-        if isinstance(body, str):
-            body = body.encode()
-            if "content-type" not in self.headers:
-                self.headers["content-type"] = "text/plain; charset=utf-8"
-        self.body = b"" if body is None else body
+        if isinstance(body, str) and "content-type" not in self.headers:
+            self.headers["content-type"] = "text/plain; charset=utf-8"
+        streamed = not isinstance(body, (str, Buffer)) and (hasattr(body, "__iter__") or hasattr(body, "__aiter__"))
+        self.body = body if streamed else _bytes(body, "a response's body is text, bytes, or an iterable of either")
 
     json = _Json()
 
@@ -183,7 +194,7 @@ def _outgoing(url, method, headers, body, timeout):
         headers = Headers(headers)
         if "content-type" not in headers:
             headers["content-type"] = "application/json"
-    body = body.encode() if isinstance(body, str) else bytes(body or b"")
+    body = _bytes(body, "a request's body is text, bytes, or a dict or list to be sent as JSON")
     try:
         return transport.send(url, method.upper(), Headers(headers).items(), body, timeout)
     except transport.Failed as failure:

@@ -14,7 +14,7 @@ async fn check(request: &str, expected: &[u16], detail: &str) {
     if expected.last().is_some_and(|status| *status >= 400) {
         assert_has(
             &answer,
-            &["application/problem+json", "marram-request-id: ", "connection: close", "urn:marram:problem:"],
+            &["application/problem+json", "marram-request-id: ", "connection: close", "date: ", "urn:marram:problem:"],
         );
     }
 }
@@ -123,6 +123,16 @@ async fn targets() {
         let answer = front.exchange(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")).await;
         assert_eq!(statuses(&answer), [400], "{path}");
     }
+    for target in ["shop.example", "shop.example:80", "*", "a/b", "http://a:b:c/", "http:/a"] {
+        check(&format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n"), &[400], "neither a path").await;
+    }
+    for target in ["/<", "/a>", "/`", "/\"", "/a#b", "/?a=\"", "http://a/#b"] {
+        check(&format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n"), &[400], "must be escaped").await;
+    }
+    for target in ["a:1", "a:b:c", "/"] {
+        check(&format!("CONNECT {target} HTTP/1.1\r\nhost: a\r\n\r\n"), &[400], "tunnels").await;
+    }
+    check("GET /?a={`}|^ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", &[200], "GET http://a/?a={`}|^\n").await;
     let front = mirrored().await;
     for (request, status) in [
         ("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n", 400),

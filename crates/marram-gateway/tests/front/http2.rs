@@ -42,7 +42,11 @@ async fn requests_answers_and_trailers() {
     let front = Front::start(Routes::new().on("/echo", echo).on("shop.example/...", mirror()), Limits::default()).await;
     let (client, _driving) = client(&front).await;
     let mut client = ready(client).await;
-    let get = Request::get("http://shop.example/x?y").header("cookie", "a=1").body(()).expect("request");
+    let get = Request::get("http://shop.example/x?y")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .body(())
+        .expect("request");
     let (answer, _) = client.send_request(get, true).expect("send");
     let (status, headers, body, _) = text(within(answer).await.expect("answer")).await;
     assert_eq!(status, 200);
@@ -53,7 +57,7 @@ async fn requests_answers_and_trailers() {
             "GET http://shop.example/x?y\n",
             "\nhost: shop.example\n",
             "\nx-forwarded-for: 127.0.0.1\n",
-            "\ncookie: a=1\n",
+            "\ncookie: a=1; b=2\n",
         ],
     );
 
@@ -86,6 +90,16 @@ async fn bad_heads() {
     let get = |uri: &str| Request::get(uri.to_owned());
     let contradiction = get("http://a/").header("host", "b").body(()).expect("request");
     assert_eq!(status_of(&front, contradiction).await, 400);
+    for wrong in [
+        get("http://a/").header("content-length", "0").header("content-length", "0"),
+        get("http://a/").header("x", " a"),
+        get("http://a/").header("x", "a\t"),
+        get("http://a/\u{e9}"),
+        get("http://a/\""),
+    ] {
+        let wrong = wrong.body(()).expect("request");
+        assert_eq!(status_of(&front, wrong.clone()).await, 400, "{wrong:?}");
+    }
     let long = get(&format!("http://a/{}", "x".repeat(9_000))).body(()).expect("request");
     assert_eq!(status_of(&front, long).await, 414);
     let many = (0..101).fold(get("http://a/"), |r, n| r.header(format!("x{n}"), "y")).body(()).expect("request");

@@ -82,6 +82,23 @@ async fn large_bodies() {
     .await;
 }
 
+/// Only then is the failure nobody else's to count.
+#[tokio::test]
+async fn a_body_that_is_announced_as_too_large_is_refused_before_its_function_is_asked() {
+    let front = Front::start(Routes::new().with("/a", &[], 3, mirror()), Limits::default()).await;
+    for (path, rest, status) in [
+        ("/a", "transfer-encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n", 413),
+        ("/missing", "content-length: 4\r\n\r\nabcd", 404),
+        ("/a", "content-length: 4\r\n\r\nabcd", 413),
+    ] {
+        let request = format!("POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{rest}");
+        assert_eq!(statuses(&front.exchange(request).await), [status], "{path} {rest}");
+    }
+    front.until(|seen| seen.ends.lock().expect("lock").len() == 3).await;
+    let mirror = marram_core::Name::new("mirror").expect("a name");
+    assert_eq!(*front.recorder.unasked.lock().expect("lock"), [(mirror, Kind::BodyTooLarge)]);
+}
+
 #[tokio::test]
 async fn slow_heads_and_bodies() {
     check(short(), "GET / HTTP/1.1\r\nhos".into(), Kind::ClientTimeout).await;

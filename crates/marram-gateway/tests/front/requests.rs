@@ -38,6 +38,16 @@ async fn who_asks_is_not_for_the_client_to_say() {
     ];
     check(claims, &truth, &["9.9.9.9", "evil", "443"]).await;
     check("", &truth, &[]).await;
+    let names = "connection: host, forwarded, x-forwarded-for, x-forwarded-host, x-forwarded-proto, traceparent\r\n";
+    check(names, &truth, &[]).await;
+    check(names, &["\ntraceparent: 00-"], &[]).await;
+    check(&format!("{claims}{names}"), &truth, &["9.9.9.9", "evil", "443"]).await;
+}
+
+#[tokio::test]
+async fn several_cookie_fields_reach_the_function_as_one() {
+    check("cookie: a=1\r\nx: y\r\nCookie: b=2; c=3\r\n", &["\ncookie: a=1; b=2; c=3\n"], &["\ncookie: b"]).await;
+    check("cookie: a=1\r\n", &["\ncookie: a=1\n"], &[]).await;
 }
 
 #[tokio::test]
@@ -46,7 +56,8 @@ async fn trusted_proxies_are_believed() {
     let config = GatewayConfig { trusted_proxies, limits: Limits::default() };
     let front = Front::configured(Routes::new().on("/...", mirror()), config).await;
     let head = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-forwarded-for: 6.6.6.6, 9.9.9.9\r\nx-forwarded-for: 10.1.1.1\r\n\
-                x-forwarded-proto: https\r\nx-forwarded-host: shop.example\r\nforwarded: for=9.9.9.9\r\n\r\n";
+                x-forwarded-proto: https\r\nx-forwarded-host: shop.example\r\nforwarded: for=9.9.9.9\r\n\
+                connection: forwarded, x-forwarded-for, x-forwarded-host, x-forwarded-proto\r\n\r\n";
     let expected = [
         "GET https://a/\n",
         "\nx-forwarded-for: 6.6.6.6, 9.9.9.9, 10.1.1.1, 127.0.0.1\n",

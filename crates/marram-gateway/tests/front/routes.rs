@@ -70,11 +70,16 @@ fn the_most_specific_route_wins() {
             ("//", "/..."),
             ("h.example/a", "h.example/..."),
             ("H.Example/a/7", "h.example/a/:id id=7"),
+            ("H.Example./a/7", "h.example/a/:id id=7"),
             ("h.example/a/", "h.example/..."),
             ("other/a", "/a"),
         ],
     );
     check(&["h/a", "/b"], &[("h/b", "/b"), ("h/a", "h/a"), ("h/c", "-"), ("x/a", "-"), ("h/", "-")]);
+    check(
+        &["h.example./a", "/..."],
+        &[("h.example/a", "h.example/a"), ("H.example./a", "h.example/a"), ("./a", "/...")],
+    );
     check(&["/a/b", "/:x/..."], &[("/a/b", "/a/b"), ("/a/c", "/:x/... x=a"), ("/", "-"), ("//a", "-")]);
 }
 
@@ -110,6 +115,7 @@ fn a_route_that_two_claim_is_refused() {
     assert!(claimed(&["/a GET POST", "/a POST"]).is_some());
     assert!(claimed(&["/a GET", "/a POST", "/a", "/a/...", "/a/", "h/a"]).is_none());
     assert!(claimed(&["h/a", "H/a"]).is_some());
+    assert!(claimed(&["h/a", "h./a"]).is_some());
 }
 
 /// How specific a match is: host, then each segment from the left, then the end.

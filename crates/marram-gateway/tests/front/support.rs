@@ -100,6 +100,8 @@ impl Entropy for Counting {
 pub struct Recorder {
     pub ends: Mutex<Vec<(u16, Option<Kind>)>>,
     pub refused: Mutex<Vec<Kind>>,
+    /// Requests that were refused before their function was asked.
+    pub unasked: Mutex<Vec<(Name, Kind)>>,
     pub opened: AtomicU64,
     pub closed: AtomicU64,
 }
@@ -112,6 +114,9 @@ impl GatewayObserver for Recorder {
         self.closed.fetch_add(1, Ordering::Relaxed);
     }
     fn request(&self, end: &RequestEnd<'_>) {
+        if let (Some(id), Some(kind), true) = (end.id, end.failure, end.refused) {
+            self.unasked.lock().expect("lock").push((id.function.clone(), kind));
+        }
         self.ends.lock().expect("lock").push((end.status, end.failure));
     }
     fn refused(&self, kind: Kind) {

@@ -3,10 +3,12 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use marram_core::{Failure, Kind};
 
 use crate::config::Token;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Checks a request's credentials.
 pub(super) fn check(token: Option<&Token>, headers: &HeaderMap) -> Result<(), Failure> {
@@ -37,24 +39,27 @@ fn check_token(token: &Token, headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Without a token only programs of this machine may come in. A page in a browser of this machine is not one of them,
-/// although its requests come from here: it gives itself away by `Origin`, and by the name that it rebound to this
-/// address, which the browser sends as `Host`.
+/// although its requests come from here: it gives itself away by the name that it rebound to this address, which the
+/// browser sends as `Host`, by `Origin`, and by `Sec-Fetch-Site`, which also comes with what has no origin: images, links.
+/// A page of this very address is no better: functions answer here with what they like. Only an address that somebody has
+/// typed has the site `none` (W3C Fetch Metadata §2.3).
 fn check_not_a_web_page(headers: &HeaderMap) -> Result<(), Failure> {
-    let text = |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or("?"));
-    let host = text(header::HOST).unwrap_or_default();
-    if !is_local(host) {
+    let text = |value: &HeaderValue| value.to_str().unwrap_or("?").to_owned();
+    let host = headers.get(header::HOST).map(text).unwrap_or_default();
+    if !is_local(&host) {
         let message = format!(
             "this node has no token, so it answers only to its address, not to the host {host:?}: use 127.0.0.1, or set a token"
         );
         return Err(Failure::new(Kind::Unauthorized, message));
     }
-    match text(header::ORIGIN) {
-        Some(origin) if origin.strip_prefix("http://") != Some(host) => {
-            let message =
-                format!("this node has no token, so it does not answer to web pages of {origin:?}: set a token");
+    let page = headers.get(header::ORIGIN).map(|origin| format!(" of {:?}", text(origin)));
+    let by_a_page = headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "none");
+    match page.or(by_a_page.then(String::new)) {
+        Some(page) => {
+            let message = format!("this node has no token, so it does not answer to web pages{page}: set a token");
             Err(Failure::new(Kind::Unauthorized, message))
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -96,19 +101,27 @@ mod tests {
 
     #[test]
     fn without_a_token_a_web_page_is_kept_out() {
-        for (host, origin, expected) in [
-            ("127.0.0.1:7070", None, true),
+        let here = "127.0.0.1:7070";
+        for (host, more, expected) in [
+            (here, None, true),
             ("localhost:7070", None, true),
             ("[::1]:7070", None, true),
             ("rebound.example:7070", None, false),
             ("192.168.0.1:7070", None, false),
-            ("127.0.0.1:7070", Some("http://127.0.0.1:7070"), true),
-            ("127.0.0.1:7070", Some("https://evil.example"), false),
-            ("127.0.0.1:7070", Some("null"), false),
+            // What a function answered here is a page, too.
+            (here, Some(("origin", "http://127.0.0.1:7070")), false),
+            (here, Some(("origin", "https://evil.example")), false),
+            (here, Some(("origin", "null")), false),
+            // An image, a script or a link has no origin.
+            (here, Some(("sec-fetch-site", "cross-site")), false),
+            (here, Some(("sec-fetch-site", "same-site")), false),
+            (here, Some(("sec-fetch-site", "same-origin")), false),
+            // Typed by a user.
+            (here, Some(("sec-fetch-site", "none")), true),
         ] {
             let mut pairs = vec![("host", host)];
-            pairs.extend(origin.map(|origin| ("origin", origin)));
-            assert_eq!(check(None, &headers(&pairs)).is_ok(), expected, "{host} {origin:?}");
+            pairs.extend(more);
+            assert_eq!(check(None, &headers(&pairs)).is_ok(), expected, "{host} {more:?}");
         }
     }
 }

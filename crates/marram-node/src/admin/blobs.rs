@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::IntoResponse;
 use marram_core::limits::COMPONENT_BYTES_MAX;
 use marram_core::{Digest, Failure, Kind};
+use marram_store::BlobPin;
 
 use super::input::Segments;
 use super::operation::Operation;
@@ -39,8 +40,7 @@ async fn has(
 ) -> Result<impl IntoResponse, Refusal> {
     let digest = parse(&digest)?;
     // Pinning renews the hour, so that whoever was told that the blob is here has the time to deploy it.
-    let pin = admin.parts.store.blobs().pin(digest).map_err(Failure::from)?;
-    let _pin = pin.ok_or_else(|| missing(&digest))?;
+    let _pin = pin_whole(&admin, digest).await?.ok_or_else(|| missing(&digest))?;
     Ok([(header::CONTENT_LENGTH, size(&admin, &digest)?.to_string())])
 }
 
@@ -52,7 +52,7 @@ async fn put(
 ) -> Result<(StatusCode, Json<BlobView>), Refusal> {
     let digest = parse(&digest)?;
     check_announced(&headers)?;
-    let known = admin.parts.store.blobs().pin(digest).map_err(Failure::from)?.is_some();
+    let known = pin_whole(&admin, digest).await?.is_some();
     // A blob that is known is not written again; its bytes are read all the same, for the connection's sake.
     if known {
         drain(body).await?;
@@ -61,6 +61,24 @@ async fn put(
     }
     let status = if known { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(BlobView { digest, bytes: size(&admin, &digest)? })))
+}
+
+/// Keeps a blob that is here as it was sent. One that is damaged counts as missing, so that it is sent again and replaced.
+/// Reading a component takes milliseconds, and somebody asks for one once a deployment; contents of objects, which are blobs
+/// as well and may be larger, are nothing that could be uploaded here.
+async fn pin_whole(admin: &Admin, digest: Digest) -> Result<Option<BlobPin>, Failure> {
+    let blobs = Arc::clone(admin.parts.store.blobs());
+    let Some(pin) = blobs.pin(digest)? else { return Ok(None) };
+    if size(admin, &digest)? > COMPONENT_BYTES_MAX as u64 {
+        return Ok(Some(pin));
+    }
+    match input::blocking(move || blobs.check(&digest)).await? {
+        Ok(()) => Ok(Some(pin)),
+        Err(error) => {
+            tracing::warn!(%digest, %error, "a stored component is not what was sent: it has to be sent again");
+            Ok(None)
+        }
+    }
 }
 
 /// Streams the body into the store: at no time more than a chunk of it is in memory.

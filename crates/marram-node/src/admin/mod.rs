@@ -87,8 +87,20 @@ fn router(admin: Arc<Admin>) -> Router {
 }
 
 async fn no_such_path(uri: axum::http::Uri) -> Refusal {
+    if let Some(what) = nameless(uri.path()) {
+        return Refusal::new(marram_core::Kind::Invalid, format!("{what} is empty: {} ends before it", uri.path()));
+    }
     let message = format!("the admin API has no {}: GET /v1/openapi.json describes it", uri.path());
     Refusal::new(marram_core::Kind::NotFound, message)
+}
+
+/// What a path names with nothing, where the router wants a name of one byte or more.
+fn nameless(path: &str) -> Option<&'static str> {
+    match path.strip_prefix("/v1/")?.split('/').collect::<Vec<_>>()[..] {
+        ["kv", bucket, "keys", ""] if !bucket.is_empty() => Some("the key"),
+        ["objects", bucket, ""] if !bucket.is_empty() => Some("the object's name"),
+        _ => None,
+    }
 }
 
 async fn no_such_method(method: axum::http::Method, uri: axum::http::Uri) -> Refusal {

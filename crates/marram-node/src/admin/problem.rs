@@ -36,16 +36,29 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Writes the failure that an answer carries, if it carries one, and gives every answer its request's id.
+/// A browser shows what it gets here in an origin of its own, and runs no script of it: functions answer with what they
+/// like, and their pages must not speak for this API.
+const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox");
+const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// Writes the failure that an answer carries, if it carries one, and gives every answer its request's id and what keeps a
+/// browser from taking it for a page of this API.
 pub(super) fn finish(mut response: Response<Body>, request: RequestId) -> Response<Body> {
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
         if failure.kind() == Kind::Internal {
             tracing::error!(%request, kind = failure.kind().label(), detail = failure.detail(), "{}", failure.message());
         }
+        // RFC 9110 §15.5.6: which methods there are goes with the status, and only the router knows them.
+        let allow = response.headers_mut().remove(header::ALLOW);
         response = problem(&failure, request);
+        response.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
     }
     let id = HeaderValue::from_bytes(&request.digits()).expect("hex digits are a header's value");
-    response.headers_mut().insert(REQUEST_ID_HEADER, id);
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID_HEADER, id);
+    // Beside a policy that a function has: a browser holds to each of them.
+    headers.append(header::CONTENT_SECURITY_POLICY, SANDBOX);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFFING);
     response
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::{HeaderMap, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use marram_core::{Failure, Kind};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -151,10 +152,18 @@ impl Front {
         request.extensions_mut().insert(id);
         let open = self.open_paths.contains(&request.uri().path());
         let allowed = if open { Ok(()) } else { auth::check(parts.config.token.as_ref(), request.headers()) };
-        let response = match allowed {
+        let response = match check_host(request.headers()).and(allowed) {
             Ok(()) => self.router.call(request).await.unwrap_or_else(|never| match never {}),
             Err(failure) => Refusal(failure).into_response(),
         };
         problem::finish(response, id)
+    }
+}
+
+/// RFC 9112 §3.2: of two hosts, whoever looks next might take the other one.
+fn check_host(headers: &HeaderMap) -> Result<(), Failure> {
+    match headers.get_all(header::HOST).iter().nth(1) {
+        Some(_) => Err(Failure::new(Kind::BadRequest, "the request has more than one Host: send one")),
+        None => Ok(()),
     }
 }

@@ -55,8 +55,14 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .takes_bytes()
         .json::<PublishedEvents>(200, "They are on the disk"),
-        Operation::new(Method::DELETE, ONE, "removeStream", "Removes a stream with its events and consumers", remove)
-            .answer(204, "It is gone", None),
+        Operation::new(
+            Method::DELETE,
+            ONE,
+            "removeStream",
+            "Removes a stream with its events and consumers; refused while a deployed app declares or consumes it",
+            remove,
+        )
+        .answer(204, "It is gone", None),
         Operation::new(
             Method::POST,
             "/v1/streams/{stream}/replay",
@@ -118,7 +124,7 @@ async fn publish(
 }
 
 async fn remove(State(admin): State<Arc<Admin>>, Segments(stream): Segments<String>) -> Result<StatusCode, Refusal> {
-    admin.parts.streams.remove(&name(&stream)?).await?;
+    admin.parts.reconciler.remove_stream(name(&stream)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -30,6 +30,16 @@ fn a_whole_file() {
 fn errors_show_the_line_and_the_nearest_name() {
     let error = NodeConfig::from_toml("name = \"a\"\nlisten_ = \"127.0.0.1:1\"\n").expect_err("misspelt").to_string();
     assert!(error.contains("line 2, column 1") && error.contains("did you mean `listen`?"), "{error}");
+    for (written, step) in [
+        ("listen = \"localhost:3000\"", "such as `127.0.0.1:3000`"),
+        ("listen = 3000", "such as `127.0.0.1:3000`"),
+        ("mqtt = { listen = \":1883\" }", "such as `127.0.0.1:3000`"),
+        ("keep_bytes = 64", "such as \"64MiB\""),
+        ("name = shop", "`name = \"shop\"`"),
+    ] {
+        let error = NodeConfig::from_toml(written).expect_err(written).to_string();
+        assert!(error.contains(step), "{step:?} is not in:\n{error}");
+    }
     for bad in [
         "listen = \"3000\"",
         "instances = 0",

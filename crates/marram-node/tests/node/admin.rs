@@ -7,6 +7,7 @@ use http_body_util::BodyExt as _;
 use marram_node::{NodeConfig, Token};
 use marram_testkit::{Ask, Reply, TestNode, eventually, get, guest, manifest};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::mqtt;
 
@@ -140,7 +141,8 @@ fn steps_of_streams() -> Vec<Step> {
         step("POST /v1/streams/{stream}/pause", post("/v1/streams/readings/pause").json(&pause), 200),
         step("POST /v1/streams/{stream}/pause", post("/v1/streams/other/pause").json(&pause), 404),
         step("POST /v1/streams/{stream}/replay", post("/v1/streams/readings/replay").json(&replay), 200),
-        step(&format!("DELETE {one}"), delete("/v1/streams/readings"), 204),
+        step(&format!("DELETE {one}"), delete("/v1/streams/readings"), 409),
+        step(&format!("DELETE {one}"), delete("/v1/streams/readings.dead"), 204),
         step(&format!("DELETE {one}"), delete("/v1/streams/none"), 404),
     ]
 }
@@ -225,6 +227,9 @@ async fn every_answer_is_as_the_document_says() {
         let reply = node.admin().send(ask).await;
         assert_eq!(reply.status, status, "{operation}: {reply:?}");
         assert!(reply.header("marram-request-id").is_some(), "{operation}");
+        // A browser takes nothing of it for a page of the API.
+        let kept_apart = (reply.header("content-security-policy"), reply.header("x-content-type-options"));
+        assert_eq!(kept_apart, (Some("sandbox"), Some("nosniff")), "{operation}");
         assert!(!reply.text().contains(SECRET), "{operation} shows a secret");
         if !operation.starts_with("HEAD") {
             hold(&operation, &reply);
@@ -261,6 +266,17 @@ async fn router_and_document_know_the_same_operations() {
                 .replace("{digest}", "d");
             let reply = node.admin().send(Ask::new(method.parse().unwrap(), &concrete)).await;
             assert_eq!(reply.status != 405, known || as_get, "{method} {concrete}: {reply:?}");
+            if reply.status == 405 {
+                // RFC 9110 §15.5.6; axum names HEAD beside GET.
+                let allow: BTreeSet<_> = reply.header("allow").unwrap().split(',').map(str::trim).collect();
+                let takes = |method: &&str| described.contains(&format!("{method} {path}"));
+                assert!(!allow.contains(method) && !allow.is_empty(), "{method} {concrete}: {allow:?}");
+                let mut methods = ["GET", "POST", "PUT", "PATCH", "DELETE"].iter();
+                assert!(
+                    methods.all(|method| allow.contains(method) == takes(method)),
+                    "{method} {concrete}: {allow:?}"
+                );
+            }
             assert!(!reply.text().contains("has no /"), "{method} {concrete} is not routed: {reply:?}");
         }
     }
@@ -292,8 +308,32 @@ async fn the_token_is_asked_for_everywhere_but_at_the_health() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_web_page_and_an_open_address_are_kept_out() {
     let node = TestNode::start().await;
-    let _ = node.admin().send(get("/v1/apps").header("origin", "https://evil.example")).await.expect(401);
-    let _ = node.admin().send(get("/v1/apps").header("host", "rebound.example")).await.expect(401);
+    node.deploy(&probe("shop", ""), &[("probe", guest("probe-p2"))]).await.unwrap();
+    let here = format!("http://{}", node.node().admin_addr());
+    // What a page of a function's answer could do: change what it likes, and start functions by images of any page.
+    let set = put("/v1/apps/evil/secrets/x").body("hi");
+    let _ = node.admin().send(set.header("origin", &here).header("sec-fetch-site", "same-origin")).await.expect(401);
+    let invoke = || get("/v1/apps/shop/functions/probe/invoke/status/200");
+    for (name, value) in [
+        ("origin", here.as_str()),
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "same-origin"),
+        ("sec-fetch-site", "cross-site"),
+        ("host", "rebound.example"),
+    ] {
+        let _ = node.admin().send(invoke().header(name, value)).await.expect(401);
+    }
+    assert_eq!(node.admin().get("/v1/apps/evil/secrets").await.expect(200).json()["secrets"], json!([]));
+    // Somebody has typed it.
+    let _ = node.admin().send(invoke().header("sec-fetch-site", "none")).await.expect(200);
+    // The first of two hosts would do.
+    let twice = get("/v1/apps").header("host", "rebound.example").bytes(node.node().admin_addr());
+    let mut connection = tokio::net::TcpStream::connect(node.node().admin_addr()).await.unwrap();
+    connection.write_all(&twice).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("more than one Host"), "{answer}");
     node.stop().await;
     let open = NodeConfig { admin: "0.0.0.0:0".parse().unwrap(), ..NodeConfig::default() };
     let error = marram_node::Node::start(open).await.err().unwrap().to_string();

@@ -104,6 +104,9 @@ async fn keys_and_values_over_the_limit_are_refused_and_none_is_kept() {
     let cases = [
         ("a key of 1,025 bytes", put(&key(&"k".repeat(KEY_BYTES_MAX + 1))), 422),
         ("a key of 1,026 bytes in 513 characters", put(&key(&"%C3%A4".repeat(513))), 422),
+        ("a key of no bytes", put(&key("")), 422),
+        ("a key of no bytes, read", Ask::new(Method::GET, &key("")), 422),
+        ("an object of no name", put("/v1/objects/photos/"), 422),
         ("a key with U+0000", put(&key("a%00b")), 422),
         ("a key with a line break", put(&key("a%0Ab")), 422),
         ("a key that is no UTF-8", put(&key("%FF")), 400),

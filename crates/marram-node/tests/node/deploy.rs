@@ -197,6 +197,43 @@ async fn blobs_are_what_they_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_is_mended_by_deploying_it_again() {
+    let node = TestNode::start().await;
+    let text = manifest("shop", &[("price", "price.wasm", "/price"), ("script", "index.js", "/script")]);
+    let script = b"export default { fetch: () => new Response('Hello from a script') };\n".to_vec();
+    let parts = [("price", bytes("hello-p2")), ("script", script)];
+    let _ = node.deploy_over_http("shop", &text, &parts).await.expect(200);
+    let digests: Vec<_> = parts.iter().map(|(_, content)| marram_core::Digest::of(content)).collect();
+    let damage = |state: &std::path::Path| {
+        for digest in &digests {
+            let blob = state.join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
+            let mut content = std::fs::read(&blob).unwrap();
+            *content.last_mut().unwrap() ^= 1;
+            std::fs::write(&blob, content).unwrap();
+        }
+        // With its compiled code a component would not be read.
+        for file in std::fs::read_dir(state.join("cache")).unwrap() {
+            let file = file.unwrap();
+            if file.file_name().to_string_lossy().starts_with(&digests[0].hex()) {
+                std::fs::remove_file(file.path()).unwrap();
+            }
+        }
+    };
+    let node = node.restart_with(damage).await;
+    for (path, digest) in ["/price", "/script"].into_iter().zip(&digests) {
+        let _ = node.http().get(path).await.expect(500);
+        let _ = node.admin().send(Ask::new(Method::HEAD, &format!("/v1/blobs/{digest}"))).await.expect(404);
+    }
+    let again = node.deploy_over_http("shop", &text, &parts).await.expect(200);
+    assert_eq!(again.json()["unchanged"], true);
+    for (path, digest) in ["/price", "/script"].into_iter().zip(&digests) {
+        assert!(node.http().get(path).await.expect(200).text().starts_with("Hello from"), "{path}");
+        let _ = node.admin().send(Ask::new(Method::HEAD, &format!("/v1/blobs/{digest}"))).await.expect(200);
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_draining_node_finishes_what_runs_and_changes_nothing() {
     let node = TestNode::start().await;
     let text = manifest("shop", &[("probe", "probe.wasm", "/...")]);

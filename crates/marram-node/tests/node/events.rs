@@ -220,6 +220,33 @@ async fn the_public_front_takes_events_with_the_stream_s_token_only() {
     app.node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_token_lets_nobody_in_though_the_functions_cannot_have_the_new_one() {
+    let app = App { node: TestNode::start().await, _script: tempfile::tempdir().unwrap() };
+    let set = |token: &'static str| {
+        app.node.admin().send(Ask::new(Method::PUT, "/v1/apps/site/secrets/ingest_token").body(token))
+    };
+    let event = |token: &str| {
+        let ask = Ask::new(Method::POST, "/v1/streams/readings/events")
+            .header("authorization", &format!("Bearer {token}"))
+            .header("content-type", "application/cloudevents+json")
+            .body(json!({ "specversion": "1.0", "id": "1", "source": "/t", "type": "reading" }).to_string());
+        app.node.http().send(ask)
+    };
+    let (old, new) = ("the-token-that-is-known", "the-token-of-from-now-on");
+    let _ = set(old).await.expect(204);
+    let more = "secrets = [\"ingest_token\"]\n[stream.readings]\ningest = true\n";
+    app.deploy("{ http = \"/x\" }", more).await;
+    let _ = event(old).await.expect(200);
+    // Its source is damaged, so that it cannot be made ready with the new value.
+    let digest = marram_core::Digest::of(SCRIPT.as_bytes()).hex();
+    std::fs::write(app.node.state_dir().join("blobs/sha256").join(&digest[..2]).join(&digest), "x").unwrap();
+    let _ = set(new).await.expect(500);
+    let _ = event(old).await.expect(401);
+    let _ = event(new).await.expect(200);
+    app.node.stop().await;
+}
+
 /// Extensions that the node adds: where an event is kept, and the trace of the request that brought one without.
 fn as_it_was_sent(stored: &[Value]) -> Vec<Value> {
     let without = |event: &Value| {
@@ -434,6 +461,35 @@ async fn a_trigger_that_is_no_more_owes_nothing_and_an_app_may_have_streams_only
     for part in ["\"other\"", "\"only\"", "\"plain\""] {
         assert!(refused.message().contains(part), "{part} is not in {refused}");
     }
+    app.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_an_app_declares_or_consumes_is_not_removed_and_its_triggers_go_on() {
+    let declared = "[stream.plain]\nretain = { bytes = \"4MiB\" }\n";
+    let app = App::start("{ stream = \"readings\" }, { http = \"/x\" }", declared).await;
+    let remove =
+        async |stream: &str| app.node.admin().send(Ask::new(Method::DELETE, &format!("/v1/streams/{stream}"))).await;
+    for (stream, who) in
+        [("readings", "function \"watch\" of app \"site\" consumes it"), ("plain", "app \"site\" declares it")]
+    {
+        let refused = remove(stream).await.expect(409).json();
+        assert_eq!(refused["type"], "urn:marram:problem:conflict", "{refused}");
+        let said = refused["detail"].as_str().unwrap();
+        assert!(said.contains(who) && said.contains("marram rm"), "{said}");
+    }
+    app.publish("readings", "reading", "1", "s", "x").await;
+    app.seen(1).await;
+    // What an app only publishes to may go, and comes back.
+    let _ = remove("seen").await.expect(204);
+    assert_eq!(app.events("seen").await.len(), 0);
+    app.publish("readings", "reading", "2", "s", "x").await;
+    app.seen(1).await;
+    // A version without it lets it go.
+    app.deploy("{ http = \"/x\" }", declared).await;
+    let _ = remove("readings").await.expect(204);
+    let _ = app.node.admin().send(Ask::new(Method::DELETE, "/v1/apps/site")).await.expect(204);
+    let _ = remove("plain").await.expect(204);
     app.node.stop().await;
 }
 

@@ -25,7 +25,8 @@ name = "site"
 [[function]]
 name = "take"
 component = "index.js"
-on = [{ stream = "readings" }, { key = 'thresholds/"x\*' }]
+on = [{ stream = "readings" }, { key = 'thresholds/"x\*' }, { http = "/take" }]
+limits = { body = "1KiB" }
 [stream.readings]
 mqtt = ["plant/#"]
 retain = { bytes = "2MiB" }
@@ -84,6 +85,7 @@ async fn streams_consumers_keys_mqtt_and_objects_are_in_the_metrics() {
     ] {
         publish(&node, stream, kind, id).await;
     }
+    let _ = node.http().send(Ask::new(Method::POST, "/take").body(vec![0; 1_025])).await.expect(413);
     let _device = device(&node).await;
     let _ = node.admin().send(Ask::new(Method::PUT, "/v1/kv/state/keys/a").body("1")).await.expect(200);
     let _ = node.admin().get("/v1/kv/state/keys/none").await.expect(404);
@@ -93,16 +95,19 @@ async fn streams_consumers_keys_mqtt_and_objects_are_in_the_metrics() {
     let _ = s3.send(good.sign(Ask::new(Method::PUT, "/uploads/k").body("x"), host)).await.expect(200);
     let _ = s3.get("/uploads/k").await.expect(403);
 
+    // The front refused it: no invocation of the function has it.
+    let too_large = "faas_errors_total{app=\"site\",function=\"take\",outcome=\"body-too-large\"}";
     let consumer = "consumer=\"site/take/stream:readings\"";
-    let settled = eventually("all four are settled", || async {
+    let settled = eventually("all four are settled, and the refusal is counted", || async {
         let samples = samples(&node).await;
         let lag = samples[&format!("marram_consumer_lag_events{{stream=\"readings\",{consumer}}}")];
-        (lag == 0.0).then_some(samples)
+        (lag == 0.0 && samples.contains_key(too_large)).then_some(samples)
     });
     let samples = settled.await;
     let of_consumer = |name: &str| format!("marram_consumer_{name}{{stream=\"readings\",{consumer}}}");
     let of_stream = |name: &str, stream: &str| format!("marram_stream_{name}{{stream=\"{stream}\"}}");
     for (name, value) in [
+        (too_large.into(), 1.0),
         (of_stream("events", "readings"), 4.0),
         (of_stream("published_total", "readings"), 4.0),
         (of_stream("duplicates_total", "readings"), 1.0),

@@ -225,9 +225,12 @@ async fn commands_by_mqtt_reach_functions_without_any_device() {
 async fn what_was_not_granted_is_refused_at_deploy_with_the_line_to_add() {
     let node = TestNode::start().await;
     for (grants, wanted) in [
-        ("", "kv = [\"<bucket>\"]"),
-        ("allow = { publish = [\"trends\"] }", "kv = [\"<bucket>\"]"),
-        ("allow = { kv = [\"state\"] }", "publish = [\"<stream>\"]"),
+        ("", "add `allow = { kv = [\"<bucket>\"] }` to the function"),
+        ("allow = { publish = [\"trends\"] }", "add `kv = [\"<bucket>\"]` to its `allow`"),
+        (
+            "allow = { kv = [\"state\"] }",
+            "add `publish = [\"<stream>\"]` or `mqtt = [\"<topic filter>\"]` to its `allow`",
+        ),
     ] {
         let refused =
             node.deploy(&manifest("state.wasm", grants), &[("state", guest("state.wasm"))]).await.unwrap_err();

@@ -12,12 +12,8 @@ use super::Offer;
 use crate::reach::Reach;
 use crate::state::GuestState;
 
-pub(super) const OFFER: Offer = Offer {
-    prefix: "marram:crdt/",
-    granted: |allow| !allow.kv.is_empty(),
-    line: "allow = { kv = [\"<bucket>\"] }",
-    link,
-};
+pub(super) const OFFER: Offer =
+    Offer { prefix: "marram:crdt/", granted: |allow| !allow.kv.is_empty(), grants: &["kv = [\"<bucket>\"]"], link };
 
 /// `variant error`.
 #[derive(ComponentType, Lower)]

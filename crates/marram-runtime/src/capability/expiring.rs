@@ -11,12 +11,8 @@ use super::Offer;
 use crate::reach::Reach;
 use crate::state::GuestState;
 
-pub(super) const OFFER: Offer = Offer {
-    prefix: "marram:keyvalue/",
-    granted: |allow| !allow.kv.is_empty(),
-    line: "allow = { kv = [\"<bucket>\"] }",
-    link,
-};
+pub(super) const OFFER: Offer =
+    Offer { prefix: "marram:keyvalue/", granted: |allow| !allow.kv.is_empty(), grants: &["kv = [\"<bucket>\"]"], link };
 
 /// `variant error`.
 #[derive(ComponentType, Lower)]

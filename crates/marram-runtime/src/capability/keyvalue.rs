@@ -14,12 +14,8 @@ use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceType};
 use super::Offer;
 use crate::state::GuestState;
 
-pub(super) const OFFER: Offer = Offer {
-    prefix: "wasi:keyvalue/",
-    granted: |allow| !allow.kv.is_empty(),
-    line: "allow = { kv = [\"<bucket>\"] }",
-    link,
-};
+pub(super) const OFFER: Offer =
+    Offer { prefix: "wasi:keyvalue/", granted: |allow| !allow.kv.is_empty(), grants: &["kv = [\"<bucket>\"]"], link };
 
 const DRAFT_1: &str = "0.2.0-draft";
 const DRAFT_2: &str = "0.2.0-draft2";

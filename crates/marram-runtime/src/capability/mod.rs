@@ -27,8 +27,8 @@ pub(crate) struct Offer {
     pub(crate) prefix: &'static str,
     /// Whether a function has any of the grant. How far it goes is looked at in each call.
     pub(crate) granted: fn(&Allow) -> bool,
-    /// What to add to the function's table in the manifest.
-    pub(crate) line: &'static str,
+    /// What to add to the function's `allow` in the manifest: one of these.
+    pub(crate) grants: &'static [&'static str],
     link: fn(&mut Linker<GuestState>) -> wasmtime::Result<()>,
 }
 

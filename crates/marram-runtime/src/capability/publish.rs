@@ -13,7 +13,7 @@ use crate::state::GuestState;
 pub(super) const OFFER: Offer = Offer {
     prefix: "marram:messaging/",
     granted: |allow| !allow.publish.is_empty() || !allow.mqtt.is_empty(),
-    line: "allow = { publish = [\"<stream>\"] } or allow = { mqtt = [\"<topic filter>\"] }",
+    grants: &["publish = [\"<stream>\"]", "mqtt = [\"<topic filter>\"]"],
     link,
 };
 

@@ -19,6 +19,7 @@ use super::incoming::{Arriving, Start};
 use super::instance::JsInstance;
 use super::outgoing::Feed;
 use super::tasks::{Leave, Turn, spawn};
+use super::timers::Timers;
 use crate::cpu::poll_charged;
 
 /// A driver goes on for others this often once its own request is answered; then the rest gets a task of its own.
@@ -56,8 +57,9 @@ pub(super) struct Shared<T: 'static> {
     /// Bodies that JavaScript may still pull; none while a piece is on its way.
     pub(super) sources: HashMap<Source, Option<Arriving>>,
     pub(super) feeds: HashMap<Sink, Feed>,
-    /// Timers and fetches by number.
+    /// Fetches and calls of the node by number.
     pub(super) tasks: HashMap<u32, AbortHandle>,
+    pub(super) timers: Timers,
     dead: Option<Failure>,
     /// A request was given up: what JavaScript still does for it cannot be told from the rest, so nothing new is begun.
     retired: bool,
@@ -89,6 +91,7 @@ impl<T: State> Live<T> {
             sources: HashMap::new(),
             feeds: HashMap::new(),
             tasks: HashMap::new(),
+            timers: Timers::default(),
             dead: None,
             retired: false,
         };
@@ -193,10 +196,7 @@ impl<T: State> Live<T> {
 
     /// Adds an event for the next turn.
     pub(super) fn tell(&self, event: &Event<'_>) {
-        let mut shared = self.lock();
-        if shared.dead.is_none() {
-            push(&mut shared.events, event);
-        }
+        self.lock().tell(event);
     }
 
     /// Runs turns until there are no events, unless somebody does already.
@@ -270,6 +270,7 @@ impl<T: State> Live<T> {
         let feeds = std::mem::take(&mut shared.feeds);
         let sources = std::mem::take(&mut shared.sources);
         let tasks = std::mem::take(&mut shared.tasks);
+        shared.timers.stop();
         drop(shared);
         tasks.into_values().for_each(|task| task.abort());
         requests.keys().for_each(|request| self.host.failed(*request, failure));
@@ -283,6 +284,15 @@ impl<T: State> Live<T> {
     }
 }
 
+impl<T: 'static> Shared<T> {
+    /// [`Live::tell`], for several events that stay together.
+    pub(super) fn tell(&mut self, event: &Event<'_>) {
+        if self.dead.is_none() {
+            push(&mut self.events, event);
+        }
+    }
+}
+
 impl<T: 'static> Live<T> {
     pub(super) fn lock(&self) -> MutexGuard<'_, Shared<T>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
@@ -293,6 +303,7 @@ impl<T: 'static> Drop for Live<T> {
     fn drop(&mut self) {
         let shared = self.shared.get_mut().unwrap_or_else(PoisonError::into_inner);
         shared.tasks.values().for_each(AbortHandle::abort);
+        shared.timers.stop();
         shared.feeds.values().for_each(|feed| feed.end(Err(closed())));
     }
 }

@@ -1,8 +1,9 @@
 //! JavaScript functions: instances of the engine from `guests/js-engine`, and the loop of events and actions around them.
 //!
 //! [`engine`] links the engine's module; [`instance`] is one realm with a script in it, asked one turn at a time;
-//! [`live`] lets several requests share it; [`operations`] carries out what JavaScript asks for; [`outgoing`] and
-//! [`incoming`] are the bodies. What an instance may do comes through [`Host`], its limits through [`State`].
+//! [`live`] lets several requests share it; [`operations`] carries out what JavaScript asks for, [`timers`] when it is
+//! time; [`outgoing`] and [`incoming`] are the bodies. What an instance may do comes through [`Host`], its limits through
+//! [`State`].
 //!
 //! JavaScript must never make the host wait: a turn runs on the caller's task, yields at each epoch, and everything that
 //! takes time happens outside of it.
@@ -17,6 +18,7 @@ mod outgoing;
 mod redirect;
 mod scatter;
 mod tasks;
+mod timers;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;

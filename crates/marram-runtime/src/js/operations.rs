@@ -16,11 +16,12 @@ use wasmtime::{Result, ensure};
 use super::engine::State;
 use super::incoming::{Arriving, Start};
 use super::instance::malformed;
-use super::live::Live;
+use super::live::{Live, Shared};
 use super::outgoing::Feed;
 use super::redirect::{Sending, follow};
 use super::tasks::{SinkReader, spawn};
 use super::thrown;
+use crate::outbound::strip_hop_by_hop;
 
 impl<T: State> Live<T> {
     pub(super) fn carry_out(self: &Arc<Self>, actions: &[u8]) -> Result<()> {
@@ -51,13 +52,9 @@ impl<T: State> Live<T> {
             Action::Pull { of } => self.pull(of),
             Action::Discard { of } => drop(self.take_source(of)),
             Action::SetTimer { op, after_ms, .. } => {
-                let after = Duration::from_millis(after_ms.into());
-                return self.start_task(op, move |live| async move {
-                    tokio::time::sleep(after).await;
-                    live.upgrade().inspect(|live| live.tell(&Event::Timer { op }))
-                });
+                return self.set_timer(op, Duration::from_millis(after_ms.into()));
             }
-            Action::ClearTimer { op } => self.stop_task(op),
+            Action::ClearTimer { op } => self.clear_timer(op),
             Action::Log { request, level, text } => self.host.log(number(request), level, text),
             Action::Done { request } => self.finish(request, None),
             Action::Failed { request, error } => self.finish(request, Some(error)),
@@ -238,10 +235,7 @@ impl<T: State> Live<T> {
         F: Future<Output = Option<Arc<Self>>> + Send + 'static,
     {
         let mut shared = self.lock();
-        ensure!(
-            shared.tasks.len() < HANDLES_MAX,
-            "the function has more than {HANDLES_MAX} timers and fetches at once"
-        );
+        check_handles(&shared)?;
         let task = task(Arc::downgrade(self));
         let handle = spawn(async move {
             if let Some(live) = task.await {
@@ -269,15 +263,17 @@ fn number(request: u32) -> Option<u32> {
     (request != 0).then_some(request)
 }
 
-/// Fields that say how a message travels, which is not JavaScript's to say (RFC 9110 §7.6.1).
-const OF_THE_CONNECTION: [HeaderName; 6] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    header::TRAILER,
-    HeaderName::from_static("keep-alive"),
-];
+/// Refuses one more of what takes time.
+pub(super) fn check_handles<T: 'static>(shared: &Shared<T>) -> Result<()> {
+    let handles = shared.tasks.len() + shared.timers.len();
+    ensure!(handles < HANDLES_MAX, "the function has more than {HANDLES_MAX} timers and fetches at once");
+    Ok(())
+}
+
+/// Fields that say how a message travels, which is not JavaScript's to say (RFC 9110 §7.6.1), besides what `connection`
+/// names.
+const OF_THE_CONNECTION: [HeaderName; 5] =
+    [header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER, HeaderName::from_static("keep-alive")];
 
 fn header_map(fields: &str) -> HeaderMap {
     let mut map = HeaderMap::new();
@@ -290,6 +286,9 @@ fn header_map(fields: &str) -> HeaderMap {
         {
             map.append(name, value);
         }
+    }
+    if map.contains_key(header::CONNECTION) {
+        strip_hop_by_hop(&mut map);
     }
     map
 }

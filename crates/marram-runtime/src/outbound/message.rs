@@ -87,7 +87,7 @@ pub(super) fn address(head: &mut Parts, origin: &Origin, h2: bool) -> Result<(),
 }
 
 /// Takes off what was about the connection only: what `Connection` lists, and what every proxy knows to be so.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

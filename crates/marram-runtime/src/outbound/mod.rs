@@ -27,6 +27,8 @@ mod tls;
 
 use std::sync::Arc;
 
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use marram_core::port::Body;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
@@ -34,6 +36,7 @@ use tokio::sync::Semaphore;
 pub(crate) use error::{OutboundError, TlsFault};
 pub(crate) use grant::Grant;
 pub(crate) use limits::Timeouts;
+pub(crate) use message::strip_hop_by_hop;
 
 /// What a node decides about outbound HTTP.
 #[derive(Clone, Debug)]
@@ -51,6 +54,19 @@ impl Default for OutboundConfig {
     fn default() -> Self {
         Self { extra_roots: Vec::new(), connections_max: limits::CONNECTIONS_MAX, idle_max: limits::IDLE_MAX }
     }
+}
+
+/// Makes a request to another function of the app as fit as one that goes over a network: what belongs to a connection
+/// ends here, and a declared length is one that is kept.
+pub(crate) fn clean(request: http::Request<Body>) -> Result<http::Request<Body>, OutboundError> {
+    let (mut head, body) = request.into_parts();
+    let declared = message::prepare(&mut head, &body)?;
+    let unknown = body.size_hint().exact().is_none();
+    let body = match declared.filter(|_| unknown) {
+        Some(length) => body::RequestBody::new(body, Some(length), Arc::default()).boxed_unsync(),
+        None => body,
+    };
+    Ok(http::Request::from_parts(head, body))
 }
 
 /// The node's side of outbound HTTP: TLS roots, name look-ups, and the bounds that all functions share. One per node.

@@ -100,7 +100,7 @@ impl Component02 {
         };
         let (answer, ended) = answered?;
         let response = answer.map_err(|code| {
-            let failure = codes::failed_answer(&code.into());
+            let failure = if self.engine { loader::raised(code) } else { codes::failed_answer(&code.into()) };
             invocation.fail(&failure);
             failure
         })?;

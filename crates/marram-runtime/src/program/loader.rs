@@ -1,9 +1,12 @@
-//! `marram:engine/loader`: a language engine loads its program ahead of the first request, and says what is wrong with it.
+//! What a language engine says of its program: through `marram:engine/loader`, which loads it ahead of the first request,
+//! what is wrong with it; and in the place of an answer, what it has raised.
 
 use marram_core::{Failure, Kind};
 use wasmtime::Store;
 use wasmtime::component::{ComponentType, Instance, Lift};
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
+use crate::codes;
 use crate::state::GuestState;
 
 const INTERFACE: &str = "marram:engine/loader@0.1.0";
@@ -31,6 +34,17 @@ pub(super) async fn load(store: &mut Store<GuestState>, instance: &Instance) -> 
     let load = instance.get_export_index(&mut *store, Some(&interface), "load").ok_or_else(missing)?;
     let load = instance.get_typed_func::<(), (Result<(), Mistake>,)>(&mut *store, &load)?;
     Ok(load.call_async(&mut *store, ()).await?.0)
+}
+
+/// What an engine answers instead of a response: its program has raised what nobody has caught. The account of it, in the
+/// language's own words, is for the log.
+pub(super) fn raised(code: ErrorCode) -> Failure {
+    match code {
+        ErrorCode::InternalError(Some(account)) => {
+            Failure::new(Kind::Trap, "the function raised an exception; its log says which").because(account)
+        }
+        code => codes::failed_answer(&code.into()),
+    }
 }
 
 /// A program that does not load, with the place that an editor jumps to.

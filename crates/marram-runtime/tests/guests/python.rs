@@ -1,9 +1,10 @@
 //! Python as source: what it answers with, and what is found before its first request.
 
-use marram_core::record::Start;
+use http_body_util::BodyExt as _;
+use marram_core::record::{Outcome, Start};
 use marram_core::{Failure, Kind};
 
-use crate::host::{Host, TOKEN};
+use crate::host::{Host, TOKEN, get};
 
 /// One function from this source, with more of its manifest.
 async fn try_python(source: &str, more: &str) -> Result<Host, Failure> {
@@ -62,6 +63,84 @@ async fn an_imported_fetch_asks_and_does_not_answer() {
     assert_eq!(python(both, "").await.get("/").await.unwrap().1, "fetch");
     let wsgi = "from marram import fetch\n\n\ndef application(environ, start_response):\n    start_response(\"200 OK\", [])\n    return [b\"wsgi\"]\n";
     assert_eq!(python(wsgi, "").await.get("/").await.unwrap().1, "wsgi");
+}
+
+#[tokio::test]
+async fn an_exception_is_a_failure_with_its_traceback_in_the_log() {
+    let source = "from marram import Response, fetch
+
+
+async def on_fetch(request):
+    print(\"asked for\", request.path)
+    if request.path == \"/raise\":
+        raise ValueError(\"no such price\")
+    if request.path == \"/status\":
+        return Response(\"x\", 99)
+    if request.path == \"/body\":
+        return Response(5)
+    if request.path == \"/sent\":
+        await fetch(\"http://api.example/\", method=\"POST\", body=5)
+    if request.path == \"/half\":
+        raise ValueError(\"half of a surrogate: \" + chr(0xd800))
+    if request.path == \"/long\":
+        raise ValueError(\"x\" * 100_000 + \" behind it\")
+    if request.path == \"/none\":
+        return None
+    return Response(bytearray(b\"ok\"))
+";
+    let host = python(source, "").await;
+    for (path, part) in [
+        ("/raise", "ValueError: no such price"),
+        ("/status", "ValueError: status 99"),
+        ("/body", "TypeError: a response's body is text, bytes, or an iterable of either, not int"),
+        ("/sent", "TypeError: a request's body is text, bytes, or a dict or list to be sent as JSON, not int"),
+        ("/half", "half of a surrogate: \\ud800"),
+        ("/long", "x behind it"),
+        ("/none", "TypeError: on_fetch returned NoneType"),
+    ] {
+        let failure = host.get(path).await.expect_err(path);
+        assert_eq!((failure.kind(), failure.status().as_u16()), (Kind::Trap, 500), "{path}: {failure:?}");
+        let texts = host.observed.texts();
+        assert_eq!(texts.iter().filter(|text| text.contains(part)).count(), 1, "{path}: {texts:?}");
+        assert!(!texts.iter().any(|text| text.contains("panicked") || text.contains("wasm")), "{path}: {texts:?}");
+        // What it printed comes first.
+        let (printed, failed) = (&texts[texts.len() - 2], &texts[texts.len() - 1]);
+        assert!(*printed == format!("asked for {path}") && failed.contains(part), "{path}: {texts:?}");
+    }
+    let raised = host.observed.texts().into_iter().find(|text| text.contains("no such price")).unwrap();
+    assert!(raised.contains("Traceback") && raised.contains("line 7, in on_fetch"), "{raised}");
+    assert!(!raised.contains("in handle"), "{raised}");
+    assert_eq!(host.get("/").await.unwrap(), (200, "ok".to_owned()));
+    let outcomes: Vec<_> = host.observed.records.lock().unwrap().iter().map(|record| record.outcome).collect();
+    assert_eq!(outcomes[..7], [Outcome::Failed(Kind::Trap); 7]);
+}
+
+#[tokio::test]
+async fn an_answer_that_an_exception_ends_does_not_look_complete() {
+    let source = "import time
+from marram import Response
+
+
+def pieces():
+    yield \"begun\"
+    # Meanwhile, what was begun is sent.
+    time.sleep(0.05)
+    raise KeyError(\"half way\")
+
+
+def fetch(request):
+    return Response(pieces())
+";
+    let host = python(source, "").await;
+    let ended = match host.send(get("/")).await {
+        Err(failure) => Err(failure),
+        Ok(response) => response.into_body().collect().await.map(|_| ()),
+    };
+    let failure = ended.expect_err("it looks complete");
+    assert_eq!(failure.kind(), Kind::Trap, "{failure:?}");
+    assert_eq!(host.observed.record().await.outcome, Outcome::Failed(Kind::Trap));
+    let texts = host.observed.texts();
+    assert_eq!(texts.iter().filter(|text| text.contains("KeyError: 'half way'")).count(), 1, "{texts:?}");
 }
 
 #[tokio::test]

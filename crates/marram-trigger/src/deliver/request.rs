@@ -1,4 +1,4 @@
-//! From events to the request that a function gets: binary mode for one, batch mode where the trigger has batches.
+//! From events to the request that a function gets: one by itself, or a batch where the trigger has batches.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -66,7 +66,7 @@ fn encode(
     match deliveries {
         [one] if shared.plan.batch.is_none() => {
             headers.insert(ATTEMPT, HeaderValue::from(one.attempt));
-            codec::encode_binary(&one.stored.event, headers)
+            codec::encode(&one.stored.event, headers)
         }
         many => Ok(codec::encode_batch(many.iter().map(|delivery| &*delivery.stored.event), headers)),
     }

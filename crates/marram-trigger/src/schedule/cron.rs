@@ -44,6 +44,7 @@ impl Cron {
     /// Reads an expression and the IANA name of a time zone.
     pub fn new(expression: &str, zone: &str) -> Result<Self, CronError> {
         let wrong = |about: &str, why: String| CronError { about: about.chars().take(120).collect(), why };
+        check_fields(expression).map_err(|why| wrong(expression, format!("is not a schedule: {why}")))?;
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let cron =
             parser.parse(expression).map_err(|error| wrong(expression, format!("is not a schedule: {error}")))?;
@@ -65,7 +66,8 @@ impl Cron {
     /// The last moment at or before this one at which it came.
     #[must_use]
     pub fn at_or_before(&self, unix_ns: u64) -> Option<u64> {
-        self.cron.find_previous_occurrence(&self.wall(unix_ns)?, true).ok().and_then(|at| ns(&at))
+        let found = self.cron.find_previous_occurrence(&self.wall(unix_ns)?, true).ok().and_then(|at| ns(&at));
+        found.filter(|at| *at <= unix_ns)
     }
 
     /// The moment on the schedule's wall clock: `2026-03-29T03:00:00+02:00`.
@@ -74,9 +76,35 @@ impl Cron {
         self.wall(unix_ns).map_or_else(String::new, |wall| wall.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
     }
 
+    /// In whole seconds, as moments are: where the clock is about to be put back, a fraction more would count as that second.
     fn wall(&self, unix_ns: u64) -> Option<Zoned> {
-        Some(Timestamp::from_nanosecond(i128::from(unix_ns)).ok()?.to_zoned(self.zone.clone()))
+        let seconds = i64::try_from(unix_ns / 1_000_000_000).ok()?;
+        Some(Timestamp::from_second(seconds).ok()?.to_zoned(self.zone.clone()))
     }
+}
+
+/// The fields of an expression, from the last one back: seconds may be left out.
+const FIELDS: [&str; 6] = ["day of week", "month", "day of month", "hours", "minutes", "seconds"];
+
+/// Refuses what the parser would take for nothing: an entry that is empty, and a last day of the week.
+fn check_fields(expression: &str) -> Result<(), String> {
+    let fields = expression.split_whitespace().rev();
+    // How many there have to be, and nicknames such as `@daily`, is the parser's.
+    if !matches!(fields.clone().count(), 5 | 6) {
+        return Ok(());
+    }
+    for (field, name) in fields.zip(FIELDS) {
+        if field.split(',').any(str::is_empty) {
+            return Err(format!("the field {name}, {field:?}, has nothing before or after a comma"));
+        }
+        let last = field.trim_start_matches('+').split(',').any(|entry| entry.eq_ignore_ascii_case("L"));
+        if name == "day of week" && last {
+            return Err(format!(
+                "the field {name}, {field:?}, is not understood: write a weekday before the L, such as 5L for the last Friday of a month"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Nanoseconds since the Unix epoch as RFC 3339 in UTC.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::rig::{Rig, name, policy, target};
 use crate::support::{answer, event, fake, until};
 use arc_swap::ArcSwap;
-use marram_core::event::Attribute;
+use marram_core::event::{Attribute, Event};
 use marram_core::port::Streams as _;
 use marram_core::stream::ConsumerPolicy;
 use marram_core::{Failure, Kind};
@@ -110,6 +110,31 @@ async fn a_function_sees_the_event_in_binary_mode_and_its_trace() {
     assert_eq!(header("tracestate"), "x=1");
     assert_ne!(got[1].call.trace.trace, got[0].call.trace.trace, "a trace of its own");
     assert_ne!(got[1].call.request, got[0].call.request);
+    rig.stop().await;
+}
+
+/// CloudEvents HTTP binding §3: a function would read the body of such a content type as the event.
+#[tokio::test(start_paused = true)]
+async fn data_that_says_that_it_is_an_event_is_not_read_as_the_event() {
+    let rig = Rig::new(None, policy(), |_| async { answer(204, &[], "") }).start();
+    let forged = r#"{"specversion":"1.0","id":"1","source":"/mqtt/another","type":"forged"}"#;
+    let content_types = ["application/cloudevents+json", "Application/CloudEvents-Batch+JSON"];
+    let told = content_types.map(|content_type| {
+        let list = content_type.contains("Batch");
+        let data = if list { format!("[{forged}]") } else { forged.to_owned() };
+        let id = content_type.to_lowercase();
+        Event { data_content_type: content_type.into(), data: Some(data.into()), ..event(&id, "s") }
+    });
+    rig.streams.publish(&name("in"), told.to_vec()).await.unwrap();
+    rig.settled().await;
+    let got = rig.got.lock().unwrap().clone();
+    for told in told {
+        let got =
+            got.iter().find(|got| got.events == [told.clone()]).unwrap_or_else(|| panic!("{told:?} did not come"));
+        assert_eq!(got.headers["content-type"], "application/cloudevents+json");
+        assert!(!got.headers.contains_key("ce-source"), "one event is not said in two ways");
+        assert_eq!(got.headers["marram-attempt"], "1");
+    }
     rig.stop().await;
 }
 

@@ -7,12 +7,13 @@ use crate::support::{Counting, MemoryKv, MemoryStreams, TestClock, answer, event
 use marram_core::capture::{Capture, Source};
 use marram_core::event::SubjectFilter;
 use marram_core::manifest::Manifest;
-use marram_core::port::Invoke;
-use marram_core::stream::StreamName;
-use marram_core::{Kind, Name};
-use marram_trigger::{Ports, TriggerState, Triggers};
+use marram_core::port::{Consumer, Invoke};
+use marram_core::stream::{ConsumerId, ConsumerPolicy, StreamName};
+use marram_core::{Failure, Kind, Name};
+use marram_trigger::{Ports, Ready, TriggerState, Triggers};
 
 struct Node {
+    clock: Arc<TestClock>,
     streams: Arc<MemoryStreams>,
     kv: Arc<MemoryKv>,
     triggers: Triggers,
@@ -27,10 +28,10 @@ impl Node {
         let triggers = Triggers::new(Ports {
             streams: streams.port(),
             kv: Arc::clone(&kv) as _,
-            clock,
+            clock: Arc::clone(&clock) as _,
             entropy: Arc::new(Counting::default()),
         });
-        Self { streams, kv, triggers, seen: Arc::default() }
+        Self { clock, streams, kv, triggers, seen: Arc::default() }
     }
 
     /// A function that writes down what it saw, and takes its time.
@@ -45,22 +46,36 @@ impl Node {
         })
     }
 
-    async fn apply(&self, rest: &str, function: Option<Arc<dyn Invoke>>) -> Result<(), marram_core::Failure> {
+    async fn apply(&self, rest: &str, function: Option<Arc<dyn Invoke>>) -> Result<(), Failure> {
         self.apply_as("plant", rest, function).await
     }
 
-    async fn apply_as(
-        &self,
-        app: &str,
-        rest: &str,
-        function: Option<Arc<dyn Invoke>>,
-    ) -> Result<(), marram_core::Failure> {
-        let text = format!("manifest_version = 1\n[app]\nname = \"{app}\"\n{rest}");
-        let manifest = Manifest::parse(&text).unwrap_or_else(|error| panic!("{error}"));
-        let functions: BTreeMap<_, _> =
-            function.into_iter().map(|function| (Name::new("spectrum").unwrap(), function)).collect();
+    /// A deployment that is kept.
+    async fn apply_as(&self, app: &str, rest: &str, function: Option<Arc<dyn Invoke>>) -> Result<(), Failure> {
+        let manifest = manifest(app, rest);
         // A node applies within tasks.
-        sent(self.triggers.apply(&manifest, &functions)).await
+        sent(self.triggers.apply(&manifest, &functions(function))).await?;
+        sent(self.triggers.forget_unwanted(&manifest)).await;
+        Ok(())
+    }
+
+    /// Everything of a deployment that comes before it is kept.
+    async fn prepare(&self, rest: &str, function: Option<Arc<dyn Invoke>>) -> Result<Ready, Failure> {
+        sent(self.triggers.prepare(&manifest("plant", rest), &functions(function))).await
+    }
+
+    /// Another process on the same streams and keys.
+    fn restart(&mut self) {
+        self.triggers = Triggers::new(Ports {
+            streams: self.streams.port(),
+            kv: Arc::clone(&self.kv) as _,
+            clock: Arc::clone(&self.clock) as _,
+            entropy: Arc::new(Counting::default()),
+        });
+    }
+
+    fn consumer(&self, stream: &str, id: &str) -> Arc<dyn Consumer> {
+        self.streams.port().find_consumer(&StreamName::new(stream).unwrap(), &ConsumerId(id.into())).unwrap()
     }
 
     async fn publish(&self, stream: &str, id: &str) {
@@ -80,6 +95,15 @@ impl Node {
 
 fn on(triggers: &str) -> String {
     format!("[[function]]\nname = \"spectrum\"\ncomponent = \"x\"\non = [{triggers}]\n")
+}
+
+fn manifest(app: &str, rest: &str) -> Manifest {
+    let text = format!("manifest_version = 1\n[app]\nname = \"{app}\"\n{rest}");
+    Manifest::parse(&text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn functions(function: Option<Arc<dyn Invoke>>) -> BTreeMap<Name, Arc<dyn Invoke>> {
+    function.into_iter().map(|function| (Name::new("spectrum").unwrap(), function)).collect()
 }
 
 fn sent<T: Send>(future: T) -> T {
@@ -225,7 +249,7 @@ async fn a_removed_app_leaves_nothing_but_its_streams() {
     node.apply(&rest, Some(node.function("1", NOW))).await.unwrap();
     node.apply_as("plant2", &on(r#"{ mqtt = "plant/#" }"#), Some(node.function("2", NOW))).await.unwrap();
     assert_eq!(node.kv.keys(), ["plant/spectrum/* * * * * UTC"]);
-    sent(node.triggers.remove(&Name::new("plant").unwrap())).await.unwrap();
+    sent(node.triggers.remove(&Name::new("plant").unwrap())).await;
     assert_eq!(node.consumers(), ["plant2/spectrum/mqtt:plant/#"]);
     assert_eq!(node.kv.keys(), Vec::<String>::new());
     assert_eq!((node.triggers.captures().len(), node.triggers.status().len()), (1, 1));
@@ -253,6 +277,89 @@ async fn what_cannot_be_deployed_changes_nothing() {
     node.publish("readings", "1").await;
     until("it", || node.seen() == [("1", "1".to_owned())]).await;
     node.triggers.drain(Duration::from_secs(1)).await;
+}
+
+const READINGS: &str = "plant/spectrum/stream:readings";
+
+/// The consumer that is owed something and paused, and a revision that does not have it.
+async fn owing(node: &Node) -> String {
+    let rest = on(r#"{ stream = "readings" }, { schedule = "0 8 * * *" }"#);
+    node.apply(&rest, Some(node.function("1", NOW))).await.unwrap();
+    node.consumer("readings", READINGS).pause(true).await.unwrap();
+    node.publish("readings", "owed").await;
+    assert_eq!(node.kv.keys(), ["plant/spectrum/0 8 * * * UTC"]);
+    on(r#"{ stream = "other" }, { schedule = "0 9 * * *" }"#)
+}
+
+/// It stands where it stood, and what only the other revision has is not there.
+fn still_owes(node: &Node) {
+    assert_eq!(node.consumers(), [READINGS, "plant/spectrum/schedule:0 8 * * * UTC"]);
+    assert_eq!(node.kv.keys(), ["plant/spectrum/0 8 * * * UTC"]);
+    let state = node.consumer("readings", READINGS).state();
+    assert!(state.paused && state.cursor == 0 && state.acked == 0, "{state:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_that_is_not_kept_forgets_nothing_and_leaves_nothing() {
+    let node = Node::new();
+    let next = owing(&node).await;
+    let ready = node.prepare(&next, Some(node.function("2", NOW))).await.unwrap();
+    sent(node.triggers.take_back(ready)).await;
+    still_owes(&node);
+    // Where the last of its triggers cannot be, neither do the others before it stay.
+    let bad = on(r#"{ stream = "other" }, { schedule = "0 9 * * *" }, { schedule = "0 0 31 2 *" }"#);
+    let failure = node.prepare(&bad, Some(node.function("2", NOW))).await.err().unwrap();
+    assert_eq!(failure.kind(), Kind::Invalid);
+    still_owes(&node);
+    // What ran has never stopped.
+    node.consumer("readings", READINGS).pause(false).await.unwrap();
+    until("it", || node.seen() == [("1", "owed".to_owned())]).await;
+    node.triggers.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_ends_before_a_deployment_is_kept_has_what_it_had() {
+    let mut node = Node::new();
+    let next = owing(&node).await;
+    drop(node.prepare(&next, Some(node.function("2", NOW))).await.unwrap());
+    assert_eq!(node.consumers().len(), 4);
+    node.triggers.drain(Duration::from_secs(1)).await;
+    node.restart();
+    let rest = on(r#"{ stream = "readings" }, { schedule = "0 8 * * *" }"#);
+    let manifest = Arc::new(manifest("plant", &rest));
+    sent(node.triggers.apply(&manifest, &functions(Some(node.function("1", NOW))))).await.unwrap();
+    sent(node.triggers.forget_strays(&BTreeMap::from([(manifest.app.name.clone(), Some(Arc::clone(&manifest)))])))
+        .await;
+    still_owes(&node);
+    node.triggers.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_forgotten_is_forgotten_by_the_next_start() {
+    let mut node = Node::new();
+    let next = owing(&node).await;
+    let no = || Failure::new(Kind::Internal, "the disk failed");
+    node.streams.fail_removals(vec![no(), no()]);
+    // It is deployed all the same.
+    node.apply(&next, Some(node.function("2", NOW))).await.unwrap();
+    assert_eq!(node.consumers().len(), 4);
+    for id in ["gone/f/stream:other", "plant2/f/stream:other", "unreadable/f/stream:other", "somebody"] {
+        let stream = StreamName::new("other").unwrap();
+        drop(node.streams.take_up(&stream, &ConsumerId(id.into()), ConsumerPolicy::default()));
+    }
+    node.triggers.drain(Duration::from_secs(1)).await;
+    node.restart();
+    let name = |text: &str| Name::new(text).unwrap();
+    let apps = BTreeMap::from([
+        (name("plant"), Some(Arc::new(manifest("plant", &next)))),
+        (name("plant2"), Some(Arc::new(manifest("plant2", "[stream.other]\n")))),
+        (name("unreadable"), None),
+    ]);
+    sent(node.triggers.forget_strays(&apps)).await;
+    let stay = ["plant/spectrum/stream:other", "somebody", "unreadable/f/stream:other"];
+    let schedule = "plant/spectrum/schedule:0 9 * * * UTC";
+    assert_eq!(node.consumers(), [&stay[..], &[schedule]].concat());
+    assert_eq!(node.kv.keys(), ["plant/spectrum/0 9 * * * UTC"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,9 +2,10 @@
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
-use http::{Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use marram_core::problem::{PROBLEM_JSON, REQUEST_ID_HEADER};
 use serde::Deserialize;
 
 use super::exit_of;
@@ -14,6 +15,8 @@ use crate::exit::{Exit, Problem};
 const JSON_BYTES_MAX: usize = 64 << 20;
 /// A line is a log line (16 KiB), or an event (1 MiB of data) with its escapes.
 const LINE_BYTES_MAX: usize = 8 << 20;
+/// What the node says of a failure is a few sentences; what is longer, a function says.
+const PROBLEM_BYTES_MAX: usize = 64 << 10;
 
 /// An answer.
 pub(crate) struct Answer {
@@ -60,8 +63,39 @@ impl Answer {
         serde_json::from_slice(&body).context("the node's answer is not JSON: does another server listen there?")
     }
 
+    /// What the node itself says of a request that failed; `None` where a function has answered, and the body is still to be
+    /// read. A function may answer with such a document, too, but only the node's names the request.
+    pub(crate) async fn of_the_node(&mut self) -> anyhow::Result<Option<Problem>> {
+        let headers = self.response.headers();
+        let text =
+            |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        if !text(headers.get(header::CONTENT_TYPE)).starts_with(PROBLEM_JSON) {
+            return Ok(None);
+        }
+        let id = text(headers.get(REQUEST_ID_HEADER));
+        while self.pending.len() <= PROBLEM_BYTES_MAX
+            && let Some(bytes) = self.frame().await?
+        {
+            self.pending.extend_from_slice(&bytes);
+        }
+        let status = self.response.status();
+        // The answer to HEAD has no body that could say so.
+        if self.pending.is_empty() {
+            return Ok(Some(problem(status, ProblemJson::default())));
+        }
+        let said: ProblemJson = serde_json::from_slice(&self.pending).unwrap_or_default();
+        Ok((!id.is_empty() && said.request_id == id).then(|| problem(status, said)))
+    }
+
     /// The next piece of the body, or `None` at its end.
     pub(crate) async fn chunk(&mut self) -> anyhow::Result<Option<Bytes>> {
+        if !self.pending.is_empty() {
+            return Ok(Some(self.pending.split().freeze()));
+        }
+        self.frame().await
+    }
+
+    async fn frame(&mut self) -> anyhow::Result<Option<Bytes>> {
         while let Some(frame) = self.response.body_mut().frame().await {
             if let Ok(bytes) = frame.context("the node broke off its answer")?.into_data() {
                 return Ok(Some(bytes));
@@ -79,7 +113,7 @@ impl Answer {
                 return Ok(Some(line));
             }
             anyhow::ensure!(searched <= LINE_BYTES_MAX, "the node sent a line of more than {LINE_BYTES_MAX} bytes");
-            match self.chunk().await? {
+            match self.frame().await? {
                 Some(bytes) => self.pending.extend_from_slice(&bytes),
                 None if self.pending.is_empty() => return Ok(None),
                 None => return Ok(Some(self.pending.split().freeze())),
@@ -101,28 +135,31 @@ impl Answer {
             .unwrap_or_default()
             .to_owned();
         let body = self.gather().await.unwrap_or_default();
-        if !kind.starts_with("application/problem+json") {
+        if !kind.starts_with(PROBLEM_JSON) {
             let reason = status.canonical_reason().unwrap_or("no reason given");
             return Problem::new(exit_of(status), format!("the node answers {} ({reason})", status.as_u16()))
                 .hint("is this the admin address of a node, and one of this version?");
         }
-        let problem: ProblemJson = serde_json::from_slice(&body).unwrap_or_default();
-        let mut message =
-            [problem.detail, problem.title].into_iter().find(|text| !text.is_empty()).unwrap_or_else(|| {
-                // A connection that breaks right after the head has no text.
-                let reason = status.canonical_reason().unwrap_or("no reason given");
-                format!("the node answers {} ({reason})", status.as_u16())
-            });
-        if status.is_server_error() && !problem.request_id.is_empty() {
-            message.push_str(&format!(" (request {})", problem.request_id));
-        }
-        let exit = exit_of(status);
-        let made = Problem::new(exit, message);
-        match problem.hint {
-            Some(hint) => made.hint(hint),
-            None if exit == Exit::Denied => made.hint("give the node's token with --token or MARRAM_TOKEN"),
-            None => made,
-        }
+        problem(status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+}
+
+/// What the node has said, as an error.
+fn problem(status: StatusCode, said: ProblemJson) -> Problem {
+    let mut message = [said.detail, said.title].into_iter().find(|text| !text.is_empty()).unwrap_or_else(|| {
+        // A connection that breaks right after the head has no text.
+        let reason = status.canonical_reason().unwrap_or("no reason given");
+        format!("the node answers {} ({reason})", status.as_u16())
+    });
+    if status.is_server_error() && !said.request_id.is_empty() {
+        message.push_str(&format!(" (request {})", said.request_id));
+    }
+    let exit = exit_of(status);
+    let made = Problem::new(exit, message);
+    match said.hint {
+        Some(hint) => made.hint(hint),
+        None if exit == Exit::Denied => made.hint("give the node's token with --token or MARRAM_TOKEN"),
+        None => made,
     }
 }
 

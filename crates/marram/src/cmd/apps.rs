@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::Args;
 use marram_core::Name;
-use marram_core::manifest::Manifest;
+use marram_core::manifest::{Function, Manifest, On};
 use marram_node::api::{AppState, AppView, Apps as AppList, FunctionStatus, Revisions};
 
 use crate::cli::{JsonArgs, NodeArgs};
@@ -99,22 +99,25 @@ async fn one(client: &Client, app: &Name, json: bool) -> anyhow::Result<()> {
         Ok(manifest) if app.functions.is_empty() => {
             output::line(&super::deploy::without_functions(&manifest))?;
         }
-        _ => output::line(&functions(&app))?,
+        manifest => output::line(&functions(&app, manifest.ok().as_ref()))?,
     }
     output::line("")?;
     output::line(&history(&revisions, now))?;
     Ok(())
 }
 
-fn functions(app: &AppView) -> String {
+fn functions(app: &AppView, manifest: Option<&Manifest>) -> String {
     let rows = app.functions.iter().map(|function| {
-        let routes = if function.routes.is_empty() { "-".to_owned() } else { function.routes.join("\n") };
+        let written = manifest.and_then(|manifest| manifest.function(function.name.as_str()));
+        let events = written.into_iter().flat_map(Function::events).map(On::source);
+        let triggers: Vec<_> = function.routes.iter().cloned().chain(events).collect();
+        let triggers = if triggers.is_empty() { "-".to_owned() } else { triggers.join("\n") };
         vec![
             function.name.to_string(),
             function.kind.clone(),
             function.instances.clone(),
             doing(function.status.as_ref()),
-            routes,
+            triggers,
         ]
     });
     let columns = [
@@ -122,7 +125,7 @@ fn functions(app: &AppView) -> String {
         Column::Left("KIND"),
         Column::Left("INSTANCES"),
         Column::Left("NOW"),
-        Column::Left("ROUTES"),
+        Column::Left("TRIGGERS"),
     ];
     table(&columns, &rows.collect::<Vec<_>>())
 }

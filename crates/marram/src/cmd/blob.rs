@@ -212,8 +212,7 @@ async fn put(args: &Put) -> anyhow::Result<()> {
     let request = if args.file == "-" {
         request.body(progress::stdin())?
     } else {
-        let file = tokio::fs::File::open(&args.file).await.with_context(|| format!("cannot open {}", args.file))?;
-        let size = file.metadata().await.with_context(|| format!("cannot read {}", args.file))?.len();
+        let (file, size) = progress::open(&args.file).await?;
         let request = request.header(header::CONTENT_LENGTH, size);
         request.body(progress::upload(file, size, &format!("storing {name}")))?
     };

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::Args;
 use http::{Method, StatusCode};
-use marram_core::manifest::Manifest;
+use marram_core::manifest::{Function, Manifest, On};
 use marram_core::{Digest, Name};
 use marram_node::api::{DeployRequest, Deployed};
 use sha2::{Digest as _, Sha256};
@@ -76,6 +76,10 @@ pub(crate) async fn run(args: &Deploy) -> anyhow::Result<()> {
         (false, false) => "deployed",
     };
     show(&deployed, done)?;
+    let events: Vec<_> = project.manifest.functions.iter().flat_map(Function::events).map(On::source).collect();
+    if !events.is_empty() {
+        output::message(&paint(DIM, format!("events: {}", events.join("  "))));
+    }
     if deployed.functions.is_empty() {
         output::message(&paint(DIM, without_functions(&project.manifest)));
     }

@@ -1,7 +1,8 @@
 //! `marram invoke`: one request to one function, past the routes.
 
+use bytes::Bytes;
 use clap::Args;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::cli::{FunctionPath, NodeArgs};
 use crate::client::{self, Answer, Client};
@@ -9,8 +10,12 @@ use crate::data;
 use crate::exit::{Exit, Problem};
 use crate::output::{self, BOLD, DIM, paint};
 
-/// The prefix of what the admin API says itself, so that it is not taken for the function's answer.
-const PROBLEM_TYPE: &str = "application/problem+json";
+/// With these the node refuses a request that no function has got.
+const REFUSALS: [StatusCode; 3] = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
+
+/// What says where a message goes and how long it is: with a second one it would not be the same message to everybody.
+const OF_THE_MESSAGE: [HeaderName; 4] =
+    [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];
 
 /// Sends a request to one function and prints its answer. No route is needed.
 #[derive(Args, Debug)]
@@ -25,7 +30,7 @@ pub(crate) struct Invoke {
     #[arg(long, short = 'X', value_name = "METHOD")]
     method: Option<Method>,
     /// A header; can be given several times
-    #[arg(long, short = 'H', value_name = "NAME: VALUE", value_parser = header)]
+    #[arg(long, short = 'H', value_name = "NAME: VALUE", value_parser = parse_header)]
     header: Vec<(HeaderName, HeaderValue)>,
     /// The body: text, `@file`, or `@-` for stdin
     #[arg(long, short)]
@@ -33,7 +38,7 @@ pub(crate) struct Invoke {
     /// Print status and headers first
     #[arg(long, short)]
     include: bool,
-    /// End with exit code 1 if the status is 400 or more
+    /// End with exit code 1 if the status is 400 or more; what the node refuses has its own code, with or without this
     #[arg(long, short)]
     fail: bool,
     #[command(flatten)]
@@ -55,17 +60,24 @@ pub(crate) async fn run(args: &Invoke) -> anyhow::Result<Exit> {
     let request = request.body(data::body(args.data.as_deref()).await?)?;
     let mut answer = client.exchange(request).await?;
     let status = answer.head().status();
+    let by_the_node = if status.as_u16() < 400 { None } else { answer.of_the_node().await? };
+    let by_the_node = match by_the_node {
+        Some(refusal) if REFUSALS.contains(&status) => return Err(refusal.into()),
+        said => said.is_some(),
+    };
     if args.include {
         show_head(&answer)?;
     }
+    let mut last = Bytes::new();
     while let Some(bytes) = answer.chunk().await? {
         output::bytes(&bytes)?;
+        last = bytes;
     }
     if status.as_u16() < 400 {
+        output::end_line(&last)?;
         return Ok(Exit::Done);
     }
-    let by_the_node = answer.head().headers().get(http::header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_TYPE);
-    let who = if by_the_node { "the node answers for it" } else { "it answers" };
+    let who = if by_the_node { "the node answers in its place:" } else { "it answers" };
     output::message(&format!(
         "\n{} {} {}",
         paint(BOLD, who),
@@ -86,9 +98,12 @@ fn show_head(answer: &Answer) -> anyhow::Result<()> {
     Ok(output::line("")?)
 }
 
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("write it as `Name: value`")?;
-    let name = name.trim().parse().map_err(|_| format!("{name:?} is not a header's name"))?;
+    let name: HeaderName = name.trim().parse().map_err(|_| format!("{name:?} is not a header's name"))?;
+    if OF_THE_MESSAGE.contains(&name) {
+        return Err(format!("marram sets {name} itself, from --node and --data: leave it out"));
+    }
     let value = value.trim().parse().map_err(|_| "its value has characters that a header cannot carry".to_owned())?;
     Ok((name, value))
 }

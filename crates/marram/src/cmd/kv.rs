@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::{Method, header};
 use marram_core::quantity::Span;
@@ -12,6 +13,7 @@ use serde_json::json;
 use crate::cli::{JsonArgs, NodeArgs};
 use crate::client::{self, Client, escape};
 use crate::data;
+use crate::exit::{Exit, Problem};
 use crate::output::{self, BOLD, DIM, GREEN, YELLOW, paint};
 
 /// Reads, sets, lists and watches keys.
@@ -121,16 +123,17 @@ async fn get(bucket: &str, key: &str, json: bool, client: &Client) -> anyhow::Re
     let header = |name: &str| answer.head().headers().get(name).and_then(|value| value.to_str().ok());
     let version = header("etag").map(|tag| tag.trim_matches('"').to_owned());
     let expires = header("expires-at").map(str::to_owned);
-    let mut value = Vec::new();
+    let (mut value, mut last) = (Vec::new(), Bytes::new());
     while let Some(bytes) = answer.chunk().await? {
         if json {
             value.extend_from_slice(&bytes);
         } else {
             output::bytes(&bytes)?;
+            last = bytes;
         }
     }
     if !json {
-        return Ok(());
+        return Ok(output::end_line(&last)?);
     }
     let mut shown = json!({ "bucket": bucket, "key": key, "version": version });
     match String::from_utf8(value) {
@@ -150,6 +153,7 @@ async fn set(args: &Set) -> anyhow::Result<()> {
     if args.if_absent {
         request = request.header(header::IF_NONE_MATCH, "*");
     } else if let Some(version) = &args.if_version {
+        check_version(args, version)?;
         request = request.header(header::IF_MATCH, format!("\"{version}\""));
     }
     let answer = client.exchange(request.body(data::body(Some(&args.value)).await?)?).await?.ok().await;
@@ -160,6 +164,15 @@ async fn set(args: &Set) -> anyhow::Result<()> {
     }
     output::message(&format!("{} {} in {}", paint(GREEN, "set"), paint(BOLD, &args.key), args.bucket));
     Ok(())
+}
+
+/// As it is shown: 16 bytes in hex digits.
+fn check_version(args: &Set, version: &str) -> Result<(), Problem> {
+    if version.len() == 32 && version.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    let shown = format!("`marram kv get {} {} --json` shows it", args.bucket, args.key);
+    Err(Problem::new(Exit::Invalid, format!("{version:?} is not a version of a key")).hint(shown))
 }
 
 async fn remove(bucket: &str, key: &str, json: bool, client: &Client) -> anyhow::Result<()> {

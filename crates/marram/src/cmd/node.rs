@@ -31,10 +31,10 @@ pub(crate) struct Node {
 #[derive(Args, Debug)]
 pub(crate) struct ListenArgs {
     /// Where functions are served; port 0 takes a free one [default: 127.0.0.1:3000]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) listen: Option<SocketAddr>,
     /// Where the admin API is served; port 0 takes a free one [default: 127.0.0.1:7070]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) admin: Option<SocketAddr>,
     /// Where MQTT devices connect; port 0 takes a free one, `off` none [default: off; with `marram up` and an app that uses
     /// MQTT, 127.0.0.1:1883]
@@ -59,11 +59,20 @@ pub(crate) enum Listen {
 }
 
 impl std::str::FromStr for Listen {
-    type Err = std::net::AddrParseError;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "off" { Ok(Self::Off) } else { text.parse().map(Self::At) }
+        if text == "off" {
+            Ok(Self::Off)
+        } else {
+            address(text).map(Self::At).map_err(|why| format!("{why}, or `off`"))
+        }
     }
+}
+
+/// The first part of an address is not guessed: it says who can connect.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write address and port, such as 127.0.0.1:3000".to_owned())
 }
 
 impl Listen {
@@ -104,7 +113,12 @@ impl ListenArgs {
 pub(crate) async fn run(args: &Node) -> anyhow::Result<Exit> {
     begin_log(&args.log, args.log_format)?;
     let config = match &args.config {
-        Some(path) => NodeConfig::read(path).map_err(|error| Problem::new(Exit::Invalid, format!("{error:#}")))?,
+        Some(path) => NodeConfig::read(path).map_err(|error| {
+            let cause = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+            let is_missing = cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound);
+            let exit = if is_missing { Exit::NotFound } else { Exit::Invalid };
+            Problem::new(exit, format!("{error:#}"))
+        })?,
         None => NodeConfig::default().with_environment()?,
     };
     let mut signals = Signals::listen()?;

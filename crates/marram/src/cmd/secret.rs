@@ -33,6 +33,7 @@ enum Action {
         /// The app
         app: Name,
         /// The secret
+        #[arg(value_parser = parse_name)]
         name: String,
         #[command(flatten)]
         node: NodeArgs,
@@ -51,6 +52,7 @@ enum Action {
         /// The app
         app: Name,
         /// The secret
+        #[arg(value_parser = parse_name)]
         name: String,
         #[command(flatten)]
         node: NodeArgs,
@@ -101,6 +103,11 @@ async fn remove(app: &Name, name: &str, client: &Client) -> anyhow::Result<()> {
     client.send(Method::DELETE, &url(app, name), client::empty()).await?.ok().await?;
     output::message(&format!("{} {} of {app}", paint(GREEN, "removed"), paint(BOLD, name)));
     Ok(())
+}
+
+/// An empty one would be no part of a URL. Of others, the node says what is wrong.
+fn parse_name(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("the name is empty") } else { Ok(text.to_owned()) }
 }
 
 fn url(app: &Name, name: &str) -> String {

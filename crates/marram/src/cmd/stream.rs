@@ -152,7 +152,7 @@ pub(crate) async fn run(args: &Stream) -> anyhow::Result<()> {
             if json.json {
                 return print_line(&now);
             }
-            output::message(&format!("{} {consumer} goes on at {}", paint(GREEN, "replayed"), now.cursor + 1));
+            output::message(&format!("{} goes on at {}", paint(BOLD, consumer), now.cursor + 1));
             Ok(())
         }
         Action::Pause { stream, consumer, resume, json, node } => {
@@ -365,7 +365,9 @@ async fn redrive(stream: &str, json: bool, client: &Client) -> anyhow::Result<()
         return Ok(output::line(&answer.to_string())?);
     }
     let count = answer["redriven"].as_u64().unwrap_or_default();
-    output::message(&format!("{} {} events to {}", paint(GREEN, "put back"), units::count(count), paint(BOLD, stream)));
+    let events = if count == 1 { "event" } else { "events" };
+    let (done, count, stream) = (paint(GREEN, "put back"), units::count(count), paint(BOLD, stream));
+    output::message(&format!("{done} {count} {events} to {stream}"));
     Ok(())
 }
 
@@ -373,6 +375,11 @@ async fn dead(stream: &str, json: bool, client: &Client) -> anyhow::Result<()> {
     let path = format!("/v1/streams/{}/events", escape(&format!("{stream}.dead")));
     let answer = client.send(Method::GET, &path, client::empty()).await?;
     if answer.head().status() == http::StatusCode::NOT_FOUND {
+        drop(answer);
+        // Without dead letters there is no such stream; without the stream itself, its name is misspelt.
+        let path =
+            client::with_query(&format!("/v1/streams/{}/events", escape(stream)), &[("limit", Some("1".into()))]);
+        client.send(Method::GET, &path, client::empty()).await?.ok().await?;
         if !json {
             output::message(&format!("{stream} has no dead letters"));
         }

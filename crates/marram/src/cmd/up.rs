@@ -36,6 +36,9 @@ pub(crate) struct Up {
 pub(crate) async fn run(args: &Up) -> anyhow::Result<Exit> {
     node::begin_log(&args.log, LogFormat::Text)?;
     let project = Project::open(&args.project)?;
+    if let Some(problem) = project.missing_source() {
+        return Err(problem.into());
+    }
     let state = project.state();
     if args.listen.state.is_none() {
         keep_out_of_git(&state)?;

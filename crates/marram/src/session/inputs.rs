@@ -29,14 +29,16 @@ pub(crate) struct Changes {
     pub(crate) deploy: bool,
     /// Something has to be built first.
     pub(crate) builds: Vec<Job>,
+    /// What cannot be deployed before a file is there.
+    pub(crate) missing: Vec<anyhow::Error>,
 }
 
 impl Inputs {
     /// Reads what is there, and says what has to be built.
-    pub(crate) fn new(project: Project) -> anyhow::Result<(Self, Vec<Job>)> {
+    pub(crate) fn new(project: Project) -> anyhow::Result<(Self, Changes)> {
         let mut inputs = Self { project, sources: Arc::default(), components: BTreeMap::new() };
-        let stale = inputs.read_all()?;
-        Ok((inputs, stale))
+        let changes = inputs.read_all()?;
+        Ok((inputs, changes))
     }
 
     /// The app.
@@ -92,8 +94,7 @@ impl Inputs {
         }
         self.components.retain(|name, _| project.manifest.function(name).is_some());
         self.project = project;
-        let builds = self.read_all()?;
-        Ok(Changes { deploy: true, builds })
+        self.read_all()
     }
 
     /// These files have changed; the manifest is not among them.
@@ -105,7 +106,8 @@ impl Inputs {
             let Some(sources) = self.sources.get(function.name.as_str()) else { continue };
             let hit = paths.iter().any(|path| sources.contain(&self.project.folder, path));
             // What was written into a new folder before it was watched shows only by its time.
-            let hit = hit || (new_folder && stale::is_stale(&self.project, function).unwrap_or(false));
+            let awaited = || !self.components.contains_key(function.name.as_str());
+            let hit = hit || (new_folder && (awaited() || stale::is_stale(&self.project, function).unwrap_or(false)));
             if !hit {
                 continue;
             }
@@ -130,23 +132,36 @@ impl Inputs {
         Ok(())
     }
 
-    /// Reads every component that is there and not known yet, and says what has to be built.
-    fn read_all(&mut self) -> anyhow::Result<Vec<Job>> {
-        let mut stale = Vec::new();
-        let mut sources = BTreeMap::new();
-        for function in &self.project.manifest.functions {
+    /// Reads every component that is there and not known yet, and says what has to be built and what is not there.
+    ///
+    /// What each function is made of is known first: a file that is missing now is noticed when it is written.
+    fn read_all(&mut self) -> anyhow::Result<Changes> {
+        let functions = &self.project.manifest.functions;
+        let sources = functions
+            .iter()
+            .map(|function| Sources::of(&self.project, function).map(|sources| (function.name.to_string(), sources)));
+        self.sources = Arc::new(sources.collect::<anyhow::Result<_>>()?);
+        let (mut stale, mut missing) = (Vec::new(), Vec::new());
+        for function in functions {
             let name = function.name.to_string();
-            sources.insert(name.clone(), Sources::of(&self.project, function)?);
             let known = self.components.contains_key(&name);
             if stale::is_stale(&self.project, function)? && !(known && nobody_can_tell(function)) {
                 stale.push(function);
             }
-            if function.build.is_none() || (!known && self.project.component(function).is_file()) {
-                self.components.insert(name, read(&self.project, function)?);
+            if function.build.is_some() && (known || !self.project.component(function).is_file()) {
+                continue;
+            }
+            match read(&self.project, function) {
+                Ok(bytes) => {
+                    self.components.insert(name, bytes);
+                }
+                Err(error) => {
+                    self.components.remove(&name);
+                    missing.push(error);
+                }
             }
         }
-        self.sources = Arc::new(sources);
-        Ok(building::jobs(stale))
+        Ok(Changes { deploy: true, builds: building::jobs(stale), missing })
     }
 }
 

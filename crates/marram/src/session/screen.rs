@@ -124,9 +124,10 @@ impl Screen {
         self.note(&format!("ready after {took}; watching for changes; Ctrl-C drains"));
     }
 
-    /// Listeners besides those of HTTP. Who is on this machine may use them: the key of S3 is shown plainly.
+    /// Listeners besides those of HTTP, unless they stand in the same terminal as data. Who is on this machine may use them: the
+    /// key of S3 is shown plainly.
     pub(crate) fn listeners(&self, urls: &[(&'static str, String)], key: Option<&OwnS3Key>) {
-        for (name, url) in urls {
+        for (name, url) in urls.iter().filter(|_| !output::stdout_is_terminal()) {
             self.line(&format!("  {}  {}", paint(DIM, name), paint(CYAN, url)));
         }
         if let Some(OwnS3Key { id, secret }) = key {

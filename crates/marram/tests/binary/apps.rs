@@ -51,9 +51,22 @@ async fn invoke_passes_on_what_it_is_given() {
     let answered = node.marram(&["invoke", "shop/main", "/status/404"]).run().await;
     answered.expect(0).says(&["it answers 404"]);
     node.marram(&["invoke", "shop/main", "/status/500", "--fail"]).run().await.expect(1);
-    let missing = node.marram(&["invoke", "shop/other", "--fail"]).run().await;
-    missing.expect(5).says(&["the node answers for it 404"]);
+    node.deploy(guest_app("broken", "bad", "").path()).await;
+    let crashed = node.marram(&["invoke", "broken/main", "/trap"]).run().await;
+    crashed.expect(0).says(&["the node answers in its place: 500 Internal Server Error"]);
+    // A refusal of the node is no answer of the function, whatever is asked for.
+    for more in [&["--fail"][..], &["--include"], &["-X", "HEAD"], &[]] {
+        let missing = node.marram(&[&["invoke", "shop/other"][..], more].concat()).run().await;
+        missing.expect(5).without_data().says(&["error: "]);
+    }
+    let missing = node.marram(&["invoke", "shop/other"]).run().await;
+    missing.expect(5).says(&["error: app \"shop\" has no function \"other\": it has main"]);
+    node.marram(&["invoke", "none/main"]).run().await.expect(5).without_data().says(&["error: ", "none"]);
     node.marram(&["invoke", "shop"]).run().await.expect(2).without_data().says(&["<app>/<function>"]);
+    for header in ["Host: x", "content-length: 5", "transfer-encoding: chunked", "connection: x-own"] {
+        let refused = node.marram(&["invoke", "shop/main", "/echo", "-H", header, "--data", "abc"]).run().await;
+        refused.expect(2).without_data().says(&["marram sets ", "leave it out"]);
+    }
 }
 
 #[tokio::test]
@@ -89,6 +102,21 @@ async fn a_dry_run_says_what_would_be_and_changes_nothing() {
     assert!(tried.stdout.contains("component-0.3"), "{tried:?}");
     tried.says(&["could deploy shop"]);
     assert_eq!(node.marram(&["apps", "--json"]).json().await, json!({ "apps": [] }));
+}
+
+#[tokio::test]
+async fn everything_that_starts_a_function_is_shown() {
+    let node = Node::start().await;
+    let events = ["stream:readings", "schedule:0 6 * * * UTC", "key:limits/*"];
+    let more = "[[function]]\nname = \"counts\"\ncomponent = \"main.wasm\"\n\
+                on = [{ stream = \"readings\" }, { schedule = \"0 6 * * *\" }, { key = \"limits/*\" }]";
+    let app = guest_app("shop", "hello-p2", more);
+    let deployed = node.marram(&["deploy"]).at(app.path()).run().await.expect(0);
+    deployed.says(&["routes: shop.example/...", &format!("events: {}", events.join("  "))]);
+    let shown = node.marram(&["apps", "shop"]).done().await;
+    for part in ["TRIGGERS", "shop.example/..."].iter().chain(&events) {
+        assert!(shown.contains(part), "{part:?} is not in {shown}");
+    }
 }
 
 #[tokio::test]
@@ -135,7 +163,8 @@ async fn each_refusal_has_its_code_and_its_next_step() {
     let nobody = marram(&["apps", "--node", "http://127.0.0.1:1"]).run().await;
     nobody.expect(3).without_data().says(&["no node answers", "hint: start one with `marram up`"]);
     let https = node.admin_url.replace("http:", "https:");
-    marram(&["apps", "--node", &https]).run().await.expect(3).without_data().says(&["TLS"]);
+    let refused = marram(&["apps", "--node", &https]).run().await.expect(3).without_data();
+    refused.says(&["TLS", "hint: it speaks no TLS: write http://"]);
     marram(&["apps", "--node", "shop"]).run().await.expect(2).without_data().says(&["hint: write --node"]);
     let front = marram(&["apps", "--node", &node.http_url]).run().await;
     front.expect(5).without_data();

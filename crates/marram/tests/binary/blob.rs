@@ -16,7 +16,12 @@ async fn objects_go_in_and_come_back_also_by_pipe() {
     let blob = |args: &[&str]| marram(&[&["blob"], args].concat()).env("MARRAM_NODE", &admin).at(home.path());
 
     blob(&["buckets"]).run().await.expect(0).without_data().says(&["--create"]);
-    blob(&["put", "b", "node.toml"]).run().await.expect(5).without_data().says(&["there is no bucket \"b\""]);
+    blob(&["put", "b", "node.toml"])
+        .run()
+        .await
+        .expect(5)
+        .without_data()
+        .says(&["there is no bucket \"b\"", "--create b"]);
     blob(&["buckets", "--create", "b"]).run().await.expect(0).says(&["created"]);
     assert_eq!(blob(&["buckets", "--json"]).json().await["bucket"], "b");
     blob(&["ls", "b"]).run().await.expect(0).without_data().says(&["no object in b yet", "`marram blob put b FILE`"]);
@@ -26,6 +31,11 @@ async fn objects_go_in_and_come_back_also_by_pipe() {
     assert_eq!((&stored["name"], &stored["content_type"]), (&"deep/a b.toml".into(), &"text/x".into()));
     blob(&["put", "b", "-", "--name", "piped"]).stdin("by pipe").run().await.expect(0).says(&["stored"]);
     blob(&["put", "b", "-"]).stdin("x").run().await.expect(2).without_data().says(&["--name"]);
+    let folder = home.path().to_str().unwrap();
+    blob(&["put", "b", folder]).run().await.expect(2).without_data().says(&[folder, "is a folder", "hint: "]);
+    blob(&["put", "b", "/dev/null"]).run().await.expect(2).without_data().says(&["is not a file", "pipe it in"]);
+    // It can be opened, and not be read.
+    blob(&["put", "b", "/proc/self/mem"]).run().await.expect(1).without_data().says(&["cannot read /proc/self/mem"]);
     blob(&["put", "b", "-", "--name", "piped", "--if-absent"]).stdin("x").run().await.expect(7).without_data();
     assert_eq!(blob(&["get", "b", "piped", "-"]).done().await, "by pipe");
     assert_eq!(blob(&["ls", "b", "--prefix", "p", "--json"]).json().await["name"], "piped");

@@ -33,6 +33,8 @@ async fn keys_go_in_and_come_back_as_they_were() {
     kv(&["set", "limits", "pump/7", "1", "--if-absent"]).run().await.expect(7).without_data().says(&["pump/7"]);
     kv(&["set", "limits", "pump/7", "11", "--if-version", version]).done().await;
     kv(&["set", "limits", "pump/7", "12", "--if-version", version]).run().await.expect(7).without_data();
+    let refused = kv(&["set", "limits", "pump/7", "12", "--if-version", "7"]).run().await.expect(6).without_data();
+    refused.says(&["\"7\" is not a version", "hint: `marram kv get limits pump/7 --json` shows it"]);
     assert_eq!(kv(&["get", "limits", "pump/7"]).done().await, "11");
 
     assert_eq!(lines(&kv(&["ls", "--json"]).done().await), [json!({ "bucket": "limits" })]);

@@ -46,7 +46,17 @@ async fn a_wrong_configuration_shows_its_line() {
     std::fs::write(here.path().join("node.toml"), "admin = \"0.0.0.0:0\"\nlisten = \"127.0.0.1:0\"").unwrap();
     node().run().await.expect(1).without_data().says(&["token_file", "admin_tls"]);
     std::fs::remove_file(here.path().join("node.toml")).unwrap();
-    node().run().await.expect(6).without_data().says(&["node.toml", "cannot be read"]);
+    node().run().await.expect(5).without_data().says(&["node.toml", "cannot be read"]);
+    std::fs::write(here.path().join("node.toml"), "token_file = \"none\"").unwrap();
+    node().run().await.expect(5).without_data().says(&["`token_file`: none cannot be read"]);
+    std::fs::write(here.path().join("node.toml"), "listen = \"localhost:3000\"").unwrap();
+    node().run().await.expect(6).without_data().says(&["line 1", "hint: write address and port"]);
+    for address in ["3000", ":3000", "localhost:3000"] {
+        for flag in ["--listen", "--admin", "--mqtt", "--s3"] {
+            let refused = marram(&["node", flag, address]).run().await.expect(2).without_data();
+            refused.says(&[flag, "write address and port, such as 127.0.0.1:3000"]);
+        }
+    }
     marram(&["node", "--lisen", "127.0.0.1:0"]).run().await.expect(2).without_data().says(&["--listen"]);
     marram(&["node", "--log", "a=b=c"]).run().await.expect(2).without_data().says(&["a=b=c", "hint: "]);
 }
@@ -62,6 +72,10 @@ async fn what_another_node_has_is_refused() {
     let arguments = ["node", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state", state.to_str().unwrap()];
     let refused = marram(&arguments).at(other.path()).run().await;
     refused.expect(1).without_data().says(&["in use by another process", "choose another directory"]);
+    // The same command again finds both taken: the port is not the reason.
+    let arguments = ["node", "--listen", taken, "--admin", "127.0.0.1:0", "--state", state.to_str().unwrap()];
+    let refused = marram(&arguments).at(other.path()).run().await;
+    refused.expect(1).without_data().says(&["in use by another process", "choose another directory"]);
 }
 
 #[tokio::test]
@@ -74,6 +88,8 @@ async fn the_token_comes_from_a_file_or_the_environment() {
     node.marram(&["apps"]).run().await.expect(4).without_data().says(&["hint: give the node's token"]);
     let wrong = node.marram(&["apps"]).env("MARRAM_TOKEN", "0123456789abcdeF").run().await;
     wrong.expect(4).without_data();
+    let invoked = node.marram(&["invoke", "shop/main"]).run().await;
+    invoked.expect(4).without_data().says(&["error: ", "hint: give the node's token"]);
     node.marram(&["apps"]).env("MARRAM_TOKEN", token).done().await;
     node.marram(&["apps", "--token", token]).done().await;
     let ended = node.drain().await;

@@ -42,6 +42,10 @@ async fn a_value_is_never_an_argument_and_never_empty() {
     node.marram(&["secret", "set", "shop", "api_key", VALUE]).run().await.expect(2).without_data();
     let empty = node.marram(&["secret", "set", "shop", "api_key"]).stdin("\n").run().await;
     empty.expect(6).without_data().says(&["the value is empty", "hint: "]);
+    for action in ["set", "rm"] {
+        let unnamed = node.marram(&["secret", action, "shop", ""]).run().await;
+        unnamed.expect(2).without_data().says(&["the name is empty"]);
+    }
     let large = node.marram(&["secret", "set", "shop", "api_key"]).stdin(&"x".repeat((64 << 10) + 1)).run().await;
     large.expect(6).without_data().says(&["more than 65536 bytes"]);
     node.marram(&["secret", "ls", "shop"]).run().await.expect(0).without_data();

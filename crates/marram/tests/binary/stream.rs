@@ -37,7 +37,9 @@ async fn what_is_published_is_kept_and_comes_out_as_cloudevents() {
     let node = Node::start().await;
     let stream = |args: &[&str]| node.marram(&[&["stream"], args].concat());
     stream(&["ls"]).run().await.expect(0).without_data().says(&["no streams yet", "hint: "]);
-    stream(&["tail", "readings", "--no-follow"]).run().await.expect(5).without_data().says(&["\"readings\""]);
+    for verb in [&["tail", "readings", "--no-follow"][..], &["dlq", "readings"]] {
+        stream(verb).run().await.expect(5).without_data().says(&["there is no stream \"readings\""]);
+    }
 
     let first = [
         "publish",
@@ -153,7 +155,7 @@ async fn what_is_not_taken_is_a_dead_letter_and_a_replay_delivers_again() {
     assert_eq!((&moved["id"], &moved["cursor"]), (&json!(CONSUMER), &json!(0)));
     settled(&node, 2, 2).await;
     let moved = stream(&["replay", "readings", "--consumer", CONSUMER, "--from", "2"]).run().await.expect(0);
-    moved.without_data().says(&["goes on at 2"]);
+    moved.without_data().says(&[&format!("{CONSUMER} goes on at 2")]);
     settled(&node, 2, 3).await;
     let nobody = stream(&["replay", "readings", "--consumer", "nobody", "--from", "1"]).run().await;
     nobody.expect(5).without_data().says(&["nobody", "marram stream ls"]);
@@ -164,4 +166,10 @@ async fn what_is_not_taken_is_a_dead_letter_and_a_replay_delivers_again() {
     let pause = |args: &[&str]| stream(&[&["pause", "readings", "--consumer", CONSUMER], args].concat());
     assert_eq!(pause(&["--json"]).json().await["paused"], json!(true));
     pause(&["--resume"]).run().await.expect(0).without_data().says(&["resumed"]);
+
+    let refused = stream(&["rm", "readings"]).run().await.expect(7);
+    refused.without_data().says(&["\"readings\" cannot be removed", "app \"plant\" consumes it", "marram rm"]);
+    stream(&["rm", "readings.dead"]).run().await.expect(0);
+    node.marram(&["rm", "plant"]).run().await.expect(0);
+    stream(&["rm", "readings"]).run().await.expect(0).without_data().says(&["removed readings"]);
 }

@@ -100,6 +100,46 @@ async fn a_build_that_fails_is_shown_and_one_that_works_is_swapped_in() {
 }
 
 #[tokio::test]
+async fn files_that_a_save_of_the_manifest_names_too_early_are_deployed_when_they_are_there() {
+    let mut up = up(python_app("shop")).await;
+    let function = |name: &str, file: &str| {
+        format!("[[function]]\nname = \"{name}\"\ncomponent = \"{file}\"\non = [{{ http = \"{name}.example/\" }}]\n")
+    };
+    let early = [function("now", "now.py"), function("later", "deep/er/app.py")].concat();
+    write_manifest(up.app.path(), "shop", "app.py", &early);
+    let said = up.running.says("it is deployed when the file is there").await;
+    for part in ["function \"now\": cannot read its component now.py", "its component deep/er/app.py"] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    up.running.says("the last revision keeps serving").await;
+    up.answers("shop", "Hello from shop").await;
+
+    let body = |text: &str| format!("def on_fetch(request):\n    return {text:?}\n");
+    std::fs::write(up.app.path().join("now.py"), body("now")).unwrap();
+    std::fs::create_dir_all(up.app.path().join("deep/er")).unwrap();
+    std::fs::write(up.app.path().join("deep/er/app.py"), body("later")).unwrap();
+    up.answers("later", "later").await;
+    up.answers("now", "now").await;
+}
+
+#[tokio::test]
+async fn what_a_start_cannot_do_ends_it_or_waits_for_a_save() {
+    let app = folder();
+    write_manifest(app.path(), "shop", "app.py", "");
+    let run = || marram(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).at(app.path());
+    let missing = run().run().await.expect(5).without_data();
+    let missing = missing.says(&["function \"main\": its component app.py is not there", "hint: write the path"]);
+    assert!(!missing.stderr.contains("draining"), "nothing was started: {missing:?}");
+
+    write_manifest(app.path(), "shop", "app.py", "build = { command = \"false\", watch = [\"*.txt\"] }");
+    let mut up = run().start().await;
+    up.says("the build of main failed").await;
+    up.says("waiting for a change; Ctrl-C ends it").await;
+    up.signal(Signal::INT);
+    up.ended().await.expect(0);
+}
+
+#[tokio::test]
 async fn ctrl_c_finishes_what_runs() {
     let app = folder();
     std::fs::copy(marram_testkit::guest("probe-p2"), app.path().join("main.wasm")).unwrap();

@@ -29,8 +29,7 @@ class IncomingHandler:
         try:
             _answer(incoming, out)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
 
 
 class Env(dict):
@@ -68,15 +67,15 @@ def _answer(incoming, out):
         else:
             wsgi.serve(loading.application(app), request, begin)
     except loading.LoadError as error:
-        print(error.trace or f"{error.file}: {error.message}", file=sys.stderr)
-        where = f"{error.file}:{error.line}" if error.line else error.file
-        _apologize(begin, f"{where}: {error.message}", error.trace)
+        _fail(out, error.trace or f"{error.file}: {error.message}")
     except Exception as error:
         trace = loading.trace_of(error)
+        if not sent:
+            return _fail(out, trace)
+        # What was begun must not look complete. An exception that left this would be written once more.
         print(trace, file=sys.stderr)
-        if sent:
-            raise
-        _apologize(begin, f"{type(error).__name__}: {error}", trace)
+        _flush()
+        os.abort()
 
 
 def _request(incoming):
@@ -124,12 +123,17 @@ def _send(response, request, begin):
             transport.write(stream, piece.encode() if isinstance(piece, str) else piece)
     except transport.Closed:
         pass
-    finally:
-        transport.finish(body, stream)
+    # Not after another exception: the body would look complete.
+    transport.finish(body, stream)
 
 
-def _apologize(begin, message, trace):
-    """Answers 500. What went wrong is for the log; a developer's own node (MARRAM_DEV) shows it in the answer, too."""
-    text = f"{message}\n\n{trace}" if "MARRAM_DEV" in os.environ else "the function failed; its log says why\n"
-    body = begin(500, [("content-type", "text/plain; charset=utf-8")])
-    transport.write_whole(body, text.encode())
+def _fail(out, trace):
+    """Hands the account of a failure to the host, which logs it and answers in the function's place."""
+    # What the function has printed comes before it.
+    _flush()
+    transport.fail(out, trace)
+
+
+def _flush():
+    sys.stdout.flush()
+    sys.stderr.flush()

@@ -10,6 +10,8 @@ from wit_world.imports import outgoing_handler, types
 from wit_world.imports.streams import StreamError_Closed
 
 READ_BYTES_MAX = 64 * 1024
+# Of the account of a failure; a line of the log has 16 KiB.
+ACCOUNT_CHARS_MAX = 12 * 1024
 
 
 class Failed(Exception):
@@ -169,3 +171,15 @@ def start_response(out, status, headers):
     body = response.body()
     types.ResponseOutparam.set(out, Ok(response))
     return body
+
+
+def fail(out, account):
+    """Answers that the function has failed. The host takes no other error of the engine for that."""
+    account = account.strip()
+    if len(account) > ACCOUNT_CHARS_MAX:
+        # The end says what it was.
+        half = ACCOUNT_CHARS_MAX // 2
+        account = f"{account[:half]}\n  ... (cut)\n{account[-half:]}"
+    # A message can have halves of surrogates, which no text of the host's can.
+    account = account.encode("utf-8", "backslashreplace").decode()
+    types.ResponseOutparam.set(out, Err(types.ErrorCode_InternalError(account)))

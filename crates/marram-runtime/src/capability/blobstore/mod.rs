@@ -20,7 +20,7 @@ use outgoing::Outgoing;
 pub(super) const OFFER: Offer = Offer {
     prefix: "wasi:blobstore/",
     granted: |allow| !allow.blob.is_empty(),
-    line: "allow = { blob = [\"<bucket>\"] }",
+    grants: &["blob = [\"<bucket>\"]"],
     link,
 };
 

@@ -107,6 +107,81 @@ async fn functions_call_each_other_and_are_refused_the_rest() {
     assert!(text.contains("add \"internal:stock\" to its allow.http"), "{text}");
 }
 
+/// What one function sends to another: the fields that it asks for, and what comes of them.
+async fn pass_on(headers: &str, body: &str) -> String {
+    let page = "export default { async fetch() {
+        const streamed = (text) => new Blob([text]).stream();
+        try {
+            const answer = await fetch('http://seen.internal/', { method: 'POST', headers: HEADERS, body: BODY });
+            return new Response(await answer.text());
+        } catch (error) { return new Response('refused: ' + error.message); }
+    } }";
+    let page = page.replace("HEADERS", headers).replace("BODY", body);
+    let seen = "export default { async fetch(request) {
+        const text = await request.text().catch((error) => 'broken off: ' + error.message);
+        return new Response([...request.headers.keys()].filter((name) => name !== 'traceparent').join(' ') + ' | ' + text);
+    } }";
+    let functions = "[[function]]\nname = \"page\"\ncomponent = \"page.js\"\nallow = { http = [\"internal:seen\"] }
+        [[function]]\nname = \"seen\"\ncomponent = \"seen.js\"\n";
+    let host = Host::try_sources(functions, &[("page.js", page.as_str()), ("seen.js", seen)]).await.unwrap();
+    host.get("/").await.unwrap().1
+}
+
+#[tokio::test]
+async fn functions_of_an_app_send_each_other_no_more_than_servers() {
+    let forged = "{ 'content-type': 'a/b', 'marram-trigger': 'mqtt:x', 'marram-param-id': '1', 'connection': 'x-hop', 'x-hop': '1', 'x-kept': '1', 'proxy-authorization': 'x' }";
+    assert_eq!(pass_on(forged, "'hello'").await, "content-type x-kept | hello");
+    // A length is true, or the request goes nowhere.
+    let typed = |length| format!("{{ 'content-type': 'a/b', 'content-length': '{length}' }}");
+    assert_eq!(pass_on(&typed(5), "'hello'").await, "content-length content-type | hello");
+    let refused = pass_on(&typed(99), "'hello'").await;
+    assert!(refused.starts_with("refused: ") && refused.contains("content-length"), "{refused}");
+    assert_eq!(pass_on(&typed(5), "streamed('hello')").await, "content-length content-type | hello");
+    let short = pass_on(&typed(9), "streamed('hello')").await;
+    assert!(short.contains("broken off: ") || short.starts_with("refused: "), "{short}");
+}
+
+#[tokio::test]
+async fn timers_fire_in_the_order_in_which_they_were_set() {
+    let source = "export default { async fetch() {
+        const fired = [];
+        const after = (name, ms) => new Promise((resolve) => setTimeout(() => { fired.push(name); resolve(); }, ms));
+        const many = [];
+        for (let n = 0; n < 64; n++) many.push(after(n, 5));
+        await Promise.all(many);
+        for (let n = 0; n < 16; n++) await Promise.all([after('a', 0), after('b', 1)]);
+        // What is cleared does not come, and longer ones that were set earlier hold nobody up. Each has a turn of its own:
+        // promises that one settles are done before the next one.
+        const late = setTimeout(() => fired.push('late'), 60_000);
+        clearTimeout(setTimeout(() => fired.push('cleared'), 0));
+        setTimeout(() => Promise.resolve().then(() => fired.push('its promise')), 2);
+        await Promise.all([after('next', 2), after('soon', 1)]);
+        clearTimeout(late);
+        return new Response(fired.join(' '));
+    } }";
+    let many: Vec<_> = (0..64).map(|n| n.to_string()).collect();
+    let expected = format!("{} {} soon its promise next", many.join(" "), ["a b"; 16].join(" "));
+    assert_eq!(script(source, "").await.get("/").await.unwrap(), (200, expected));
+}
+
+#[tokio::test]
+async fn names_marks_and_clocks_are_as_the_standards_have_them() {
+    let source = "export default { async fetch(request, env) {
+        const clone = structuredClone(JSON.parse('{\"__proto__\": {\"x\": 1}, \"y\": 2}'));
+        return Response.json({
+            // First: the clock begins with its first reading.
+            forward: performance.now() >= 0,
+            clone: [Object.keys(clone), clone.x ?? 'none'],
+            env: [Object.hasOwn(env, '__proto__'), env.__proto__, env.other],
+            text: [...await new Response('\\ufeff\\ufeffabc').text()].length,
+            json: await new Request('http://a/', { method: 'POST', body: '\\ufeff[1]' }).json(),
+        });
+    } }";
+    let host = script(source, "config = { \"__proto__\" = \"p\", other = \"o\" }").await;
+    let expected = r#"{"forward":true,"clone":[["__proto__","y"],"none"],"env":[true,"p","o"],"text":4,"json":[1]}"#;
+    assert_eq!(host.get("/").await.unwrap(), (200, expected.to_owned()));
+}
+
 #[tokio::test]
 async fn console_lines_belong_to_their_request() {
     let source = "export default { async fetch(request) {

@@ -55,6 +55,7 @@ pub struct MemoryStreams {
     /// The next settlements fail with these, if they publish anything or not.
     failures: Mutex<Vec<(bool, Failure)>>,
     publish_failures: Mutex<Vec<Failure>>,
+    removal_failures: Mutex<Vec<Failure>>,
     settles: Mutex<Vec<usize>>,
 }
 
@@ -66,6 +67,7 @@ impl MemoryStreams {
             changed: Notify::new(),
             failures: Mutex::default(),
             publish_failures: Mutex::default(),
+            removal_failures: Mutex::default(),
             settles: Mutex::default(),
         })
     }
@@ -81,6 +83,11 @@ impl MemoryStreams {
 
     pub fn fail_publishes(&self, failures: Vec<Failure>) {
         self.publish_failures.lock().expect("lock").extend(failures);
+    }
+
+    /// The next removals of consumers fail.
+    pub fn fail_removals(&self, failures: Vec<Failure>) {
+        self.removal_failures.lock().expect("lock").extend(failures);
     }
 
     pub fn events(&self, stream: &str) -> Vec<Event> {
@@ -191,7 +198,7 @@ impl Streams for MemoryStreams {
     }
 
     fn find_consumer(&self, stream: &StreamName, id: &ConsumerId) -> Option<Arc<dyn Consumer>> {
-        unreachable!("no trigger looks for {stream} {id:?}")
+        unreachable!("through an Arc only: {stream} {id:?}")
     }
 
     fn redrive(&self, stream: &StreamName) -> BoxFuture<'_, Result<u64, Failure>> {
@@ -199,6 +206,9 @@ impl Streams for MemoryStreams {
     }
 
     fn remove_consumer(&self, stream: &StreamName, id: &ConsumerId) -> BoxFuture<'_, Result<(), Failure>> {
+        if let Some(failure) = self.removal_failures.lock().expect("lock").pop() {
+            return async { Err(failure) }.boxed();
+        }
         let removed = self.state().get_mut(stream).and_then(|stream| stream.consumers.remove(id));
         async move { removed.map(drop).ok_or_else(|| Failure::new(Kind::NotFound, "no such consumer")) }.boxed()
     }
@@ -251,7 +261,7 @@ impl Streams for Port {
         async move { Ok(consumer) }.boxed()
     }
     fn find_consumer(&self, stream: &StreamName, id: &ConsumerId) -> Option<Arc<dyn Consumer>> {
-        self.0.find_consumer(stream, id)
+        self.0.find(stream, id)
     }
     fn redrive(&self, stream: &StreamName) -> BoxFuture<'_, Result<u64, Failure>> {
         self.0.redrive(stream)
@@ -287,6 +297,14 @@ impl MemoryStreams {
         let new = Open { policy: policy.clone(), handed, open: BTreeMap::new(), acked: 0, dead: 0, paused: false };
         here.consumers.entry(id.clone()).or_insert(new).policy = policy;
         Arc::new(MemoryConsumer { streams: Arc::clone(self), stream: stream.clone(), id: id.clone() })
+    }
+}
+
+impl MemoryStreams {
+    pub fn find(self: &Arc<Self>, stream: &StreamName, id: &ConsumerId) -> Option<Arc<dyn Consumer>> {
+        let found = self.state().get(stream)?.consumers.contains_key(id);
+        let consumer = MemoryConsumer { streams: Arc::clone(self), stream: stream.clone(), id: id.clone() };
+        found.then(|| Arc::new(consumer) as _)
     }
 }
 
