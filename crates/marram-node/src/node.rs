@@ -30,7 +30,7 @@ use crate::mqtt;
 use crate::observer::Counted;
 use crate::package::{ComponentSource, Package};
 use crate::pem;
-use crate::reconcile::{Reconciler, ReconcilerParts};
+use crate::reconcile::{Reconciler, ReconcilerParts, boot};
 use crate::s3;
 use crate::system::{SystemClock, SystemEntropy};
 use crate::upkeep;
@@ -97,6 +97,13 @@ impl Node {
         let streams = store.streams(Arc::clone(&clock), Arc::clone(&entropy));
         let kv = store.kv(Arc::clone(&clock));
         let objects = store.objects(Arc::clone(&clock));
+        let triggers = Arc::new(Triggers::new(marram_trigger::Ports {
+            streams: Arc::clone(&streams) as _,
+            kv: Arc::new(kv.clone()),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+        }));
+        let stored = boot::stored(&store, &triggers).await.map_err(plain).context("what is deployed cannot be read")?;
         let runtime_config = RuntimeConfig {
             instances_max: config.instances,
             code_idle: config.code_idle,
@@ -128,12 +135,6 @@ impl Node {
             urls.extend(listening.urls);
             listening.server
         });
-        let triggers = Arc::new(Triggers::new(marram_trigger::Ports {
-            streams: Arc::clone(&streams) as _,
-            kv: Arc::new(kv.clone()),
-            clock: Arc::clone(&clock),
-            entropy: Arc::clone(&entropy),
-        }));
         let reconciler = Reconciler::new(ReconcilerParts {
             store: Arc::clone(&store),
             objects: objects.clone(),
@@ -145,7 +146,7 @@ impl Node {
             routes: gateway.routes(),
             clock: Arc::clone(&clock),
         });
-        reconciler.boot().await.map_err(plain).context("what is deployed cannot be brought back")?;
+        reconciler.boot(stored).await.map_err(plain).context("what is deployed cannot be brought back")?;
         show_gauges(&telemetry, &reconciler);
 
         let parts = Arc::new(Parts {

@@ -14,7 +14,7 @@ use marram_core::port::{Blobs as _, Clock, Invoke, Streams};
 use marram_core::stream::StreamName;
 use marram_core::{Digest, Failure, Kind, Name};
 use marram_gateway::{Routes, Table};
-use marram_runtime::{App, AppSpec, ComponentFile, Kind as FunctionKind, Runtime, Verify};
+use marram_runtime::{App, AppSpec, ComponentFile, Runtime, Verify};
 use marram_store::{BlobPin, Deployment, Objects, Revision, Store};
 use marram_telemetry::Telemetry;
 use marram_trigger::{Ready as ReadyTriggers, Triggers};
@@ -25,6 +25,7 @@ use crate::Token;
 use crate::desired::Desired;
 use crate::routes::{self, INGEST_SECRET, IngestRoute};
 
+pub(crate) mod boot;
 mod secrets;
 
 /// Changes that may wait for their turn: each holds a manifest, and a client that waits.
@@ -115,48 +116,6 @@ impl Reconciler {
         found.ok_or_else(|| {
             Failure::new(Kind::NotFound, format!("there is no app \"{name}\" on this node: `marram apps` lists them"))
         })
-    }
-
-    /// Brings back what was deployed when the node stopped. An app that fails is kept as failed; the others do not
-    /// suffer.
-    pub(crate) async fn boot(&self) -> Result<(), Failure> {
-        let store = Arc::clone(&self.store);
-        let stored = tokio::task::spawn_blocking(move || store.apps()).await;
-        let stored = stored
-            .map_err(|error| Failure::new(Kind::Internal, "reading what is deployed failed").because(error))??;
-        let (mut apps, mut manifests) = (Apps::new(), BTreeMap::new());
-        for app in stored {
-            let (desired, running) = match Desired::new(&app.current.manifest, app.current.components) {
-                Ok(mut desired) => {
-                    desired.kinds = known_kinds(&app.current.kinds);
-                    let running = self.start(&desired, &apps).await;
-                    manifests.insert(app.name.clone(), Some(Arc::clone(&desired.manifest)));
-                    (desired, running)
-                }
-                // Written by another version, say. It is shown under its name, and has no routes that are known.
-                Err(failure) => {
-                    manifests.insert(app.name.clone(), None);
-                    (Desired::unreadable(app.name.clone(), app.current.digest), Err(failure))
-                }
-            };
-            if let Err(failure) = &running {
-                tracing::error!(app = %app.name, detail = failure.detail(), "the app cannot be started: {}", failure.message());
-            }
-            let observed = self.observed(desired, app.current.deployed_unix_ns, running);
-            if let Err(failure) = self.apply_triggers(&observed).await {
-                tracing::error!(app = %app.name, detail = failure.detail(), "the app's triggers cannot be started: {}", failure.message());
-            }
-            apps.insert(app.name, observed);
-        }
-        // What changes that were cut short have left.
-        self.triggers.forget_strays(&manifests).await;
-        self.show(apps)
-    }
-
-    /// One app at boot, beside those that are there already.
-    async fn start(&self, desired: &Desired, others: &Apps) -> Result<App, Failure> {
-        others.values().try_for_each(|other| desired.check_routes_against(&other.desired))?;
-        self.prepare(desired, Verify::Later).await
     }
 
     /// Makes `desired` what runs. `pins` keep its components here until the store refers to them.
@@ -435,9 +394,4 @@ impl Reconciler {
 /// What the functions of an app were found to be, as it is stored.
 fn kinds(app: &App) -> BTreeMap<Name, String> {
     app.functions.iter().map(|(name, function)| (name.clone(), function.kind().label().to_owned())).collect()
-}
-
-/// The other way round. What another version wrote and this one does not know is looked at again.
-fn known_kinds(stored: &BTreeMap<Name, String>) -> BTreeMap<Name, FunctionKind> {
-    stored.iter().filter_map(|(name, label)| Some((name.clone(), FunctionKind::of_label(label)?))).collect()
 }

@@ -45,8 +45,8 @@ pub struct Ports {
 /// The triggers of a node.
 pub struct Triggers {
     ports: Ports,
-    /// One change at a time.
-    changes: Arc<tokio::sync::Mutex<()>>,
+    /// One change at a time; and whether nothing is started any more.
+    changes: Arc<tokio::sync::Mutex<bool>>,
     apps: Mutex<BTreeMap<Name, App>>,
 }
 
@@ -108,7 +108,7 @@ pub struct Ready {
     prepared: BTreeMap<ConsumerId, Prepared>,
     /// Consumers that were not there before.
     made: Vec<(StreamName, ConsumerId)>,
-    _one: OwnedMutexGuard<()>,
+    drained: OwnedMutexGuard<bool>,
 }
 
 /// A trigger that is ready to be started.
@@ -142,7 +142,7 @@ impl Triggers {
         manifest: &Manifest,
         functions: &BTreeMap<Name, Arc<dyn Invoke>>,
     ) -> Result<Ready, Failure> {
-        let one = Arc::clone(&self.changes).lock_owned().await;
+        let drained = Arc::clone(&self.changes).lock_owned().await;
         let app = &manifest.app.name;
         let streams: BTreeMap<_, _> =
             manifest.streams.iter().map(|(name, table)| (StreamName::from(name), table.policy())).collect();
@@ -153,8 +153,7 @@ impl Triggers {
         let mut made = Vec::new();
         match self.prepare_all(manifest, functions, &mut made).await {
             Ok(prepared) => {
-                let captures = captures(manifest, &prepared);
-                Ok(Ready { app: app.clone(), streams, captures, prepared, made, _one: one })
+                Ok(Ready { app: app.clone(), streams, captures: captures(manifest), prepared, made, drained })
             }
             Err(failure) => {
                 self.forget(&made).await;
@@ -163,12 +162,20 @@ impl Triggers {
         }
     }
 
-    /// Starts, changes and stops triggers. What was owed to those that are no more stays until
-    /// [`Triggers::forget_unwanted`].
+    /// Starts, changes and stops triggers; after [`Triggers::drain`] it starts none, and their events wait for the next start of
+    /// the node. What was owed to those that are no more stays until [`Triggers::forget_unwanted`].
     pub async fn switch(&self, ready: Ready) {
-        let Ready { app, streams, captures, prepared, made: _, _one } = ready;
-        self.change(&app, prepared).await;
+        let Ready { app, streams, captures, prepared, made: _, drained } = ready;
+        if !*drained {
+            self.change(&app, prepared).await;
+        }
         self.declare(&app, streams, captures);
+    }
+
+    /// Says what an app wants captured, before it is applied: when a node starts, devices and clients do not wait until it is the
+    /// app's turn.
+    pub fn expect(&self, manifest: &Manifest) {
+        self.apps().entry(manifest.app.name.clone()).or_default().captures = captures(manifest);
     }
 
     /// Takes a preparation back: consumers that were made for it go. What was changed of others goes back with a
@@ -193,11 +200,13 @@ impl Triggers {
         all.map(|(app, trigger)| trigger.status(app)).collect()
     }
 
-    /// Stops everything: pulls nothing more, waits for what runs, and after `deadline` cuts it off. For the end of a node.
+    /// Stops everything: pulls nothing more, waits for what runs, and after `deadline` cuts it off. For the end of a node. What
+    /// has to be captured stays: events that still come are for the next start.
     pub async fn drain(&self, deadline: Duration) {
-        let _one = self.changes.lock().await;
-        let apps = std::mem::take(&mut *self.apps());
-        stop(apps.into_values().flat_map(|app| app.triggers.into_values()).collect(), deadline).await;
+        *self.changes.lock().await = true;
+        let ending: Vec<_> =
+            self.apps().values_mut().flat_map(|app| std::mem::take(&mut app.triggers).into_values()).collect();
+        stop(ending, deadline).await;
     }
 
     fn apps(&self) -> MutexGuard<'_, BTreeMap<Name, App>> {
@@ -383,8 +392,13 @@ async fn stop(ending: Vec<Running>, drain: Duration) {
 }
 
 /// What the triggers and streams of an app need captured.
-fn captures(manifest: &Manifest, prepared: &BTreeMap<ConsumerId, Prepared>) -> Vec<Capture> {
-    let triggers = prepared.values().filter_map(|ready| ready.wiring.capture.clone());
+fn captures(manifest: &Manifest) -> Vec<Capture> {
+    let app = &manifest.app.name;
+    let wirings = |function: &Function| {
+        let wirings = function.events().filter_map(|on| Wiring::of(app, &function.name, on));
+        wirings.filter_map(|wiring| wiring.capture).collect::<Vec<_>>()
+    };
+    let triggers = manifest.functions.iter().flat_map(wirings);
     let streams = manifest.streams.iter().flat_map(|(name, table)| {
         table.mqtt.iter().map(move |topic| Capture {
             source: Source::Mqtt,

@@ -375,3 +375,26 @@ async fn a_drain_cuts_off_what_does_not_end() {
     assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&took), "{took:?}");
     assert_eq!(node.streams.consumer_state("readings").in_flight, 0, "given back");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_before_an_app_is_applied_and_after_the_drain_is_captured() {
+    let node = Node::new();
+    let rest = on(r#"{ mqtt = "plant/#" }, { key = "limits/*" }"#) + "[stream.trends]\nmqtt = [\"trend/#\"]\n";
+    let captures = || {
+        let mut all: Vec<_> =
+            node.triggers.captures().into_iter().map(|capture| capture.stream.as_str().to_owned()).collect();
+        all.sort();
+        all
+    };
+    node.triggers.expect(&manifest("plant", &rest));
+    assert_eq!((captures(), node.triggers.status().len()), (vec!["keys".into(), "mqtt".into(), "trends".into()], 0));
+    node.apply(&rest, Some(node.function("1", NOW))).await.unwrap();
+    assert_eq!((captures().len(), node.triggers.status().len()), (3, 2));
+
+    node.triggers.drain(Duration::from_secs(1)).await;
+    assert_eq!((captures().len(), node.triggers.status().len()), (3, 0));
+    // A deployment that was under way starts nothing that nobody would stop; its events wait for the next start.
+    node.apply_as("late", &on(r#"{ object = "up/*" }"#), Some(node.function("2", NOW))).await.unwrap();
+    assert_eq!((captures().len(), node.triggers.status().len()), (4, 0));
+    assert!(node.consumers().iter().any(|id| id.starts_with("late/")));
+}

@@ -81,6 +81,14 @@ impl Client {
         Some(self.answer(CONNACK).await?[1])
     }
 
+    /// Connects as `client`, with a will of QoS 1 that is published when the connection ends otherwise than by a goodbye.
+    pub async fn hello_with_will(&mut self, client: &str, topic: &str, payload: &str) -> Option<u8> {
+        let flags = 0x02 | 0x04 | 0x08;
+        let head = [&text("MQTT")[..], &[5, flags, 0, 0, 0], &text(client)].concat();
+        self.send(0x10, &[&head[..], &[0], &text(topic), &text(payload)].concat()).await;
+        Some(self.answer(CONNACK).await?[1])
+    }
+
     /// Subscribes: the reason of the answer.
     pub async fn subscribe(&mut self, filter: &str) -> u8 {
         let body = [&PACKET.to_be_bytes()[..], &[0], &text(filter), &[0]].concat();

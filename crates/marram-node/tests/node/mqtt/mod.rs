@@ -205,3 +205,14 @@ async fn a_page_comes_by_websocket_where_it_is_listed_or_has_to_have_a_password(
         node.stop().await;
     }
 }
+
+/// The will is published as soon as the broker knows of it: long before the apps are there again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_a_node_starts_is_captured() {
+    let node = node("[mqtt]\nlisten = \"127.0.0.1:0\"\n").await;
+    let mut pump = Client::tcp(&address(&node, "mqtt")).await;
+    assert_eq!(pump.hello_with_will("pump-7", "plant/pump-7/gone", "1").await, Some(0));
+    let node = node.restart().await;
+    assert_eq!(heard(&node).await, ["plant/pump-7/gone"]);
+    node.stop().await;
+}
