@@ -6,10 +6,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod accept;
 pub mod capture;
 pub mod digest;
 pub mod event;
 pub mod failure;
+pub mod hop;
 pub mod identity;
 pub mod limits;
 pub mod manifest;

@@ -52,10 +52,10 @@ impl StreamName {
         self.0.ends_with(Self::DEAD)
     }
 
-    /// Where what this stream's consumers gave up on goes; a dead-letter stream's own dead letters go back to itself.
+    /// Where what this stream's consumers gave up on goes; `None` of a dead-letter stream: what is there is one already.
     #[must_use]
-    pub fn dead_letter(&self) -> Self {
-        if self.is_dead_letter() { self.clone() } else { Self(format!("{}{}", self.0, Self::DEAD).into()) }
+    pub fn dead_letter(&self) -> Option<Self> {
+        (!self.is_dead_letter()).then(|| Self(format!("{}{}", self.0, Self::DEAD).into()))
     }
 }
 

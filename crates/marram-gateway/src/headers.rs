@@ -1,19 +1,8 @@
 //! Which fields pass the front, and which are between two neighbours only (RFC 9110 §7.6.1).
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use marram_core::hop::HOP_BY_HOP;
 use marram_core::{Failure, Kind};
-
-/// What belongs to a connection and not to a message, besides what `connection` names.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-];
 
 /// What `connection` may not take away from a message. A trusted proxy that passes its client's `connection` on still says
 /// who that is (CVE-2022-31813).

@@ -1,11 +1,11 @@
 //! Accepts connections, and drains them.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use marram_core::accept::AcceptPauses;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -13,11 +13,6 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::{Protocols, Tasks};
 use crate::state::State;
 use crate::{Drained, Shared};
-
-/// When accepting fails for want of descriptors or memory, trying again at once would fail again: wait for this long,
-/// doubling up to a second.
-const BACK_OFF: Duration = Duration::from_millis(5);
-const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// After the deadline of a drain, tasks that were cut have this long to be dropped.
 const CUT_TIME: Duration = Duration::from_secs(5);
@@ -44,13 +39,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: Canc
 /// Never returns; a listener's errors pass.
 async fn accept(ours: &Arc<Listener>, listener: &TcpListener) {
     let permits = Arc::new(Semaphore::new(ours.shared.config.limits.connections));
-    let mut back_off = BACK_OFF;
+    let mut pauses = AcceptPauses::default();
     let mut number = 0;
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, remote)) => {
-                back_off = BACK_OFF;
+                pauses.accepted();
                 number += 1;
                 let (ours, number) = (ours.clone(), number);
                 let tasks = ours.tasks.0.clone();
@@ -59,21 +54,14 @@ async fn accept(ours: &Arc<Listener>, listener: &TcpListener) {
                     drop(permit);
                 });
             }
-            Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
+                let Some(pause) = pauses.after(&error) else { continue };
                 ours.shared.observer.accept_failed(&error);
                 tracing::warn!(%error, "accepting connections fails: raise the limit of open files (ulimit -n)?");
-                tokio::time::sleep(back_off).await;
-                back_off = (back_off * 2).min(BACK_OFF_MAX);
+                tokio::time::sleep(pause).await;
             }
         }
     }
-}
-
-/// accept(2): errors that the connection had, and not the listener.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 impl Listener {

@@ -21,9 +21,17 @@ pub(crate) fn read(headers: &HeaderMap, body: Bytes, trace: Option<&TraceContext
         )
     })?;
     if let Some(trace) = trace {
-        events.iter_mut().for_each(|event| event.continue_trace(trace));
+        // It says something of the trace of the same request, and of no other.
+        let state = trace_of(headers).filter(|of| of.trace == trace.trace).and_then(|_| state_of(headers));
+        events.iter_mut().for_each(|event| event.continue_trace(trace, state.as_deref()));
     }
     Ok(events)
+}
+
+/// What a request's `tracestate` says; several are one (W3C Trace Context §3.3.1.1).
+fn state_of(headers: &HeaderMap) -> Option<String> {
+    let states: Result<Vec<_>, _> = headers.get_all("tracestate").iter().map(HeaderValue::to_str).collect();
+    states.ok().filter(|states| !states.is_empty()).map(|states| states.join(","))
 }
 
 /// The trace that a request's `traceparent` names, if it names one (W3C Trace Context §3.2).

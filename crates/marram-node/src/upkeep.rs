@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use marram_core::Failure;
 use marram_core::port::Clock;
-use marram_store::{Keys, Objects, StoreStreams};
+use marram_store::{Keys, KvMaintained, Objects, StoreStreams};
 use tokio_util::sync::CancellationToken;
 
 /// How often events and cursors are looked at. An expired key reads as absent at once; only its event waits.
@@ -23,33 +24,54 @@ pub(crate) async fn run(
 ) {
     let mut complained = false;
     loop {
-        let more = match step(&streams, &keys, &objects).await {
-            Ok(more) => {
-                complained = false;
-                more
-            }
-            Err(failure) => {
-                // A full disk says so once, and not every second.
-                if !complained {
-                    tracing::error!("state cannot be tended: {failure:?}");
-                }
-                complained = true;
-                false
-            }
+        let done = step(&streams, &keys, &objects).await;
+        if let Some(what) = done.complaint.as_ref().filter(|_| !complained) {
+            tracing::error!("state cannot be tended: {what}");
+        }
+        // A full disk says so once, and not every second.
+        complained = done.complaint.is_some() || complained && done.more;
+        let wait = match done {
+            Done { more: true, .. } => BREATH,
+            // What is due could not be done.
+            Done { complaint: Some(_), .. } => INTERVAL,
+            Done { .. } => next(&keys, clock.unix_ns()),
         };
-        let wait = if more { BREATH } else { next(&keys, clock.unix_ns()) };
         if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
             return;
         }
     }
 }
 
-/// One step of each. Says whether there is more to do at once.
-async fn step(streams: &StoreStreams, keys: &Keys, objects: &Objects) -> Result<bool, marram_core::Failure> {
-    let events = streams.maintain().await?;
-    let keys = keys.maintain().await?;
-    let uploads = objects.maintain().await?;
-    Ok(events.more || keys.more || uploads > 0)
+/// What a step did.
+#[derive(Default)]
+struct Done {
+    /// There is more to do at once.
+    more: bool,
+    /// What could not be done.
+    complaint: Option<String>,
+}
+
+impl Done {
+    fn add(&mut self, part: Result<bool, Failure>) {
+        match part {
+            Ok(more) => self.more |= more,
+            Err(failure) => self.complaint = self.complaint.take().or_else(|| Some(format!("{failure:?}"))),
+        }
+    }
+}
+
+/// One step of each; none waits for what another fails at.
+async fn step(streams: &StoreStreams, keys: &Keys, objects: &Objects) -> Done {
+    let mut done = Done::default();
+    done.add(streams.maintain().await.map(|events| events.more));
+    let expired = keys.maintain().await;
+    if let Ok(KvMaintained { refused: 1.., .. }) = expired {
+        let why = "keys cannot expire, because a stream that captures them is full: `marram stream ls` shows which";
+        done.complaint.get_or_insert(why.to_owned());
+    }
+    done.add(expired.map(|keys| keys.more).map_err(Failure::from));
+    done.add(objects.maintain().await.map(|uploads| uploads > 0).map_err(Failure::from));
+    done
 }
 
 /// Until the next second, or until a key expires before that.

@@ -18,6 +18,34 @@ pub struct Causal<T> {
     dots: BTreeMap<Dot, T>,
 }
 
+/// Changes in a row that are thought out and not made yet. What each replaces is looked up once for all of them, by whoever
+/// makes them: a search for each would be as many passes over everything that is there.
+#[derive(Debug)]
+pub(crate) struct Edit<T> {
+    next: Dot,
+    /// Also of what one change of the row put there and a later one took away.
+    gone: Vec<Dot>,
+    added: BTreeMap<Dot, T>,
+}
+
+impl<T> Edit<T> {
+    /// Takes away what is under these dots.
+    pub(crate) fn remove(&mut self, dots: impl IntoIterator<Item = Dot>) {
+        for dot in dots {
+            self.added.remove(&dot);
+            self.gone.push(dot);
+        }
+    }
+
+    /// Puts something there, under the next dot of the node, which is returned.
+    pub(crate) fn add(&mut self, thing: T) -> Dot {
+        let dot = self.next;
+        self.next.seq += 1;
+        self.added.insert(dot, thing);
+        dot
+    }
+}
+
 impl<T> Default for Causal<T> {
     fn default() -> Self {
         Self { context: Context::default(), dots: BTreeMap::new() }
@@ -42,23 +70,20 @@ impl<T: Clone> Causal<T> {
         self.dots.is_empty()
     }
 
-    /// Removes what `replaced` picks and puts `new` there under the next dot of `node`, if there is something new. Returns
-    /// the delta.
-    pub fn replace(&mut self, node: NodeId, replaced: impl Fn(Dot, &T) -> bool, new: Option<T>) -> Self {
-        let mut delta = Self::default();
-        let gone: Vec<Dot> =
-            self.dots.iter().filter(|(dot, thing)| replaced(**dot, thing)).map(|(dot, _)| *dot).collect();
-        for dot in &gone {
+    /// Begins changes of `node` that are to be made in a row.
+    pub(crate) fn edit(&self, node: NodeId) -> Edit<T> {
+        Edit { next: self.context.next(node), gone: Vec::new(), added: BTreeMap::new() }
+    }
+
+    /// Makes the changes of an edit that was begun on this state, all at once. Returns the delta: the join of their deltas.
+    pub(crate) fn apply(&mut self, edit: Edit<T>) -> Self {
+        for dot in &edit.gone {
             self.dots.remove(dot);
         }
-        let added = new.map(|thing| (self.context.next(node), thing));
-        if let Some((dot, thing)) = added {
-            self.context.insert(dot);
-            self.dots.insert(dot, thing.clone());
-            delta.dots.insert(dot, thing);
-        }
-        delta.context = gone.into_iter().chain(delta.dots.keys().copied()).collect();
-        delta
+        let context: Context = edit.gone.into_iter().chain(edit.added.keys().copied()).collect();
+        self.context.merge(&context);
+        self.dots.extend(edit.added.iter().map(|(dot, thing)| (*dot, thing.clone())));
+        Self { context, dots: edit.added }
     }
 
     /// The join of both.

@@ -166,6 +166,16 @@ impl Entry {
         over
     }
 
+    /// The number that an increment adds to: 0 where nothing is.
+    pub fn number(&self) -> Result<i64, EntryError> {
+        match self.content() {
+            None => Ok(0),
+            Some(Shape::Counter(sum)) => Ok(sum),
+            Some(Shape::Value(value)) => number(value).ok_or(EntryError::NotANumber),
+            Some(other) => Err(EntryError::OtherShape { found: other.name(), wanted: "a number" }),
+        }
+    }
+
     /// Adds to the number. Returns the delta.
     pub fn increment(&mut self, stamp: Stamp, delta: i64) -> Result<Self, EntryError> {
         let base = match &self.register.value {
@@ -317,13 +327,16 @@ mod tests {
         };
         let mut entry = Entry::default();
         assert_eq!(entry.shape(0), None);
-        entry.increment(stamp(1, 1), 0).unwrap();
+        entry.increment(stamp(1, 1), 7).unwrap();
+        assert_eq!(entry.number(), Ok(7));
         check(entry.clone(), "a counter");
         entry.set(stamp(2, 1), value("x"), None);
+        assert_eq!(entry.number(), Err(EntryError::NotANumber));
         assert_eq!(entry.increment(stamp(3, 1), 1), Err(EntryError::NotANumber));
         check(entry.clone(), "a value");
         // A removed entry can become anything.
         entry.set(stamp(4, 1), None, None);
+        assert_eq!(entry.number(), Ok(0));
         let mut set = entry.clone();
         set.change_set(stamp(5, 1), add("x")).unwrap();
         assert_eq!(set.increment(stamp(6, 1), 1).unwrap_err().to_string(), "it holds a set, not a number");

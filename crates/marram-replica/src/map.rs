@@ -4,7 +4,7 @@
 //! a change that was made elsewhere meanwhile stays, and so does the field then. For a counter that means: what its
 //! changer had counted before is still in it (Almeida et al. §7.4, the resettable counter).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,43 @@ pub enum Item {
     Count(i64),
     /// A member.
     Member(Bytes),
+}
+
+/// One change of a field of a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MapChange<'a> {
+    /// Puts a value into the field.
+    Put(&'a str, Register),
+    /// Adds to the counter of the field.
+    Increment(&'a str, i64),
+    /// Adds a member to the set of the field.
+    Add(&'a str, Bytes),
+    /// Removes a member from the set of the field, as far as the copy has seen it.
+    Discard(&'a str, Bytes),
+    /// Removes the field with all that is in it, as far as the copy has seen it.
+    Remove(&'a str),
+}
+
+impl<'a> MapChange<'a> {
+    const fn field(&self) -> &'a str {
+        match *self {
+            Self::Put(field, _)
+            | Self::Increment(field, _)
+            | Self::Add(field, _)
+            | Self::Discard(field, _)
+            | Self::Remove(field) => field,
+        }
+    }
+}
+
+/// An increment that was refused: the sum that the copy sees, or what its node has added in all, would leave the range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("adding {delta} to the counter of field {field:?} leaves the range of a signed 64-bit number")]
+pub struct FieldOutOfRange {
+    /// The field.
+    pub field: String,
+    /// What was to be added.
+    pub delta: i64,
 }
 
 /// A map from names of fields.
@@ -56,40 +93,62 @@ impl OrMap {
             .collect()
     }
 
+    /// Makes changes as `node`, as if one after the other, or none of them where an increment is refused. Returns the delta
+    /// of all. One pass over the map, however many they are.
+    pub fn change(&mut self, node: NodeId, changes: &[MapChange<'_>]) -> Result<Self, FieldOutOfRange> {
+        let mut places = self.places(changes);
+        let mut edit = self.0.edit(node);
+        for change in changes {
+            let field = change.field();
+            let place = places.entry(field).or_default();
+            match change {
+                MapChange::Put(_, register) => {
+                    edit.remove(place.registers.drain(..));
+                    place.registers.push(edit.add((field.to_owned(), Item::Register(register.clone()))));
+                }
+                MapChange::Increment(_, delta) => {
+                    let refused = || FieldOutOfRange { field: field.to_owned(), delta: *delta };
+                    let count = place.counted(node, *delta).ok_or_else(refused)?;
+                    edit.remove(place.counts.iter().map(|(dot, _)| *dot).filter(|dot| dot.node == node));
+                    place.counts.retain(|(dot, _)| dot.node != node);
+                    place.counts.push((edit.add((field.to_owned(), Item::Count(count))), count));
+                }
+                MapChange::Add(_, member) => {
+                    let dots = place.named.entry(member).or_default();
+                    edit.remove(dots.drain(..));
+                    dots.push(edit.add((field.to_owned(), Item::Member(member.clone()))));
+                }
+                MapChange::Discard(_, member) => edit.remove(place.named.remove(&member[..]).unwrap_or_default()),
+                MapChange::Remove(_) => edit.remove(place.all()),
+            }
+        }
+        Ok(Self(self.0.apply(edit)))
+    }
+
     /// Puts a value into the field. Returns the delta.
     pub fn put(&mut self, node: NodeId, field: &str, register: Register) -> Self {
-        let replaced = |_: Dot, (at, item): &(String, Item)| at == field && matches!(item, Item::Register(_));
-        Self(self.0.replace(node, replaced, Some((field.to_owned(), Item::Register(register)))))
+        self.change_one(node, MapChange::Put(field, register))
     }
 
     /// Adds to the counter of the field. Returns the delta, or `None`, with nothing changed, where the sum that this copy
     /// sees, or what this node has added in all, would leave the range of `i64`.
     pub fn increment(&mut self, node: NodeId, field: &str, delta: i64) -> Option<Self> {
-        i64::try_from(self.counts(field).unwrap_or(0) + i128::from(delta)).ok()?;
-        let count = self.items(field).try_fold(delta, |sum, (dot, item)| match item {
-            Item::Count(count) if dot.node == node => sum.checked_add(*count),
-            _ => Some(sum),
-        })?;
-        let replaced =
-            |dot: Dot, (at, item): &(String, Item)| at == field && dot.node == node && matches!(item, Item::Count(_));
-        Some(Self(self.0.replace(node, replaced, Some((field.to_owned(), Item::Count(count))))))
+        self.change(node, &[MapChange::Increment(field, delta)]).ok()
     }
 
     /// Adds a member to the set of the field. Returns the delta.
     pub fn add(&mut self, node: NodeId, field: &str, member: Bytes) -> Self {
-        let same = member.clone();
-        let replaced = |_: Dot, (at, item): &(String, Item)| at == field && is_member(item, &same);
-        Self(self.0.replace(node, replaced, Some((field.to_owned(), Item::Member(member)))))
+        self.change_one(node, MapChange::Add(field, member))
     }
 
     /// Removes a member from the set of the field. Returns the delta.
     pub fn discard(&mut self, node: NodeId, field: &str, member: &[u8]) -> Self {
-        Self(self.0.replace(node, |_, (at, item)| at == field && is_member(item, member), None))
+        self.change_one(node, MapChange::Discard(field, Bytes::copy_from_slice(member)))
     }
 
     /// Removes the field with all that is in it. Returns the delta.
     pub fn remove(&mut self, node: NodeId, field: &str) -> Self {
-        Self(self.0.replace(node, |_, (at, _)| at == field, None))
+        self.change_one(node, MapChange::Remove(field))
     }
 
     /// The join.
@@ -101,6 +160,31 @@ impl OrMap {
     #[must_use]
     pub const fn causal(&self) -> &Causal<(String, Item)> {
         &self.0
+    }
+
+    /// One change that is no increment.
+    fn change_one(&mut self, node: NodeId, change: MapChange<'_>) -> Self {
+        self.change(node, &[change]).expect("only increments are refused")
+    }
+
+    /// Where the things are that these changes may replace.
+    fn places<'a>(&self, changes: &'a [MapChange<'a>]) -> HashMap<&'a str, Place<'a>> {
+        let mut places = HashMap::<&str, Place<'_>>::new();
+        for change in changes {
+            let place = places.entry(change.field()).or_default();
+            if let MapChange::Add(_, member) | MapChange::Discard(_, member) = change {
+                place.named.entry(member).or_default();
+            }
+        }
+        for (dot, (field, item)) in self.0.iter() {
+            let Some(place) = places.get_mut(field.as_str()) else { continue };
+            match item {
+                Item::Register(_) => place.registers.push(dot),
+                Item::Count(count) => place.counts.push((dot, *count)),
+                Item::Member(member) => place.named.get_mut(&member[..]).unwrap_or(&mut place.others).push(dot),
+            }
+        }
+        places
     }
 
     fn counts(&self, field: &str) -> Option<i128> {
@@ -115,6 +199,30 @@ impl OrMap {
     }
 }
 
-fn is_member(item: &Item, member: &[u8]) -> bool {
-    matches!(item, Item::Member(found) if found == member)
+/// The dots of a field that is changed.
+#[derive(Default)]
+struct Place<'a> {
+    registers: Vec<Dot>,
+    counts: Vec<(Dot, i64)>,
+    /// Of the members that a change names.
+    named: HashMap<&'a [u8], Vec<Dot>>,
+    /// Of the members that none names: they only go with the field.
+    others: Vec<Dot>,
+}
+
+impl Place<'_> {
+    /// What `node` has added in all with `delta`; `None` where that or the sum leaves the range.
+    fn counted(&self, node: NodeId, delta: i64) -> Option<i64> {
+        let sum: i128 = self.counts.iter().map(|(_, count)| i128::from(*count)).sum();
+        i64::try_from(sum + i128::from(delta)).ok()?;
+        let mut own = self.counts.iter().filter(|(dot, _)| dot.node == node);
+        own.try_fold(delta, |sum, (_, count)| sum.checked_add(*count))
+    }
+
+    /// Every dot; none is left.
+    fn all(&mut self) -> impl Iterator<Item = Dot> {
+        let counts = self.counts.drain(..).map(|(dot, _)| dot);
+        let named = self.named.drain().flat_map(|(_, dots)| dots);
+        self.registers.drain(..).chain(counts).chain(named).chain(self.others.drain(..))
+    }
 }

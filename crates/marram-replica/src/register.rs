@@ -21,12 +21,6 @@ pub struct Register {
 }
 
 impl Register {
-    /// The value, if there is one that has not expired.
-    #[must_use]
-    pub fn value_at(&self, now_unix_ns: u64) -> Option<&Bytes> {
-        self.value.as_ref().filter(|_| !self.expired(now_unix_ns))
-    }
-
     /// Whether the time of what was written is over.
     #[must_use]
     pub fn expired(&self, now_unix_ns: u64) -> bool {

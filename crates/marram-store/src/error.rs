@@ -46,7 +46,7 @@ pub enum StoreError {
     #[error("the store is closed")]
     Closed,
     /// No such app.
-    #[error("there is no app \"{0}\" on this node")]
+    #[error("there is no app \"{0}\" on this node: `marram apps` lists them")]
     NoApp(Name),
     /// No such revision, or it is no longer kept.
     #[error("app \"{app}\" has no revision {} any more", .revision.short())]
@@ -171,12 +171,6 @@ impl StoreError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
             _ => Self::Io { what: format!("{verb} {}", path.display()), cause: Arc::new(source) },
         }
-    }
-
-    /// Whether the same thing may succeed later without anybody changing it.
-    #[must_use]
-    pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Full | Self::StreamFull(..) | Self::Busy | Self::Io { .. } | Self::Database(_))
     }
 }
 

@@ -126,6 +126,9 @@ impl Store {
     /// damaged at its beginning. [`Store::check`] reads all of them.
     pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         let dir = config.dir.as_path();
+        if dir.is_file() {
+            return Err(StoreError::io("use as a state folder", dir, std::io::ErrorKind::NotADirectory.into()));
+        }
         durable::create_dir(dir).map_err(|error| StoreError::io("make", dir, error))?;
         let lock = lock::StateLock::take(dir)?;
         let database = database_path(dir);

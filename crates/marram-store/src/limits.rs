@@ -10,6 +10,10 @@ pub const WRITE_QUEUE_MAX: usize = 8_192;
 /// group only waits longer.
 pub const WRITE_GROUP_MAX: usize = 1_024;
 
+/// How long the writes of one transaction run before it is committed without the others that have queued: a thousand small
+/// ones take as long, and large ones must not hold up everybody who came before them.
+pub const WRITE_GROUP_TIME: Duration = Duration::from_millis(20);
+
 /// Revisions of an app that are kept to roll back to, the current one included.
 pub const REVISIONS_KEPT: usize = 10;
 
@@ -135,6 +139,10 @@ pub const ROOM_BYTES_MIN: u64 = 64 << 20;
 
 /// Deletions in one transaction on a full disk. Each may change some pages of its own.
 pub const FREE_GROUP_MAX: usize = 64;
+
+/// Writes in one transaction on a full disk that take a part of something away and write the rest anew: [`RESERVE_BYTES`] has
+/// room for two of the largest in the log, and for what the database grows by before the pages of the old are free.
+pub const SHRINK_GROUP_MAX: usize = 2;
 
 /// Additions in one transaction on a full disk whose database has room: so many of the largest events fit into [`RESERVE_BYTES`].
 pub const ADD_GROUP_MAX_SHORT: usize = 3;

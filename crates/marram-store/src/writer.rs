@@ -1,4 +1,5 @@
-//! The one writer: what has queued up goes into one transaction, then everybody is answered.
+//! The one writer: what has queued up goes into one transaction, then everybody is answered. Where that takes long, it goes into
+//! several.
 //!
 //! Nobody is answered before the commit has reached the disk. An operation that fails undoes itself and nothing else: each runs
 //! within a savepoint, or ([`Writer::free_bare`]) has written nothing when it fails. When the commit fails, everybody in the
@@ -22,9 +23,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::StoreError;
-use crate::limits::{ADD_GROUP_MAX_SHORT, FREE_GROUP_MAX, WRITE_GROUP_MAX, WRITE_QUEUE_MAX};
+use crate::limits::{
+    ADD_GROUP_MAX_SHORT, FREE_GROUP_MAX, SHRINK_GROUP_MAX, WRITE_GROUP_MAX, WRITE_GROUP_TIME, WRITE_QUEUE_MAX,
+};
 
-use job::{Effect, Undo, Write, job};
+pub(crate) use job::Effect;
+use job::{Undo, Write, job};
 pub use tx::Tx;
 
 /// A commit that takes no longer is waited for on the caller's thread: two changes of threads take as long.
@@ -99,9 +103,7 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
     {
-        let (job, ticket) = job(Undo::Savepoint, Effect::Adds, operation);
-        self.send(job).await?;
-        ticket.await
+        self.write_as(Effect::Adds, operation).await
     }
 
     /// [`Writer::write`] for an operation that takes more away than it adds: it has room on a disk that is full, if anything has.
@@ -110,7 +112,16 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
     {
-        let (job, ticket) = job(Undo::Savepoint, Effect::Frees, operation);
+        self.write_as(Effect::Frees, operation).await
+    }
+
+    /// [`Writer::write`] for an operation of this effect.
+    pub(crate) async fn write_as<T, F>(&self, effect: Effect, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (job, ticket) = job(Undo::Savepoint, effect, operation);
         self.send(job).await?;
         ticket.await
     }
@@ -227,7 +238,8 @@ impl Desk {
         self.tx.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits a group and answers everybody in it.
+    /// Commits the first of a group, as many as its time is enough for, and answers them; everybody, if nothing was kept. The
+    /// others stay in the group.
     fn commit(&self, tx: &mut Tx, group: &mut Vec<Box<dyn Write>>) {
         let begun = Instant::now();
         if tx.room.is_short(begun) {
@@ -243,26 +255,26 @@ impl Desk {
         } else {
             self.quick.store(0, Ordering::Relaxed);
         }
-        for write in group.drain(..) {
-            write.answer(committed.clone());
-        }
+        answer(group, &committed);
     }
 
-    /// [`Desk::commit`] on a disk that is full, or was: in the same order, but what takes something away for itself.
+    /// [`Desk::commit`] on a disk that is full, or was, of all of them: in the same order, but what takes something away for
+    /// itself.
     fn commit_short(&self, tx: &mut Tx, group: &mut Vec<Box<dyn Write>>, begun: Instant) {
         self.quick.store(0, Ordering::Relaxed);
         while let Some(first) = group.first() {
             let effect = first.effect();
             let most = match effect {
                 Effect::Frees => FREE_GROUP_MAX,
+                Effect::Shrinks => SHRINK_GROUP_MAX,
                 Effect::Adds => ADD_GROUP_MAX_SHORT,
             };
             let length = group.iter().take(most).take_while(|write| write.effect() == effect).count();
             let mut alike: Vec<_> = group.drain(..length).collect();
             let committed = match effect {
-                Effect::Frees => tx.with_reserve(|tx| commit(tx, &mut alike)),
+                Effect::Frees | Effect::Shrinks => tx.with_reserve(|tx| commit(tx, &mut alike)),
                 Effect::Adds if tx.has_pages() => tx.with_reserve(|tx| commit(tx, &mut alike)),
-                Effect::Adds if tx.room.hold() => commit(tx, &mut alike).inspect(|()| tx.room.found()),
+                Effect::Adds if tx.room.hold() => commit(tx, &mut alike).inspect(|_| tx.room.found()),
                 Effect::Adds => Err(StoreError::Full),
             };
             if effect == Effect::Adds
@@ -270,10 +282,18 @@ impl Desk {
             {
                 missed(tx, begun);
             }
-            for write in alike {
-                write.answer(committed.clone());
-            }
+            answer(&mut alike, &committed);
+            // Those that its time was not enough for come next.
+            group.splice(..0, alike);
         }
+    }
+}
+
+/// Answers the first of a group, as many as were committed; everybody, if nothing was.
+fn answer(group: &mut Vec<Box<dyn Write>>, committed: &Result<usize, StoreError>) {
+    let known = committed.as_ref().map_or(group.len(), |applied| *applied);
+    for write in group.drain(..known) {
+        write.answer(committed.clone().map(|_| ()));
     }
 }
 
@@ -301,12 +321,17 @@ fn run(desk: &Desk, mut queue: mpsc::Receiver<Message>) {
         }
         let mut tx = desk.tx();
         let Some(tx) = tx.as_mut() else { return };
-        let writes = group.len();
-        if writes > 0 {
-            desk.commit(tx, &mut group);
-            desk.waiting.fetch_sub(writes, Ordering::Release);
+        loop {
+            let writes = group.len();
+            if writes > 0 {
+                desk.commit(tx, &mut group);
+                desk.waiting.fetch_sub(writes - group.len(), Ordering::Release);
+            }
+            tx.checkpoint();
+            if group.is_empty() {
+                break;
+            }
         }
-        tx.checkpoint();
     }
     // Closes the database.
     if let Some(tx) = desk.tx().take() {
@@ -314,16 +339,26 @@ fn run(desk: &Desk, mut queue: mpsc::Receiver<Message>) {
     }
 }
 
-/// One transaction for the group. On an error nothing of it was kept.
-fn commit(tx: &mut Tx, group: &mut [Box<dyn Write>]) -> Result<(), StoreError> {
-    let applied = tx.begin().and_then(|()| group.iter_mut().try_for_each(|write| apply(tx, write.as_mut())));
-    match applied.and_then(|()| tx.commit()) {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            tx.abort(&error);
-            Err(error)
+/// One transaction for the first of the group, up to [`WRITE_GROUP_TIME`] and at least one; says how many they were. On an
+/// error nothing was kept, and it is everybody's: the rest of the group would only wait for the same disk.
+fn commit(tx: &mut Tx, group: &mut [Box<dyn Write>]) -> Result<usize, StoreError> {
+    let applied = tx.begin().and_then(|()| apply_first(tx, group));
+    let committed = applied.and_then(|applied| tx.commit().map(|()| applied));
+    if let Err(error) = &committed {
+        tx.abort(error);
+    }
+    committed
+}
+
+fn apply_first(tx: &Tx, group: &mut [Box<dyn Write>]) -> Result<usize, StoreError> {
+    let begun = Instant::now();
+    for (at, write) in group.iter_mut().enumerate() {
+        apply(tx, write.as_mut())?;
+        if begun.elapsed() >= WRITE_GROUP_TIME {
+            return Ok(at + 1);
         }
     }
+    Ok(group.len())
 }
 
 /// One operation. An error here is the whole group's: the transaction is gone or cannot be trusted.

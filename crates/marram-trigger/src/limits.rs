@@ -33,3 +33,5 @@ pub(crate) const ON_TIME: Duration = Duration::from_secs(60);
 pub(crate) const MISSED_MAX: usize = 1_000;
 /// How long a clock that is behind the last planned moment is taken to be about to be set. After that it is believed.
 pub(crate) const CLOCK_BEHIND: Duration = Duration::from_secs(3_600);
+/// Events that wait behind another of their subject, past which that is said. At twice as many the store hands out no more.
+pub(crate) const HELD_UP_MAX: u64 = 2_048;

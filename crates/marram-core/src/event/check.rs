@@ -84,16 +84,7 @@ impl From<EventError> for Failure {
 impl Event {
     /// Whether every attribute is valid and within its limit.
     pub fn check(&self) -> Result<(), EventError> {
-        let texts = [
-            ("id", &self.id),
-            ("source", &self.source),
-            ("type", &self.kind),
-            ("subject", &self.subject),
-            ("time", &self.time),
-            ("datacontenttype", &self.data_content_type),
-            ("dataschema", &self.data_schema),
-        ];
-        for (name, value) in texts {
+        for (name, value) in self.texts() {
             // One that need not be there is not there when it is empty.
             if !value.is_empty() || REQUIRED.contains(&name) {
                 check_attribute(name, value)?;

@@ -23,16 +23,7 @@ const MEMBERS_MAX: usize = EVENT_EXTENSIONS_MAX + 10;
 /// Appends `event` as one JSON object.
 pub fn write(event: &Event, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"specversion\":\"1.0\"");
-    let texts = [
-        ("id", &event.id),
-        ("source", &event.source),
-        ("type", &event.kind),
-        ("subject", &event.subject),
-        ("time", &event.time),
-        ("datacontenttype", &event.data_content_type),
-        ("dataschema", &event.data_schema),
-    ];
-    for (name, value) in texts {
+    for (name, value) in event.texts() {
         if !value.is_empty() {
             member(out, name);
             string(out, value);

@@ -54,11 +54,24 @@ pub enum Attribute {
 }
 
 impl Event {
+    /// The attributes that CloudEvents itself has, by their names there, without `specversion`. An empty one
+    /// is not there.
+    #[must_use]
+    pub const fn texts(&self) -> [(&'static str, &String); 7] {
+        [
+            ("id", &self.id),
+            ("source", &self.source),
+            ("type", &self.kind),
+            ("subject", &self.subject),
+            ("time", &self.time),
+            ("datacontenttype", &self.data_content_type),
+            ("dataschema", &self.data_schema),
+        ]
+    }
+
     /// How many bytes this event counts for in the limits of a stream: its data, its attributes, and a few for the rest.
     #[must_use]
     pub fn size(&self) -> u64 {
-        let texts =
-            [&self.id, &self.source, &self.kind, &self.subject, &self.time, &self.data_content_type, &self.data_schema];
         let extensions = self.extensions.iter().map(|(name, value)| {
             name.len()
                 + match value {
@@ -67,7 +80,7 @@ impl Event {
                     Attribute::Text(text) => text.len(),
                 }
         });
-        let bytes = texts.into_iter().map(String::len).chain(extensions).sum::<usize>()
+        let bytes = self.texts().map(|(_, text)| text.len()).into_iter().chain(extensions).sum::<usize>()
             + self.data.as_ref().map_or(0, Bytes::len);
         bytes as u64 + 16
     }

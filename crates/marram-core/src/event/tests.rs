@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::http::{Mode, decode, encode, encode_batch, encode_structured, mode};
 use super::{Attribute, Event, EventError, json};
-use crate::limits::EVENT_EXTENSIONS_MAX;
+use crate::limits::{EVENT_ATTRIBUTE_BYTES_MAX, EVENT_EXTENSIONS_MAX};
 use crate::trace::{SpanId, TraceContext};
 
 fn text(value: &str) -> Attribute {
@@ -274,11 +274,21 @@ fn the_trace_travels_with_the_event() {
     let mut other = one(&REQUIRED, "").unwrap();
     assert_eq!(other.trace(), None);
     let child = TraceContext { span: SpanId(7), ..trace };
-    other.continue_trace(&child);
-    assert_eq!(other.trace(), Some(child));
-    other.continue_trace(&trace);
-    assert_eq!(other.trace(), Some(child), "the first trace stays");
+    other.continue_trace(&child, Some("a=1,b=2"));
+    assert_eq!((other.trace(), other.trace_state()), (Some(child), Some("a=1,b=2")));
+    other.continue_trace(&trace, Some("c=3"));
+    assert_eq!((other.trace(), other.trace_state()), (Some(child), Some("a=1,b=2")), "the first trace stays");
     other.check().unwrap();
+    // A state without its trace, and one that is no attribute, do not come along.
+    let long = "a".repeat(EVENT_ATTRIBUTE_BYTES_MAX + 1);
+    for (state, kept) in
+        [(None, None), (Some("c=3"), Some("c=3")), (Some(""), None), (Some("a\tb"), None), (Some(&*long), None)]
+    {
+        let mut event = one(&with(&[("ce-tracestate", "of=another")]), "").unwrap();
+        event.continue_trace(&trace, state);
+        assert_eq!((event.trace(), event.trace_state()), (Some(trace), kept));
+        event.check().unwrap();
+    }
 }
 
 #[test]
@@ -287,8 +297,8 @@ fn an_event_with_as_many_extensions_as_it_may_have_stays_one_when_a_trace_goes_o
     for (extensions, continued) in [(EVENT_EXTENSIONS_MAX - 1, Some(trace)), (EVENT_EXTENSIONS_MAX, None)] {
         let mut event = one(&REQUIRED, "").unwrap();
         event.extensions = (0..extensions).map(|n| (format!("x{n}"), Attribute::Integer(1))).collect();
-        event.continue_trace(&trace);
-        assert_eq!(event.trace(), continued, "{extensions}");
+        event.continue_trace(&trace, Some("a=1"));
+        assert_eq!((event.trace(), event.trace_state()), (continued, None), "{extensions}");
         event.check().unwrap();
     }
 }

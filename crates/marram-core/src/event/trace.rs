@@ -1,7 +1,7 @@
 //! The Distributed Tracing extension: the trace goes on through the queue (CloudEvents, `extensions/distributed-tracing.md`).
 
 use super::{Attribute, Event};
-use crate::limits::EVENT_EXTENSIONS_MAX;
+use crate::limits::{EVENT_ATTRIBUTE_BYTES_MAX, EVENT_EXTENSIONS_MAX};
 use crate::trace::TraceContext;
 
 const PARENT: &str = "traceparent";
@@ -26,12 +26,23 @@ impl Event {
         }
     }
 
-    /// Puts the event into a trace, if it is in none. One that has as many extension attributes as it may stays in none: a
-    /// trace is worth less than an event.
-    pub fn continue_trace(&mut self, trace: &TraceContext) {
-        if self.extensions.len() < EVENT_EXTENSIONS_MAX && !self.extensions.contains_key(PARENT) {
-            let header = String::from_utf8_lossy(&trace.header()).into_owned();
-            self.extensions.insert(PARENT.into(), Attribute::Text(header));
+    /// Puts the event into a trace, if it is in none, with what vendors say of it. One that has as many extension attributes
+    /// as it may stays in none, and a state that is no attribute is left out: a trace is worth less than an event.
+    pub fn continue_trace(&mut self, trace: &TraceContext, state: Option<&str>) {
+        if self.extensions.contains_key(PARENT) || self.extensions.len() >= EVENT_EXTENSIONS_MAX {
+            return;
+        }
+        let header = String::from_utf8_lossy(&trace.header()).into_owned();
+        self.extensions.insert(PARENT.into(), Attribute::Text(header));
+        // One that is here already belongs to another trace, or to none.
+        self.extensions.remove(STATE);
+        let fits = |state: &&str| {
+            !state.is_empty() && state.len() <= EVENT_ATTRIBUTE_BYTES_MAX && !state.contains(char::is_control)
+        };
+        if self.extensions.len() < EVENT_EXTENSIONS_MAX
+            && let Some(state) = state.filter(fits)
+        {
+            self.extensions.insert(STATE.into(), Attribute::Text(state.into()));
         }
     }
 }

@@ -76,7 +76,13 @@ impl Manifest {
                 text.len()
             )));
         }
-        let manifest: Self = toml::from_str(text).map_err(|error| ManifestError::of_toml(text, &error))?;
+        let manifest: Self = toml::from_str(text).map_err(|error| {
+            let newer = version_of(text).and_then(|version| check_version(version).err());
+            newer.map_or_else(
+                || ManifestError::of_toml(text, &error),
+                |(needle, message)| ManifestError::at(text, &needle, message),
+            )
+        })?;
         manifest.check().map_err(|(needle, message)| ManifestError::at(text, &needle, message))?;
         Ok(manifest)
     }
@@ -89,13 +95,7 @@ impl Manifest {
 
     /// What no single field shows. The error names a text of the manifest to point at.
     fn check(&self) -> Result<(), (String, String)> {
-        if self.manifest_version != MANIFEST_VERSION {
-            let message = format!(
-                "manifest_version is {}, and this Marram reads {MANIFEST_VERSION}: write `manifest_version = {MANIFEST_VERSION}`, or install a newer Marram",
-                self.manifest_version
-            );
-            return Err(("manifest_version".into(), message));
-        }
+        check_version(self.manifest_version)?;
         if self.functions.is_empty() && self.streams.is_empty() && self.buckets.is_empty() {
             return Err((
                 "[app]".into(),
@@ -172,6 +172,25 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// The version that a text says it has, whatever else stands in it: a newer format has what this code does not know.
+fn version_of(text: &str) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Head {
+        manifest_version: u32,
+    }
+    toml::from_str(text).ok().map(|head: Head| head.manifest_version)
+}
+
+fn check_version(version: u32) -> Result<(), (String, String)> {
+    if version == MANIFEST_VERSION {
+        return Ok(());
+    }
+    let message = format!(
+        "manifest_version is {version}, and this Marram reads {MANIFEST_VERSION}: write `manifest_version = {MANIFEST_VERSION}`, or install a newer Marram",
+    );
+    Err(("manifest_version".into(), message))
 }
 
 /// The JSON schema of the manifest, for editors and for the reference page.

@@ -220,6 +220,8 @@ fn bad_heads() {
     };
     check("", "manifest_version");
     check("manifest_version = 2\n[app]\nname = \"a\"\n", "this Marram reads 1");
+    check("manifest_version = 2\n[app]\nname = \"a\"\n[fleet]\nsize = 3\n", "install a newer Marram");
+    check("manifest_version = 2\n", "manifest_version is 2");
     check(HEAD, "the app has no function");
     check("manifest_version = 1\n[app]\nname = \"Shop\"\n", "is not a name");
     check("not toml at all", "line 1");

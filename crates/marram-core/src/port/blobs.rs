@@ -178,6 +178,11 @@ pub trait Blobs: Send + Sync + 'static {
         options: CopyOptions,
     ) -> BoxFuture<'_, Result<Option<Object>, Failure>>;
 
+    /// Gives an object another name in place of its own, without copying its bytes: in one transaction, so that nothing that is
+    /// stored meanwhile goes with the old name. Resolves once that is durable. `None` if there is no such object. Where
+    /// source and target are the same, nothing changes.
+    fn rename(&self, from: (&Name, &str), to: (&Name, &str)) -> BoxFuture<'_, Result<Option<Object>, Failure>>;
+
     /// A page of the objects of a bucket.
     fn list(&self, bucket: &Name, query: ListQuery) -> BoxFuture<'_, Result<ObjectPage, Failure>>;
 

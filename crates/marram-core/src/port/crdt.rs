@@ -76,7 +76,7 @@ pub struct Field {
 /// [`crate::limits::KV_VALUE_BYTES_MAX`] bytes, and every change writes all of it: for thousands of members, not for millions.
 pub trait Crdt: Send + Sync + 'static {
     /// All of `changes` in one transaction, or none; resolves once they are durable, with the version that was written. It
-    /// is `None` where only removals from nothing were asked for.
+    /// is `None` where only removals from nothing were asked for. Many changes of one collection cost little more than one.
     ///
     /// Fails with [`crate::Kind::Conflict`] where the key holds something else, or a counter would leave the range of `i64`.
     fn crdt_update(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{FutureExt as _, TryFutureExt as _};
 
 use crate::{Failure, Name};
 
@@ -137,7 +138,19 @@ pub trait Kv: Send + Sync + 'static {
     /// Adds to a counter, making it at 0 if it is not there; resolves once durable, with the sum. A value that is a decimal
     /// number counts on from there. Fails with [`crate::Kind::Conflict`] where the key holds something that is not a number,
     /// or the sum would leave the range of `i64`.
-    fn increment(&self, bucket: &Name, key: &str, delta: i64) -> BoxFuture<'_, Result<i64, Failure>>;
+    fn increment(&self, bucket: &Name, key: &str, delta: i64) -> BoxFuture<'_, Result<i64, Failure>> {
+        let sum = self.increment_to(bucket, key, delta, i64::MIN);
+        sum.map_ok(|sum| sum.expect("no sum is below the least there is")).boxed()
+    }
+
+    /// [`Kv::increment`] to `least` or more. `None`, with nothing changed, where the sum would be below that.
+    fn increment_to(
+        &self,
+        bucket: &Name,
+        key: &str,
+        delta: i64,
+        least: i64,
+    ) -> BoxFuture<'_, Result<Option<i64>, Failure>>;
 
     /// Up to `max` keys that begin with `prefix`, after the key `after`, in the order of their bytes; at most
     /// [`crate::limits::KV_LIST_KEYS_MAX`]. Blocks for a read of the disk.

@@ -8,7 +8,7 @@ pub mod streams;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -57,7 +57,7 @@ pub struct Call {
     pub crowd: bool,
 }
 
-/// One deployed function that can be run. Implemented by the runtime; held by the gateway's routes and, later, by
+/// One deployed function that can be run. Implemented by the runtime; held by the gateway's routes and by
 /// triggers. Dropping the last reference lets it drain and unload.
 pub trait Invoke: Send + Sync + 'static {
     /// Which function of which revision this is.
@@ -79,6 +79,9 @@ pub trait Observe: Send + Sync + 'static {
     fn meter(&self, record: MeterRecord);
     /// A request that failed before its invocation began: no place, code that does not load, a body over the limit.
     fn refused(&self, id: &Arc<FunctionId>, kind: Kind);
+    /// A function's code was mapped because a request or a warm instance needed it, and that took so long. What a
+    /// deployment maps does not count.
+    fn initialized(&self, id: &Arc<FunctionId>, took: Duration);
 }
 
 /// Time of day and identifiers, passed in so that tests and simulations decide them.

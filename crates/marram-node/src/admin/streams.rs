@@ -117,6 +117,12 @@ async fn publish(
         let message = format!("only the node publishes to \"{stream}\": choose another stream");
         return Err(Refusal::new(Kind::Conflict, message));
     }
+    if stream.is_dead_letter() {
+        let message = format!(
+            "\"{stream}\" is a dead-letter stream, which only the node publishes to: publish to the stream that it belongs to"
+        );
+        return Err(Refusal::new(Kind::Conflict, message));
+    }
     let body = input::gather(body, PUBLISH_BYTES_MAX).await?;
     let events = events::read(&headers, body, events::trace_of(&headers).as_ref())?;
     let published = admin.parts.streams.publish(&stream, events).await?;

@@ -133,7 +133,8 @@ fn steps_of_streams() -> Vec<Step> {
         step("POST /v1/streams/{stream}/events", event(post(events)), 200),
         step("POST /v1/streams/{stream}/events", post(events).body("no event"), 400),
         step("POST /v1/streams/{stream}/events", event(post("/v1/streams/keys/events")), 409),
-        step("POST /v1/streams/{stream}/events", event(post("/v1/streams/readings.dead/events")), 200),
+        step("POST /v1/streams/{stream}/events", event(post("/v1/streams/readings.dead/events")), 409),
+        step("POST /v1/streams/{stream}/events", event(post("/v1/streams/spare/events")), 200),
         step("GET /v1/streams", get("/v1/streams"), 200),
         step("GET /v1/streams/{stream}/events", get(&format!("{events}?from=first&limit=1")), 200),
         step("GET /v1/streams/{stream}/events", get("/v1/streams/none/events"), 404),
@@ -142,7 +143,7 @@ fn steps_of_streams() -> Vec<Step> {
         step("POST /v1/streams/{stream}/pause", post("/v1/streams/other/pause").json(&pause), 404),
         step("POST /v1/streams/{stream}/replay", post("/v1/streams/readings/replay").json(&replay), 200),
         step(&format!("DELETE {one}"), delete("/v1/streams/readings"), 409),
-        step(&format!("DELETE {one}"), delete("/v1/streams/readings.dead"), 204),
+        step(&format!("DELETE {one}"), delete("/v1/streams/spare"), 204),
         step(&format!("DELETE {one}"), delete("/v1/streams/none"), 404),
     ]
 }

@@ -173,8 +173,10 @@ async fn a_trace_goes_on_through_the_stream() {
     let ask = Ask::new(Method::POST, "/v1/streams/readings/events")
         .header("content-type", "application/cloudevents+json")
         .header("traceparent", trace)
+        .header("tracestate", "vendor=1")
         .body(json!({ "specversion": "1.0", "id": "1", "source": "/t", "type": "reading" }).to_string());
     let _ = app.node.admin().send(ask).await.expect(200);
+    assert_eq!(app.events("readings").await[0]["tracestate"], "vendor=1");
     let seen = app.seen(1).await;
     let trace_seen = seen[0]["trace"].as_str().unwrap();
     assert_eq!(trace_seen.split('-').nth(1), trace.split('-').nth(1), "{trace_seen}");
@@ -195,7 +197,9 @@ async fn the_public_front_takes_events_with_the_stream_s_token_only() {
         };
         app.node.http().send(ask)
     };
-    let refused = event(None, "readings").await.expect(401).json();
+    let refused = event(None, "readings").await.expect(401);
+    assert_eq!(refused.header("www-authenticate"), Some("Bearer realm=\"marram\""));
+    let refused = refused.json();
     assert!(refused["detail"].as_str().unwrap().contains("Authorization: Bearer"), "{refused}");
     let _ = event(Some("a-token-of-nobody"), "readings").await.expect(401);
     let secret = Ask::new(Method::PUT, "/v1/apps/site/secrets/ingest_token").body("a-token-of-devices");

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod batches;
 mod laws;
 mod oracle;
 mod simulation;

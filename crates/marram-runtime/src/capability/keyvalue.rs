@@ -94,7 +94,8 @@ fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     atomics.func_wrap_async("increment", |mut store, (bucket, key, delta): (Resource<Bucket>, String, u64)| {
         Box::new(async move {
             let Ok(delta) = i64::try_from(delta) else { return Ok((Err(past_the_end()),)) };
-            let sum = increment(&mut store, &bucket, &key, delta).await?;
+            // The sum is durable when it is known: one that cannot be told must not come about.
+            let sum = increment(&mut store, &bucket, &key, delta, 0).await?;
             Ok((sum.and_then(|sum| u64::try_from(sum).map_err(|_| past_the_end())),))
         })
     })?;
@@ -102,7 +103,7 @@ fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
 }
 
 fn past_the_end() -> Error {
-    Error::Other("the number leaves the range of this interface: use wasi:keyvalue@0.2.0-draft2".into())
+    Error::Other("the number would leave the range of this interface: use wasi:keyvalue@0.2.0-draft2".into())
 }
 
 fn link_store(linker: &mut Linker<GuestState>, draft: &str) -> wasmtime::Result<()> {
@@ -130,8 +131,7 @@ fn link_store(linker: &mut Linker<GuestState>, draft: &str) -> wasmtime::Result<
         Ok((entry.map(|value| value.map(Vec::from)),))
     })?;
     instance.func_wrap("[method]bucket.exists", |mut store: Store<'_>, (bucket, key): Asked| {
-        let entry = read(&mut store, &bucket, &key)?;
-        Ok((entry.map(|value| value.is_some()),))
+        Ok((exists(&mut store, &bucket, &key)?,))
     })?;
     instance.func_wrap_async(
         "[method]bucket.set",
@@ -181,7 +181,7 @@ fn link_batch(linker: &mut Linker<GuestState>, draft: &str) -> wasmtime::Result<
 fn link_cas(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     let mut instance = linker.instance("wasi:keyvalue/atomics@0.2.0-draft2")?;
     instance.func_wrap_async("increment", |mut store, (bucket, key, delta): (Resource<Bucket>, String, i64)| {
-        Box::new(async move { Ok((increment(&mut store, &bucket, &key, delta).await?,)) })
+        Box::new(async move { Ok((increment(&mut store, &bucket, &key, delta, i64::MIN).await?,)) })
     })?;
     instance.resource("cas", ResourceType::host::<Cas>(), |mut store: Store<'_>, rep| {
         store.data_mut().table().delete(Resource::<Cas>::new_own(rep))?;
@@ -241,6 +241,19 @@ fn read(store: &mut Store<'_>, bucket: &Resource<Bucket>, key: &str) -> wasmtime
     Ok(entry.map(|entry| entry.map(|entry| entry.value)).map_err(Error::from))
 }
 
+/// Whether the key is there, with whatever it holds: a set or a map, which cannot be read here, is listed too.
+fn exists(store: &mut Store<'_>, bucket: &Resource<Bucket>, key: &str) -> wasmtime::Result<Result<bool, Error>> {
+    let name = match usable(store, bucket)? {
+        Ok(name) => name,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(match store.data().deployed.reach.kv().and_then(|kv| kv.get(&name, key)) {
+        Ok(entry) => Ok(entry.is_some()),
+        Err(failure) if failure.kind() == Kind::Conflict => Ok(true),
+        Err(failure) => Err(failure.into()),
+    })
+}
+
 async fn apply(store: &mut Store<'_>, bucket: &Resource<Bucket>, changes: Vec<Change>) -> Answer<()> {
     let name = match usable(store, bucket)? {
         Ok(name) => name,
@@ -259,14 +272,15 @@ async fn increment(
     bucket: &Resource<Bucket>,
     key: &str,
     delta: i64,
+    least: i64,
 ) -> wasmtime::Result<Result<i64, Error>> {
     let name = match usable(store, bucket)? {
         Ok(name) => name,
         Err(error) => return Ok(Err(error)),
     };
     let reach = store.data().reach();
-    let sum = async { reach.kv()?.increment(&name, key, delta).await }.await;
-    Ok(sum.map_err(Error::from))
+    let sum = async { reach.kv()?.increment_to(&name, key, delta, least).await }.await;
+    Ok(sum.map_err(Error::from).and_then(|sum| sum.ok_or_else(past_the_end)))
 }
 
 /// A page of keys after `after`, and whether there are more.

@@ -1,31 +1,17 @@
 //! What goes on the wire and what comes off it: headers of one connection end here (RFC 9110 §7.6.1), `Host` follows
 //! from the URI, and a declared length is one that can be kept.
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use http_body::Body as _;
+use marram_core::hop::HOP_BY_HOP;
 use marram_core::port::Body;
 
 use super::OutboundError;
 use super::limits::REQUEST_HEADER_BYTES_MAX;
 use super::target::Origin;
-
-/// Besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-    TRANSFER_ENCODING,
-    UPGRADE,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-];
 
 /// Makes the head of a request fit to be sent, and says how long its body has to be, where it declares that.
 pub(super) fn prepare(head: &mut Parts, body: &Body) -> Result<Option<u64>, OutboundError> {

@@ -140,11 +140,11 @@ impl Cache {
         UnderWay { stripes: Arc::clone(&self.stripes), which }
     }
 
-    /// Keeps what has been committed. Called in the order of commits.
-    pub(super) fn written(&self, bucket: &Name, key: &str, cached: Cached) {
+    /// Keeps what has been committed; `None` is what is too large. Called in the order of commits.
+    pub(super) fn written(&self, bucket: &Name, key: &str, cached: Option<Cached>) {
         let mut stripe = lock(&self.stripes[self.stripe(bucket, key)]);
         stripe.done += 1;
-        if cached.bytes <= KV_CACHED_BYTES_MAX {
+        if let Some(cached) = cached {
             self.entries.insert(Key { bucket: bucket.clone(), key: key.into() }, cached);
         } else {
             self.entries.remove(&Sought { bucket: bucket.as_str(), key });
@@ -189,7 +189,7 @@ mod tests {
         let (cache, bucket) = (Cache::new(1 << 20), Name::new("b").unwrap());
         let before = cache.before(&bucket, "k");
         // The reader has looked, a write comes by and is evicted again, and only then the reader reports.
-        cache.written(&bucket, "k", cached(2, "new"));
+        cache.written(&bucket, "k", Some(cached(2, "new")));
         cache.entries.remove(&Sought { bucket: "b", key: "k" });
         cache.found(&bucket, "k", before, &cached(1, "old"));
         assert_eq!(shown(&cache, &bucket), None);
@@ -223,7 +223,7 @@ mod tests {
         // This one is: who looked while it was under way may have seen either.
         let under_way = cache.under_way(&bucket, [&key].into_iter());
         let before = cache.before(&bucket, "k");
-        cache.written(&bucket, "k", cached(2, "new"));
+        cache.written(&bucket, "k", Some(cached(2, "new")));
         drop(under_way);
         cache.entries.remove(&Sought { bucket: "b", key: "k" });
         cache.found(&bucket, "k", before, &cached(1, "old"));
@@ -234,15 +234,18 @@ mod tests {
     fn it_stays_within_its_bytes_and_leaves_large_values_out() {
         let (cache, bucket) = (Cache::new(1 << 20), Name::new("b").unwrap());
         for n in 0..100_000 {
-            cache.written(&bucket, &format!("key {n}"), cached(1, "a value"));
+            cache.written(&bucket, &format!("key {n}"), Some(cached(1, "a value")));
         }
         let bytes = cache.bytes();
         assert!((200_000..=1 << 20).contains(&bytes), "{bytes}");
-        cache.written(&bucket, "k", cached(1, "small"));
+        cache.written(&bucket, "k", Some(cached(1, "small")));
+        // The small one must not stay.
+        cache.written(&bucket, "k", None);
+        assert_eq!(shown(&cache, &bucket), None);
         let mut large = cached(2, "large");
         large.bytes = KV_CACHED_BYTES_MAX + 1;
-        // The small one must not stay.
-        cache.written(&bucket, "k", large);
+        let before = cache.before(&bucket, "k");
+        cache.found(&bucket, "k", before, &large);
         assert_eq!(shown(&cache, &bucket), None);
     }
 }

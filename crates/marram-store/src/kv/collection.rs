@@ -1,10 +1,9 @@
 //! Changes of sets and maps.
 
-use bytes::Bytes;
 use marram_core::Name;
 use marram_core::port::crdt::CrdtChange;
 use marram_core::port::kv::{Expect, Version};
-use marram_replica::{Entry, EntryError, Register, Stamp};
+use marram_replica::{Entry, EntryError, FieldOutOfRange, MapChange, Register, SetChange, Stamp};
 
 use super::write::{At, Outcome, Writing, conflict};
 use super::{check, view};
@@ -15,7 +14,7 @@ pub(super) fn update(
     at: &At<'_>,
     bucket: &Name,
     key: &str,
-    changes: Vec<CrdtChange>,
+    changes: &[CrdtChange],
 ) -> Result<Option<Version>, StoreError> {
     let mut writing = Writing::new(at, bucket);
     let written = writing.change(key, Expect::Any, |entry, stamp, was| {
@@ -23,8 +22,8 @@ pub(super) fn update(
         if !was && changes.iter().all(takes_away) {
             return Ok(Outcome::Unchanged);
         }
-        for change in changes {
-            one(entry, stamp, change).map_err(|error| conflict(bucket, key, &error))?;
+        for alike in changes.chunk_by(|one, next| is_of_a_set(one) == is_of_a_set(next)) {
+            change(entry, stamp, alike).map_err(|error| conflict(bucket, key, &error))?;
         }
         Ok(Outcome::Changed)
     })?;
@@ -55,7 +54,8 @@ pub(super) fn check_fields(bucket: &Name, changes: &[CrdtChange]) -> Result<(), 
     })
 }
 
-const fn takes_away(change: &CrdtChange) -> bool {
+/// Whether nothing is more after it.
+pub(super) const fn takes_away(change: &CrdtChange) -> bool {
     matches!(change, CrdtChange::SetRemove(_) | CrdtChange::MapDiscard { .. } | CrdtChange::MapRemove { .. })
 }
 
@@ -67,23 +67,46 @@ enum ChangeError {
     OutOfRange { field: String, delta: i64 },
 }
 
-fn one(entry: &mut Entry, stamp: Stamp, change: CrdtChange) -> Result<(), ChangeError> {
-    let put = |value: Bytes| Register { stamp, value: Some(value), expires_unix_ns: None };
-    match change {
-        CrdtChange::SetAdd(member) => _ = entry.change_set(stamp, |set, node| set.add(node, member))?,
-        CrdtChange::SetRemove(member) => _ = entry.change_set(stamp, |set, node| set.remove(node, &member))?,
-        other => {
-            entry.change_map(stamp, |map, node| match other {
-                CrdtChange::MapPut { field, value } => Ok(map.put(node, &field, put(value))),
-                CrdtChange::MapIncrement { field, delta } => map
-                    .increment(node, &field, delta)
-                    .ok_or_else(|| ChangeError::OutOfRange { field: check::shown(&field), delta }),
-                CrdtChange::MapAdd { field, member } => Ok(map.add(node, &field, member)),
-                CrdtChange::MapDiscard { field, member } => Ok(map.discard(node, &field, &member)),
-                CrdtChange::MapRemove { field } => Ok(map.remove(node, &field)),
-                CrdtChange::SetAdd(_) | CrdtChange::SetRemove(_) => unreachable!("sets were taken care of above"),
-            })?;
-        }
+impl From<FieldOutOfRange> for ChangeError {
+    fn from(FieldOutOfRange { field, delta }: FieldOutOfRange) -> Self {
+        Self::OutOfRange { field: check::shown(&field), delta }
+    }
+}
+
+const fn is_of_a_set(change: &CrdtChange) -> bool {
+    matches!(change, CrdtChange::SetAdd(_) | CrdtChange::SetRemove(_))
+}
+
+/// Changes that are all of a set or all of a map, in one pass over it: one each would hold up everybody's writes.
+fn change(entry: &mut Entry, stamp: Stamp, changes: &[CrdtChange]) -> Result<(), ChangeError> {
+    let of_set: Vec<_> = changes.iter().filter_map(set_change).collect();
+    if !of_set.is_empty() {
+        entry.change_set(stamp, |set, node| set.change(node, &of_set))?;
+    }
+    let of_map: Vec<_> = changes.iter().filter_map(|change| map_change(change, stamp)).collect();
+    if !of_map.is_empty() {
+        entry.change_map(stamp, |map, node| map.change(node, &of_map).map_err(ChangeError::from))?;
     }
     Ok(())
+}
+
+fn set_change(change: &CrdtChange) -> Option<SetChange> {
+    match change {
+        CrdtChange::SetAdd(member) => Some(SetChange::Add(member.clone())),
+        CrdtChange::SetRemove(member) => Some(SetChange::Remove(member.clone())),
+        _ => None,
+    }
+}
+
+fn map_change(change: &CrdtChange, stamp: Stamp) -> Option<MapChange<'_>> {
+    Some(match change {
+        CrdtChange::SetAdd(_) | CrdtChange::SetRemove(_) => return None,
+        CrdtChange::MapPut { field, value } => {
+            MapChange::Put(field, Register { stamp, value: Some(value.clone()), expires_unix_ns: None })
+        }
+        CrdtChange::MapIncrement { field, delta } => MapChange::Increment(field, *delta),
+        CrdtChange::MapAdd { field, member } => MapChange::Add(field, member.clone()),
+        CrdtChange::MapDiscard { field, member } => MapChange::Discard(field, member.clone()),
+        CrdtChange::MapRemove { field } => MapChange::Remove(field),
+    })
 }

@@ -39,7 +39,7 @@ use crate::StoreError;
 use crate::limits::KV_QUEUED_BYTES_MAX;
 use crate::read::Readers;
 use crate::stream::Hub;
-use crate::writer::{Tx, Writer};
+use crate::writer::{Effect, Tx, Writer};
 
 use write::At;
 
@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     room: Arc<Semaphore>,
     changed: AtomicU64,
     missed: AtomicU64,
+    /// Where a round of [`Keys::maintain`] goes on that leaves something behind.
+    round: Mutex<Option<maintain::Round>>,
 }
 
 /// What is counted of keys, since the store was opened.
@@ -91,12 +93,16 @@ impl Shared {
     pub(crate) fn open(db: &Connection, hub: Arc<Hub>, cache_bytes: u64) -> Result<Arc<Self>, StoreError> {
         let (cache, watches) = (cache::Cache::new(cache_bytes), watch::Watches::new());
         let room = Arc::new(Semaphore::new(KV_QUEUED_BYTES_MAX >> 10));
-        let (changed, missed) = Default::default();
-        Ok(Arc::new(Self { hlc: Mutex::new(open_clock(db)?), cache, watches, hub, room, changed, missed }))
+        let (changed, missed, round) = Default::default();
+        Ok(Arc::new(Self { hlc: Mutex::new(open_clock(db)?), cache, watches, hub, room, changed, missed, round }))
     }
 
     fn hlc(&self) -> MutexGuard<'_, Hlc> {
         self.hlc.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn round(&self) -> MutexGuard<'_, Option<maintain::Round>> {
+        self.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -160,11 +166,11 @@ impl Keys {
         T: Send + 'static,
         F: FnOnce(&At<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.write_as(false, bytes, operation).await
+        self.write_as(Effect::Adds, bytes, operation).await
     }
 
-    /// [`Keys::write`], of what takes something away if it `frees`.
-    async fn write_as<T, F>(&self, frees: bool, bytes: usize, operation: F) -> Result<T, StoreError>
+    /// [`Keys::write`] of an operation of this effect.
+    async fn write_as<T, F>(&self, effect: Effect, bytes: usize, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&At<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -177,7 +183,7 @@ impl Keys {
             drop(room);
             done
         };
-        if frees { self.writer.free(operation).await } else { self.writer.write(operation).await }
+        self.writer.write_as(effect, operation).await
     }
 
     async fn apply_changes(&self, bucket: Name, changes: Vec<Change>) -> Result<Versions, StoreError> {
@@ -197,12 +203,13 @@ impl Keys {
         }
         check::batch(&bucket, changes.len(), bytes)?;
         let frees = changes.iter().all(|change| matches!(change, Change::Delete { .. }));
-        self.write_as(frees, bytes, move |at| write::apply(at, &bucket, changes)).await
+        let effect = if frees { Effect::Frees } else { Effect::Adds };
+        self.write_as(effect, bytes, move |at| write::apply(at, &bucket, changes)).await
     }
 
-    async fn add(&self, bucket: Name, key: String, delta: i64) -> Result<i64, StoreError> {
+    async fn add(&self, bucket: Name, key: String, delta: i64, least: i64) -> Result<Option<i64>, StoreError> {
         check::key(&bucket, &key)?;
-        self.write(key.len(), move |at| write::increment(at, &bucket, &key, delta)).await
+        self.write(key.len(), move |at| write::increment(at, &bucket, &key, delta, least)).await
     }
 
     async fn update_collection(
@@ -215,7 +222,8 @@ impl Keys {
         collection::check_fields(&bucket, &changes)?;
         let bytes = key.len() + collection::bytes(&changes);
         check::batch(&bucket, changes.len(), bytes)?;
-        self.write(bytes, move |at| collection::update(at, &bucket, &key, changes)).await
+        let effect = if changes.iter().all(collection::takes_away) { Effect::Shrinks } else { Effect::Adds };
+        self.write_as(effect, bytes, move |at| collection::update(at, &bucket, &key, &changes)).await
     }
 }
 
@@ -229,8 +237,14 @@ impl Kv for Keys {
         self.apply_changes(bucket, changes).map(|done| Ok(done?)).boxed()
     }
 
-    fn increment(&self, bucket: &Name, key: &str, delta: i64) -> BoxFuture<'_, Result<i64, Failure>> {
-        self.add(bucket.clone(), key.to_owned(), delta).map(|done| Ok(done?)).boxed()
+    fn increment_to(
+        &self,
+        bucket: &Name,
+        key: &str,
+        delta: i64,
+        least: i64,
+    ) -> BoxFuture<'_, Result<Option<i64>, Failure>> {
+        self.add(bucket.clone(), key.to_owned(), delta, least).map(|done| Ok(done?)).boxed()
     }
 
     fn list(&self, bucket: &Name, prefix: &str, after: Option<&str>, max: usize) -> Result<KeyPage, Failure> {

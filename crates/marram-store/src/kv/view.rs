@@ -9,6 +9,7 @@ use marram_core::port::kv::Version;
 use marram_replica::{Entry, Item, OrMap, Shape, Stamp};
 
 use super::cache::{Cached, Content};
+use crate::limits::KV_CACHED_BYTES_MAX;
 
 pub(super) fn version(stamp: Stamp) -> Version {
     Version(stamp.to_bytes())
@@ -25,9 +26,18 @@ pub(super) fn cached(entry: Option<&Entry>, state_bytes: usize) -> Cached {
         Some(Shape::Set(set)) => Content::Collection(Arc::new(Collection::Set(set.members()))),
         Some(Shape::Map(map)) => Content::Collection(Arc::new(Collection::Map(fields(map)))),
     };
-    // A collection is unpacked: each of its parts is an allocation and a node of a tree.
-    let bytes = if matches!(content, Content::Collection(_)) { 4 * state_bytes } else { state_bytes };
+    let bytes = memory_bytes(entry, state_bytes);
     Cached { version: entry.version(), expires_unix_ns: entry.expires_unix_ns(), content, bytes }
+}
+
+/// Whether the cache would keep [`cached`] of it.
+pub(super) fn fits(entry: &Entry, state_bytes: usize) -> bool {
+    memory_bytes(entry, state_bytes) <= KV_CACHED_BYTES_MAX
+}
+
+fn memory_bytes(entry: &Entry, state_bytes: usize) -> usize {
+    // A collection is unpacked: each of its parts is an allocation and a node of a tree.
+    if matches!(entry.content(), Some(Shape::Set(_) | Shape::Map(_))) { 4 * state_bytes } else { state_bytes }
 }
 
 fn absent(version: Stamp) -> Cached {

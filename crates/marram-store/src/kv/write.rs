@@ -41,8 +41,9 @@ pub(super) struct Writing<'a> {
     at: &'a At<'a>,
     bucket: &'a Name,
     last: Option<Stamp>,
-    /// For the cache: only the last state of each key, since those in between are never committed.
-    cached: BTreeMap<String, Cached>,
+    /// For the cache: only the last state of each key, since those in between are never committed. `None` is one that is too
+    /// large for it.
+    cached: BTreeMap<String, Option<Cached>>,
     /// For watches: all of them.
     changes: Vec<KeyChange>,
 }
@@ -186,7 +187,8 @@ impl<'a> Writing<'a> {
         } else {
             row::bury(self.at.tx, self.bucket, key, entry, from, self.at.now_unix_ns)?;
         }
-        self.cached.insert(key.to_owned(), view::cached(Some(entry), bytes));
+        let cached = view::fits(entry, bytes).then(|| view::cached(Some(entry), bytes));
+        self.cached.insert(key.to_owned(), cached);
         if self.at.shared.watches.any() {
             self.changes.extend(changes);
         }
@@ -223,14 +225,24 @@ pub(super) fn apply(at: &At<'_>, bucket: &Name, changes: Vec<Change>) -> Result<
     Ok(versions)
 }
 
-/// An increment; returns the sum.
-pub(super) fn increment(at: &At<'_>, bucket: &Name, key: &str, delta: i64) -> Result<i64, StoreError> {
+/// An increment; returns the sum, or nothing where that would be below `least`.
+pub(super) fn increment(
+    at: &At<'_>,
+    bucket: &Name,
+    key: &str,
+    delta: i64,
+    least: i64,
+) -> Result<Option<i64>, StoreError> {
     let mut writing = Writing::new(at, bucket);
-    let mut sum = 0;
+    let mut sum = None;
     writing.change(key, Expect::Any, |entry, stamp, _| {
+        let before = entry.number().map_err(|error| conflict(bucket, key, &error))?;
+        if before.saturating_add(delta) < least {
+            return Ok(Outcome::Unchanged);
+        }
         entry.increment(stamp, delta).map_err(|error| conflict(bucket, key, &error))?;
         if let Some(Shape::Counter(now)) = entry.content() {
-            sum = now;
+            sum = Some(now);
         }
         Ok(Outcome::Changed)
     })?;

@@ -128,6 +128,17 @@ impl Blobs for Objects {
         .boxed()
     }
 
+    fn rename(&self, from: (&Name, &str), to: (&Name, &str)) -> BoxFuture<'_, Result<Option<Object>, Failure>> {
+        let (from, to) = ((from.0.clone(), from.1.to_owned()), (to.0.clone(), to.1.to_owned()));
+        async move {
+            check_name(&from.0, &from.1)?;
+            check_name(&to.0, &to.1)?;
+            let renamed = self.write(move |at| write::rename(at, (&from.0, &from.1), (&to.0, &to.1)));
+            Ok(renamed.await?)
+        }
+        .boxed()
+    }
+
     fn list(&self, bucket: &Name, query: ListQuery) -> BoxFuture<'_, Result<ObjectPage, Failure>> {
         let bucket = bucket.clone();
         let page = self.query(move |db| {

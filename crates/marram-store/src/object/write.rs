@@ -113,6 +113,17 @@ pub(super) fn copy(
     put(at, to.0, new, &options.expect).map(Some)
 }
 
+/// Gives an object another name in place of its own.
+pub(super) fn rename(at: &At<'_>, from: (&Name, &str), to: (&Name, &str)) -> Result<Option<Object>, StoreError> {
+    if from == to {
+        row::need_bucket(at.tx, from.0)?;
+        return row::find(at.tx, from.0, from.1);
+    }
+    let Some(renamed) = copy(at, from, to, CopyOptions::default())? else { return Ok(None) };
+    delete(at, from.0, &Delete { name: from.1.to_owned(), expect: Expect::Any })?;
+    Ok(Some(renamed))
+}
+
 pub(super) fn create_bucket(at: &At<'_>, bucket: &Name) -> Result<bool, StoreError> {
     if row::bucket(at.tx, bucket)?.is_some() {
         return Ok(false);

@@ -169,20 +169,11 @@ fn check(event: &Event) -> Result<(), StoreError> {
             event.extensions.len()
         ));
     }
-    let own = [
-        ("id", &event.id),
-        ("source", &event.source),
-        ("type", &event.kind),
-        ("subject", &event.subject),
-        ("time", &event.time),
-        ("datacontenttype", &event.data_content_type),
-        ("dataschema", &event.data_schema),
-    ];
     let extensions = event.extensions.iter().filter_map(|(name, value)| match value {
         Attribute::Text(text) => Some((name.as_str(), text)),
         _ => None,
     });
-    for (name, text) in own.into_iter().chain(extensions) {
+    for (name, text) in event.texts().into_iter().chain(extensions) {
         if text.len() > EVENT_ATTRIBUTE_BYTES_MAX || name.len() > EVENT_ATTRIBUTE_BYTES_MAX {
             return invalid(format!("attribute \"{}\" is longer than {EVENT_ATTRIBUTE_BYTES_MAX} bytes", shown(name)));
         }

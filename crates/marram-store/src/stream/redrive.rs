@@ -22,11 +22,11 @@ const OF_THE_DEAD: [&str; 5] = ["marramconsumer", "marramreason", "marramattempt
 impl StoreStreams {
     /// Those that are there now, the oldest first; what dies meanwhile stays. Returns how many.
     pub(super) async fn redrive_all(&self, stream: StreamName) -> Result<u64, Failure> {
-        if stream.is_dead_letter() {
+        let Some(dead) = stream.dead_letter() else {
             let message = format!("\"{stream}\" has no dead letters of its own: name the stream that they came from");
             return Err(StoreError::Invalid(message).into());
-        }
-        let Some(dead) = self.parts.hub.stream(&stream.dead_letter()) else { return Ok(0) };
+        };
+        let Some(dead) = self.parts.hub.stream(&dead) else { return Ok(0) };
         let last = dead.committed().0.last;
         let mut redriven = 0;
         loop {

@@ -18,10 +18,12 @@ pub(super) enum Undo {
 
 /// What a write does to the room on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(crate) enum Effect {
     Adds,
     /// It takes more away than it adds.
     Frees,
+    /// It takes something away from what is one thing on the disk, and writes the rest of that anew.
+    Shrinks,
 }
 
 /// A queued write whose type of result is forgotten.

@@ -30,15 +30,18 @@ fn rows(reader: &Connection) -> i64 {
 
 /// Holds the writer up, so that what is submitted meanwhile becomes one group.
 fn hold(writer: &Writer) -> std::sync::mpsc::Sender<()> {
+    hold_as(writer, Effect::Adds)
+}
+
+fn hold_as(writer: &Writer, effect: Effect) -> std::sync::mpsc::Sender<()> {
     let (go, wait) = std::sync::mpsc::channel();
     let (started, has_started) = std::sync::mpsc::channel();
-    let _ticket = writer
-        .submit(move |_| {
-            let _ = started.send(());
-            let _ = wait.recv();
-            Ok(())
-        })
-        .unwrap();
+    let operation = move |_: &Tx| {
+        let _ = started.send(());
+        let _ = wait.recv();
+        Ok(())
+    };
+    let _ticket = writer.try_send(job(Undo::Savepoint, effect, operation)).unwrap();
     has_started.recv().unwrap();
     go
 }
@@ -85,6 +88,32 @@ fn a_group_is_one_commit_and_a_failure_is_only_its_own() {
     last.wait().unwrap();
     assert_eq!(rows(&reader), 101);
     assert!(commits.load(Ordering::SeqCst) >= 100, "all in one group");
+}
+
+#[test]
+fn who_takes_long_is_committed_before_the_next_begins() {
+    let (_dir, writer, reader) = writer();
+    let go = hold(&writer);
+    let slow = writer.submit(|db| {
+        let begun = Instant::now();
+        while begun.elapsed() < WRITE_GROUP_TIME {
+            std::thread::yield_now();
+        }
+        insert(db, 1)
+    });
+    let next = writer.submit(move |db| {
+        insert(db, 2)?;
+        Ok((rows(&reader), reader))
+    });
+    let last = writer.submit(|db| insert(db, 3));
+    go.send(()).unwrap();
+    let (seen, reader) = next.unwrap().wait().unwrap();
+    assert_eq!(seen, 1, "the slow one is kept already, and this one is not");
+    slow.unwrap().wait().unwrap();
+    last.unwrap().wait().unwrap();
+    assert_eq!(rows(&reader), 3);
+    // All of them are off the writer's desk.
+    rest(&writer);
 }
 
 #[test]
@@ -270,6 +299,31 @@ fn on_a_full_disk_the_order_stays() {
     assert_eq!(two.wait().unwrap(), 1, "the first was there");
     three.wait().unwrap();
     assert_eq!(rows(&reader), 1);
+}
+
+#[test]
+fn on_a_full_disk_what_writes_the_rest_anew_is_committed_by_twos() {
+    let (_dir, writer, reader) = writer();
+    writer.submit(|db| (0..5).try_for_each(|x| insert(db, x))).unwrap().wait().unwrap();
+    fill_up(&writer);
+    // What adds something would find that there is room after all.
+    let go = hold_as(&writer, Effect::Frees);
+    let reader = Arc::new(Mutex::new(reader));
+    // Each says how many rows everybody else sees while it runs.
+    let shrink = |x: i64| {
+        let reader = Arc::clone(&reader);
+        let operation = move |db: &Tx| {
+            db.execute("DELETE FROM t WHERE x = ?", [x])?;
+            Ok::<_, StoreError>(rows(&reader.lock().unwrap()))
+        };
+        writer.try_send(job(Undo::Savepoint, Effect::Shrinks, operation)).unwrap()
+    };
+    let tickets: Vec<_> = (0..5).map(shrink).collect();
+    go.send(()).unwrap();
+    let seen: Vec<_> = tickets.into_iter().map(|ticket| ticket.wait().unwrap()).collect();
+    // At most one of those before is in the same transaction.
+    assert!((1..).zip(&seen).all(|(nth, seen)| *seen <= 7 - nth), "{seen:?}");
+    assert_eq!(rows(&reader.lock().unwrap()), 0);
 }
 
 /// An injected failure of the sync of a commit.

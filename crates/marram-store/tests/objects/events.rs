@@ -37,13 +37,21 @@ async fn creations_and_deletions_that_somebody_asks_for_are_events() {
 }
 
 #[tokio::test]
-async fn an_object_whose_event_has_no_room_is_not_there_and_one_to_delete_stays() {
+async fn an_object_whose_event_has_no_room_is_not_there_and_one_to_delete_or_rename_stays() {
     let (_dir, store, objects, _) = fresh().await;
     let streams = store.streams(TestClock::new(), std::sync::Arc::new(NoEntropy));
     store.set_captures(vec![Capture { source: Source::Object, filter: SubjectFilter::All, stream: stream("objects") }]);
     put(&objects, "old", b"old").await;
     put(&objects, "older", b"older").await;
-    let policy = StreamPolicy { bytes_max: streams.list().unwrap()[0].bytes, ..StreamPolicy::default() };
+    // The next two events are as large as the first two: there is room for one of them.
+    let kept = streams.list().unwrap()[0].bytes;
+    let room = StreamPolicy { bytes_max: kept + kept / 2, ..StreamPolicy::default() };
+    streams.declare(&stream("objects"), room).await.unwrap();
+    let half = objects.rename((&name("b"), "old"), (&name("b"), "new")).await.unwrap_err();
+    assert_eq!(half.kind(), Kind::StreamFull);
+    assert_eq!((read(&objects, "new").await, read(&objects, "old").await), (None, Some(b"old".to_vec())));
+    assert_eq!(streams.list().unwrap()[0].bytes, kept, "no event tells of what did not happen");
+    let policy = StreamPolicy { bytes_max: kept, ..StreamPolicy::default() };
     streams.declare(&stream("objects"), policy).await.unwrap();
     let refused = crate::put_if(&objects, "k", b"1", Expect::Any).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::StreamFull);

@@ -35,6 +35,10 @@ enum Step {
         to: u8,
         expect: Wanted,
     },
+    Rename {
+        from: u8,
+        to: u8,
+    },
     Delete {
         key: u8,
         expect: Wanted,
@@ -75,6 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(key, lengths, seed, expect)| Step::Parts { key, lengths, seed, expect }),
         1 => (0..5_u8, length).prop_map(|(key, length)| Step::GiveUp { key, length }),
         2 => (0..5_u8, 0..5_u8, wanted()).prop_map(|(from, to, expect)| Step::Copy { from, to, expect }),
+        1 => (0..5_u8, 0..5_u8).prop_map(|(from, to)| Step::Rename { from, to }),
         2 => (0..5_u8, wanted()).prop_map(|(key, expect)| Step::Delete { key, expect }),
         1 => Just(Step::Collect),
         1 => Just(Step::Restart),
@@ -143,6 +148,17 @@ async fn run(steps: Vec<Step>) {
                     }
                     Some(_) => assert!(copied.is_err(), "{step:?}"),
                 }
+            }
+            Step::Rename { from, to } => {
+                let (from, to) = (from.to_string(), to.to_string());
+                let renamed = objects.rename((&name("b"), &from), (&name("b"), &to)).await.unwrap();
+                let source = model.remove(&from);
+                assert_eq!(
+                    renamed.map(|object| object.etag),
+                    source.as_ref().map(|(_, etag)| etag.clone()),
+                    "{step:?}"
+                );
+                source.into_iter().for_each(|source| _ = model.insert(to.clone(), source));
             }
             Step::Delete { key, expect: wanted } => {
                 let key = key.to_string();

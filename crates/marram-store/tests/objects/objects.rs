@@ -149,6 +149,46 @@ async fn a_copy_shares_the_content_and_outlives_its_source() {
 }
 
 #[tokio::test]
+async fn an_object_that_is_renamed_has_the_other_name_only() {
+    let (_dir, store, objects, _) = fresh().await;
+    objects.create_bucket(&name("other")).await.unwrap();
+    let source = put(&objects, "k", b"content").await;
+    put(&objects, "k2", b"what is there goes").await;
+    let (b, other) = (name("b"), name("other"));
+    let renamed = objects.rename((&b, "k"), (&b, "k2")).await.unwrap().unwrap();
+    assert_eq!((&renamed.name[..], renamed.digest, &renamed.etag), ("k2", source.digest, &source.etag));
+    assert_eq!((read(&objects, "k").await, read(&objects, "k2").await), (None, Some(b"content".to_vec())));
+    // To itself: as it was.
+    assert_eq!(objects.rename((&b, "k2"), (&b, "k2")).await.unwrap(), Some(renamed));
+    // To another bucket, of nothing, and to where there is no bucket.
+    objects.rename((&b, "k2"), (&other, "k2")).await.unwrap().unwrap();
+    store.collect_blobs(std::time::Duration::ZERO).unwrap();
+    assert_eq!(objects.head(&other, "k2").await.unwrap().unwrap().digest, source.digest);
+    assert_eq!(store.check().unwrap(), []);
+    assert_eq!(objects.rename((&b, "k2"), (&b, "x")).await.unwrap(), None);
+    assert_eq!(objects.rename((&b, "k2"), (&b, "k2")).await.unwrap(), None);
+    let nowhere = objects.rename((&other, "k2"), (&name("none"), "x")).await.unwrap_err();
+    assert_eq!((nowhere.kind(), objects.head(&other, "k2").await.unwrap().is_some()), (Kind::NotFound, true));
+    assert_eq!(objects.rename((&other, "k2"), (&b, "a\0b")).await.unwrap_err().kind(), Kind::Invalid);
+}
+
+/// Somebody stores under the old name meanwhile: that is there afterwards, under one of both names.
+#[tokio::test]
+async fn what_is_stored_while_an_object_is_renamed_stays() {
+    let (_dir, _store, objects, _) = fresh().await;
+    let b = name("b");
+    for round in 0..100 {
+        put(&objects, "old", b"before").await;
+        let meanwhile = format!("meanwhile {round}").into_bytes();
+        let (renamed, _) =
+            futures::future::join(objects.rename((&b, "old"), (&b, "new")), put(&objects, "old", &meanwhile)).await;
+        assert!(renamed.unwrap().is_some());
+        let found = [read(&objects, "old").await, read(&objects, "new").await];
+        assert!(found.contains(&Some(meanwhile)), "round {round}: {found:?}");
+    }
+}
+
+#[tokio::test]
 async fn buckets_are_there_until_they_are_empty_and_deleted() {
     let (dir, store, objects, _) = fresh().await;
     assert!(!objects.create_bucket(&name("b")).await.unwrap());

@@ -103,8 +103,9 @@ async fn one_kind_at_a_time_and_within_limits() {
     assert_eq!(update("n", add("x")).await, conflict(&format!("\"n\" {changed} a counter, not a set")));
     let put = CrdtChange::MapPut { field: "f".into(), value: "v".into() };
     assert_eq!(update("s", put.clone()).await, conflict(&format!("\"s\" {changed} a set, not a map")));
-    // All of the changes or none.
-    keys.crdt_update(&bucket, "new", vec![put, add("x")]).await.unwrap_err();
+    // All of the changes or none, and whatever comes first says what it is.
+    let mixed = keys.crdt_update(&bucket, "new", vec![put, add("x")]).await.unwrap_err();
+    assert!(mixed.message().ends_with("it holds a map, not a set"), "{mixed}");
     assert_eq!(keys.crdt_read(&bucket, "new").unwrap(), None);
     assert_eq!(keys.get(&bucket, "s").unwrap_err().kind(), Kind::Conflict);
     assert_eq!(keys.crdt_read(&bucket, "v").unwrap_err().kind(), Kind::Conflict);
@@ -126,4 +127,56 @@ async fn one_kind_at_a_time_and_within_limits() {
     keys.apply(&bucket, vec![set("large", "v")]).await.unwrap();
     assert_eq!(keys.get(&bucket, "large").unwrap().unwrap().value, "v");
     assert_eq!(Arc::strong_count(&keys.crdt_read(&bucket, "s").unwrap().unwrap()), 2, "it comes from the cache");
+}
+
+/// A pass for each change would be 16,000 times 50,000 steps, for which everybody's writes wait.
+#[tokio::test]
+async fn large_batches_on_a_large_set_go_by_while_others_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, keys, bucket) = opened(&dir);
+    let thousand = |from: u32| (from..from + 1_000).map(|n| add(&format!("{n:05}"))).collect::<Vec<_>>();
+    for from in (0..50_000).step_by(1_000) {
+        keys.crdt_update(&bucket, "large", thousand(from)).await.unwrap();
+    }
+    let again = (0..16_000).step_by(1_000).map(|from| keys.crdt_update(&bucket, "large", thousand(from)));
+    let other = keys.apply(&bucket, vec![set("other", "v")]);
+    let (again, other) = futures::future::join(futures::future::join_all(again), other).await;
+    assert!(again.iter().all(Result::is_ok), "{again:?}");
+    assert!(other.is_ok() && keys.get(&bucket, "other").unwrap().is_some());
+    // What comes last counts.
+    let mut changes: Vec<_> = (0..998).map(|n| remove(&format!("{n:05}"))).collect();
+    changes.extend([add("00000"), remove("49999")]);
+    keys.crdt_update(&bucket, "large", changes).await.unwrap();
+    let expected: Vec<_> = std::iter::once(0).chain(998..49_999).map(|n| format!("{n:05}")).collect();
+    assert_eq!(members(&keys, &bucket, "large").unwrap(), expected);
+}
+
+/// With a folder where `node.reserve` is to be no room can be held, as on a full disk, and what adds something is refused.
+#[tokio::test]
+async fn members_and_fields_can_be_removed_on_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, keys, bucket) = opened(&dir);
+    keys.crdt_update(&bucket, "s", vec![add("a"), add("b")]).await.unwrap();
+    let put = CrdtChange::MapPut { field: "f".into(), value: "v".into() };
+    let tag = CrdtChange::MapAdd { field: "f".into(), member: "m".into() };
+    keys.crdt_update(&bucket, "m", vec![put, tag]).await.unwrap();
+    drop((keys, store));
+    let reserve = dir.path().join("node.reserve");
+    std::fs::remove_file(&reserve).unwrap();
+    std::fs::create_dir(&reserve).unwrap();
+
+    let (_store, keys, bucket) = opened(&dir);
+    let refused = keys.crdt_update(&bucket, "s", vec![remove("b"), add("c")]).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::StorageFull);
+    keys.crdt_update(&bucket, "s", vec![remove("b"), remove("none")]).await.unwrap();
+    let untag = CrdtChange::MapDiscard { field: "f".into(), member: "m".into() };
+    keys.crdt_update(&bucket, "m", vec![untag]).await.unwrap();
+    let of_map = || match keys.crdt_read(&bucket, "m").unwrap().as_deref() {
+        Some(Collection::Map(map)) => map.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(of_map()["f"], Field { value: Some("v".into()), ..Field::default() });
+    keys.crdt_update(&bucket, "m", vec![CrdtChange::MapRemove { field: "f".into() }]).await.unwrap();
+    assert!(of_map().is_empty());
+    assert_eq!(members(&keys, &bucket, "s").unwrap(), ["a"]);
 }

@@ -246,6 +246,28 @@ async fn counters_are_exact_and_stay_in_range() {
     assert_eq!(f.keys.increment(&f.bucket, "many", 1).await.unwrap(), 1);
 }
 
+/// Where a caller cannot be told a number below some other, it must not come about.
+#[tokio::test]
+async fn an_increment_to_less_than_was_asked_for_changes_nothing() {
+    let f = fixture();
+    f.put("n", "-5").await;
+    let version = f.put("text", "five").await;
+    let to_zero = async |key: &str, delta| f.keys.increment_to(&f.bucket, key, delta, 0).await.map_err(|f| f.kind());
+    assert_eq!((to_zero("n", 1).await, f.get("n").as_deref()), (Ok(None), Some("-5")));
+    assert_eq!((to_zero("none", -1).await, f.get("none")), (Ok(None), None));
+    assert_eq!(f.list(""), ["n", "text"]);
+    assert_eq!(to_zero("text", 1).await, Err(Kind::Conflict));
+    assert_eq!(f.keys.get(&f.bucket, "text").unwrap().unwrap().version, version);
+    assert_eq!(to_zero("n", 5).await, Ok(Some(0)));
+    // A counter, too, and one whose time is over begins at 0.
+    assert_eq!((to_zero("n", -1).await, f.get("n").as_deref()), (Ok(None), Some("0")));
+    let second = Duration::from_secs(1);
+    f.keys.apply(&f.bucket, vec![set_for("short", "7", second)]).await.unwrap();
+    f.clock.pass(second);
+    assert_eq!((to_zero("short", -1).await, f.get("short")), (Ok(None), None));
+    assert_eq!(to_zero("short", 2).await, Ok(Some(2)));
+}
+
 /// A day ahead, a day back, and restarts in between: later writes win, and their versions say so.
 #[tokio::test]
 async fn a_wall_clock_that_jumps_changes_no_order() {

@@ -9,7 +9,7 @@ use marram_core::event::{Attribute, Event, SubjectFilter};
 use marram_core::port::crdt::CrdtChange;
 use marram_core::port::{Crdt as _, Kv as _, Streams as _};
 use marram_core::stream::{Start, StreamPolicy};
-use marram_store::{Store, StoreError, StoreStreams};
+use marram_store::{Store, StoreStreams};
 
 fn capture(store: &Store, glob: &str) {
     let filter = SubjectFilter::glob(glob).unwrap();
@@ -100,10 +100,53 @@ async fn a_write_whose_event_is_refused_is_refused() {
     assert_eq!(keys.get(&bucket, "n").unwrap(), None);
     // What expires reads as absent, and waits with its event.
     clock.pass(second);
-    assert!(matches!(keys.maintain().await, Err(StoreError::StreamFull(..))));
+    let done = keys.maintain().await.unwrap();
+    assert_eq!((done.expired, done.refused, done.more), (0, 1, false));
     assert_eq!(keys.get(&bucket, "t").unwrap(), None);
     assert_eq!(keys.next_due_unix_ns().unwrap(), Some(NOW + 1_000_000_000));
     assert_eq!(events(&streams).len(), 2);
     store.set_captures(Vec::new());
     assert_eq!(keys.maintain().await.unwrap().expired, 1);
+}
+
+/// A stream that is full holds up what it wants to know of, and nothing else.
+#[tokio::test]
+async fn keys_expire_beside_many_whose_stream_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, clock) = (open(&dir), TestClock::new());
+    let keys = store.kv(Arc::clone(&clock) as _);
+    let streams = store.streams(Arc::clone(&clock) as _, Arc::new(NoEntropy));
+    capture(&store, "watched/**");
+    let second = Duration::from_secs(1);
+    let (watched, free) = (name("watched"), name("free"));
+    keys.apply(&watched, vec![set("first", "x")]).await.unwrap();
+    let policy = StreamPolicy { bytes_max: streams.list().unwrap()[0].bytes, ..StreamPolicy::default() };
+    // More than one step looks at, and all of them before those of the other bucket.
+    store.set_captures(Vec::new());
+    for at in 0..6 {
+        keys.apply(&watched, (0..100).map(|n| set_for(&format!("{at}-{n}"), "x", second)).collect()).await.unwrap();
+    }
+    keys.apply(&free, (0..300).map(|n| set_for(&format!("{n}"), "x", second * 2)).collect()).await.unwrap();
+    streams.declare(&stream("keys"), policy).await.unwrap();
+    capture(&store, "watched/**");
+    clock.pass(second * 2);
+
+    // The second round finds the same ones again.
+    for beside in [300, 0] {
+        let mut expired = 0;
+        let refused = loop {
+            let done = keys.maintain().await.unwrap();
+            expired += done.expired;
+            if !done.more {
+                break done.refused;
+            }
+        };
+        assert_eq!((expired, refused), (beside, 600));
+    }
+    store.set_captures(Vec::new());
+    let mut expired = 0;
+    while keys.next_due_unix_ns().unwrap().is_some_and(|due| due <= NOW + 2_000_000_000) {
+        expired += keys.maintain().await.unwrap().expired;
+    }
+    assert_eq!(expired, 600);
 }

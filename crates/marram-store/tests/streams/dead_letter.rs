@@ -5,7 +5,7 @@ use std::time::Duration;
 use marram_core::event::Attribute;
 use marram_core::port::Streams as _;
 use marram_core::port::streams::Settlement;
-use marram_core::stream::{ConsumerPolicy, Overflow, StreamPolicy};
+use marram_core::stream::{ConsumerPolicy, Overflow, Start, StreamPolicy};
 
 use super::support::{consumer_id, stream};
 use super::{Node, ack, nothing, places, pull, retry, settle};
@@ -104,19 +104,32 @@ async fn a_full_dead_letter_stream_keeps_the_event_owed_and_stops_nobody_else() 
 }
 
 #[tokio::test]
-async fn a_dead_letter_stream_is_consumed_like_any_other() {
+async fn what_nobody_can_handle_stays_the_one_dead_letter_that_it_is() {
     let node = Node::new();
     let consumer = node.consumer("c", policy()).await;
-    node.publish(&["a"]).await;
-    let pulled = pull(&consumer, 1).await;
-    consumer.settle(vec![settle(&pulled[0], Settlement::DeadLetter { reason: "no".into() })]).await.unwrap();
     let dead = node.streams.consumer(&stream("s.dead"), &consumer_id("d"), policy()).await.unwrap();
-    let pulled = pull(&dead, 1).await;
-    assert_eq!(places(&pulled), [(1, 1)]);
-    // What it gives up on goes back to it, and says so.
-    dead.settle(vec![settle(&pulled[0], Settlement::DeadLetter { reason: "still no".into() })]).await.unwrap();
-    let again = pull(&dead, 1).await;
-    assert_eq!(places(&again), [(2, 1)]);
-    assert_eq!(again[0].stored.event.extensions["marramstream"], text("s.dead"));
+    node.publish(&["a", "b"]).await;
+    let refused = |reason: &str| Settlement::DeadLetter { reason: reason.into() };
+    let pulled = pull(&consumer, 10).await;
+    consumer.settle(pulled.iter().map(|delivery| settle(delivery, refused("no"))).collect()).await.unwrap();
+    let letters = node.events("s.dead");
+    let pulled = pull(&dead, 10).await;
+    assert_eq!(places(&pulled), [(1, 1), (2, 1)]);
+    // One is refused at once, and the other at its last delivery.
+    dead.settle(vec![settle(&pulled[0], refused("still no")), settle(&pulled[1], retry(None))]).await.unwrap();
+    node.pass(Duration::from_secs(10)).await;
+    let pulled = pull(&dead, 10).await;
+    assert_eq!(places(&pulled), [(2, 2)]);
+    dead.settle(vec![settle(&pulled[0], retry(None))]).await.unwrap();
+    nothing(&dead).await;
+    assert_eq!(node.events("s.dead"), letters, "no copies, and the first reasons");
+    let state = dead.state();
+    assert_eq!((state.cursor, state.acked, state.dead_lettered, state.dropped), (2, 0, 2, 0));
+    // They can still be delivered again.
+    dead.seek(Start::First).await.unwrap();
+    let again = pull(&dead, 10).await;
+    assert_eq!(places(&again).len(), 2);
     ack(&dead, &again).await;
+    assert_eq!(node.streams.redrive(&stream("s")).await.unwrap(), 2);
+    assert!(node.events("s.dead").is_empty());
 }

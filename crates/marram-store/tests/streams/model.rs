@@ -375,7 +375,10 @@ impl World {
                 Fate::Replayed { least } => least,
                 _ => 1,
             };
-            *fate = if *position < at.max(first) { Fate::Settled } else { Fate::Replayed { least } };
+            let passed = *position < at.max(first);
+            // What was owed and is passed over is in the books.
+            reader.books[2] += u64::from(passed && *fate != Fate::Settled);
+            *fate = if passed { Fate::Settled } else { Fate::Replayed { least } };
         }
     }
 

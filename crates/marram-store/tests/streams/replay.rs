@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use marram_core::event::SubjectFilter;
 use marram_core::port::Streams as _;
 use marram_core::stream::{ConsumerPolicy, Start};
 
@@ -58,6 +59,33 @@ async fn a_replay_owes_everything_again_and_forgets_what_was_in_flight() {
     consumer.seek(Start::Next).await.unwrap();
     nothing(&consumer).await;
     assert_eq!(consumer.state().cursor, 5);
+}
+
+#[tokio::test]
+async fn what_a_seek_forward_passes_over_counts_as_dropped() {
+    let node = Node::new();
+    let only_b = ConsumerPolicy { filter: SubjectFilter::Exact("b".into()), ..Default::default() };
+    let consumer = node.consumer("c", ConsumerPolicy::default()).await;
+    let few = node.consumer("few", only_b).await;
+    node.publish(&["a", "b", "a", "a", "b", "b", "a", "a", "a", "a"]).await;
+    few.seek(Start::Position(6)).await.unwrap();
+    assert_eq!((few.state().cursor, few.state().dropped), (5, 2), "what its filter does not take is not owed");
+    let pulled = pull(&consumer, 4).await;
+    // 2 is done; 1, 3, 4 are with somebody, and 5 with nobody.
+    ack(&consumer, &pulled[1..2]).await;
+    let refused = consumer.seek(Start::Position(12)).await.unwrap_err();
+    assert!(refused.message().contains("a position up to 11"), "{refused}");
+    assert_eq!((consumer.state().cursor, consumer.state().dropped), (0, 0), "nothing happened");
+    consumer.seek(Start::Position(6)).await.unwrap();
+    let state = consumer.state();
+    assert_eq!((state.cursor, state.acked, state.dropped), (5, 1, 4));
+    consumer.seek(Start::First).await.unwrap();
+    assert_eq!(consumer.state().dropped, 4, "back is not over anything");
+    consumer.seek(Start::Next).await.unwrap();
+    nothing(&consumer).await;
+    let node = node.reopen();
+    let state = node.consumer_state("c");
+    assert_eq!((state.cursor, state.acked, state.dropped), (10, 1, 14));
 }
 
 #[tokio::test]

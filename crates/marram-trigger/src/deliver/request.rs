@@ -11,7 +11,7 @@ use marram_core::trace::TraceContext;
 use super::{Shared, Target};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const TRIGGER: HeaderName = HeaderName::from_static("marram-trigger");
 const ATTEMPT: HeaderName = HeaderName::from_static("marram-attempt");
 

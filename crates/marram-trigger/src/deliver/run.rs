@@ -26,7 +26,8 @@ pub(super) async fn run(shared: Arc<Shared>, deliveries: Vec<Delivery>) -> Vec<S
     let _running = Running::new(&shared.counters.running);
     let mut settled = Vec::with_capacity(deliveries.len());
     // Halves of halves: the last failure is with the culprit alone. One culprit takes two runs for each halving; where there
-    // are more, the rest is delivered one by one another time.
+    // are more, the rest is delivered one by one after this. The first halvings reach a single event in any case: each batch
+    // settles or counts one, so there is an end.
     let mut budget = 2 * (usize::BITS - deliveries.len().leading_zeros()) as usize;
     let mut parts = vec![&deliveries[..]];
     while let Some(part) = parts.pop() {
@@ -50,10 +51,9 @@ pub(super) async fn run(shared: Arc<Shared>, deliveries: Vec<Delivery>) -> Vec<S
                         .map(|delivery| settle(delivery, Settlement::DeadLetter { reason: reason.clone() }, false)),
                 );
             }
-            Verdict::Again { reason, .. } | Verdict::Never(reason) if budget < 2 => {
-                let reason = format!("a batch with it failed: {reason}");
-                let again = || Settlement::Retry { after: None, reason: reason.clone() };
-                settled.extend(part.iter().map(|delivery| settle(delivery, again(), true)));
+            // Nobody has shown yet which of them it is: this costs them no delivery, and next each comes alone.
+            Verdict::Again { .. } | Verdict::Never(_) if budget < 2 => {
+                settled.extend(part.iter().map(|delivery| settle(delivery, Settlement::Release, true)));
             }
             Verdict::Again { .. } | Verdict::Never(_) => {
                 budget -= 2;
@@ -90,7 +90,7 @@ async fn once(shared: &Shared, target: &Target, deliveries: &[Delivery]) -> Verd
         Ok(built) => built,
         Err(reason) => return Verdict::Never(reason),
     };
-    let trace = call.trace;
+    let (trace, state) = (call.trace, request.headers().get(request::TRACESTATE).cloned());
     add(&shared.counters.invocations, 1);
     let answered = async {
         match target.invoke.request(request, call).await {
@@ -104,7 +104,10 @@ async fn once(shared: &Shared, target: &Target, deliveries: &[Delivery]) -> Verd
         Verdict::Again { after: None, reason: "internal: the node failed while the function ran".into(), all: false }
     });
     match &mut verdict {
-        Verdict::Done(events) => events.iter_mut().for_each(|(_, event)| event.continue_trace(&trace)),
+        Verdict::Done(events) => {
+            let state = state.as_ref().and_then(|state| state.to_str().ok());
+            events.iter_mut().for_each(|(_, event)| event.continue_trace(&trace, state));
+        }
         Verdict::NotNow(_) => return verdict,
         _ => {}
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::support::rig::{Rig, batch, policy};
 use crate::support::{answer, until};
+use marram_core::stream::ConsumerPolicy;
 use marram_core::{Failure, Kind};
 
 #[tokio::test(start_paused = true)]
@@ -97,6 +98,35 @@ async fn a_batch_that_is_refused_is_taken_apart_as_well_but_later_means_all() {
     rig.stop().await;
 }
 
+/// Half of the batch is bad, which is more than halving finds out: that costs the others no delivery, also their last.
+#[tokio::test(start_paused = true)]
+async fn many_culprits_take_no_healthy_event_along() {
+    for (deliveries_max, busy_first) in [(1, false), (2, true)] {
+        let busy = Arc::new(AtomicUsize::new(usize::from(!busy_first)));
+        let policy = ConsumerPolicy { deliveries_max, ..policy() };
+        let rig = Rig::new(batch(8, 0), policy, move |got| {
+            let first = busy.fetch_add(1, Ordering::SeqCst) == 0;
+            async move {
+                match () {
+                    () if first => answer(503, &[], "busy"),
+                    () if got.ids().iter().any(|id| id.starts_with("bad")) => answer(400, &[], "no"),
+                    () => answer(200, &[], ""),
+                }
+            }
+        });
+        rig.publish(&["good0", "bad1", "good2", "bad3", "good4", "bad5", "good6", "bad7"]).await;
+        let rig = rig.start();
+        rig.settled().await;
+        let mut dead = rig.streams.reasons("in.dead");
+        dead.sort();
+        let expected = ["bad1", "bad3", "bad5", "bad7"].map(|id| (id.to_owned(), "400 Bad Request: no".to_owned()));
+        assert_eq!(dead, expected, "{deliveries_max} deliveries");
+        assert_eq!(rig.consumer.state().acked, 4);
+        assert!(rig.got().len() <= 1 + 1 + 2 * 4 + 8, "{} runs", rig.got().len());
+        rig.stop().await;
+    }
+}
+
 /// Where everything fails, a batch costs a bounded number of runs, and then each event its own deliveries.
 #[tokio::test(start_paused = true)]
 async fn a_function_that_always_traps_is_not_run_without_end() {
@@ -106,6 +136,6 @@ async fn a_function_that_always_traps_is_not_run_without_end() {
     let rig = rig.start();
     rig.settled().await;
     assert_eq!(rig.consumer.state().dead_lettered, 32);
-    assert!(rig.got().len() <= 1 + 12 + 32 * 2, "{} runs", rig.got().len());
+    assert!(rig.got().len() <= 1 + 12 + 32 * 3, "{} runs", rig.got().len());
     rig.stop().await;
 }

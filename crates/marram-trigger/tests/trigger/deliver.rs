@@ -139,6 +139,24 @@ async fn data_that_says_that_it_is_an_event_is_not_read_as_the_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_function_answers_has_the_trace_state_of_what_it_was_given() {
+    let rig = Rig::new(None, policy(), |_| async {
+        answer(200, &[("ce-specversion", "1.0"), ("ce-id", "a"), ("ce-source", "/f"), ("ce-type", "alarm")], "hot")
+    })
+    .start();
+    let mut traced = event("1", "a");
+    for (name, text) in
+        [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("tracestate", "x=1")]
+    {
+        traced.extensions.insert(name.into(), Attribute::Text(text.into()));
+    }
+    rig.streams.publish(&name("in"), vec![traced]).await.unwrap();
+    rig.settled().await;
+    assert_eq!(rig.streams.events("out")[0].trace_state(), Some("x=1"));
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_is_an_event_is_published_with_the_acknowledgement() {
     let rig = Rig::new(None, policy(), |got| async move {
         let ce = [("ce-specversion", "1.0"), ("ce-id", "alarm"), ("ce-source", "/f"), ("ce-type", "alarm")];

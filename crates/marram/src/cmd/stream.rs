@@ -45,7 +45,8 @@ enum Action {
         /// Whose cursor moves, as `marram stream ls` shows it
         #[arg(long, value_name = "ID")]
         consumer: String,
-        /// `first`, a position, a time such as 2026-11-24T04:09:29Z, or a span back from now such as 15m
+        /// `first`, a position, a time such as 2026-11-24T04:09:29Z, a span back from now such as 15m, or `next`: what is owed
+        /// and passed over counts as dropped
         #[arg(long, value_name = "WHERE")]
         from: String,
         #[command(flatten)]
@@ -68,7 +69,7 @@ enum Action {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Show what the consumers of a stream gave up on, or put it back with --redrive
+    /// Show what the consumers of a stream gave up on, which is kept for 7 days, or put it back with --redrive
     Dlq {
         /// The stream
         stream: String,
@@ -394,9 +395,7 @@ async fn dead(stream: &str, json: bool, client: &Client) -> anyhow::Result<()> {
         }
         let event: Value = serde_json::from_slice(&line).context("the node sent a line that is no event")?;
         let names = ["marramposition", "id", "marramattempts", "marramconsumer", "marramreason"];
-        rows.push(
-            names.map(|name| event[name].as_str().map_or_else(|| event[name].to_string(), str::to_owned)).to_vec(),
-        );
+        rows.push(names.map(|name| cell(&event[name])).to_vec());
     }
     if !rows.is_empty() {
         let columns = [
@@ -411,6 +410,15 @@ async fn dead(stream: &str, json: bool, client: &Client) -> anyhow::Result<()> {
         output::message(&format!("{stream} has no dead letters"));
     }
     Ok(())
+}
+
+/// An attribute as a table has it.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn print_line(value: &impl serde::Serialize) -> anyhow::Result<()> {
@@ -433,6 +441,13 @@ mod tests {
         assert!(plain(&binary).ends_with("t  3 bytes of image/png"), "{}", plain(&binary));
         for (base64, text) in [("", "0 bytes"), ("AA==", "1 bytes"), ("AAA=", "2 bytes"), ("AAAAAA==", "4 bytes")] {
             assert_eq!(super::binary(base64, ""), text, "{base64:?}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_that_an_event_does_not_have_is_a_dash() {
+        for (value, text) in [(Value::Null, "-"), (json!("why"), "why"), (json!(8), "8")] {
+            assert_eq!(cell(&value), text);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Functions that read and write objects by `wasi:blobstore`.
 
-use marram_testkit::{TestNode, guest};
+use marram_testkit::{TestNode, eventually, guest};
 use serde_json::json;
 
 fn manifest(grants: &str) -> String {
@@ -56,6 +56,30 @@ async fn by_wasi_blobstore() {
     }
     let refused = node.deploy(&manifest(""), &[("f", guest("objects.wasm"))]).await.unwrap_err();
     assert!(refused.message().contains("allow = { blob = [\"<bucket>\"] }"), "{refused}");
+    node.stop().await;
+}
+
+/// A move is one change: there is none of an object that stays where it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_moved_to_its_own_name_is_as_it_was() {
+    let node = TestNode::start().await;
+    node.deploy(&manifest("allow = { blob = [\"pictures\"] }"), &[("f", guest("objects.wasm"))]).await.unwrap();
+    let call = async |path: &str, expected: &str| assert_eq!(node.http().get(path).await.text(), expected, "{path}");
+    call("/pictures/create", "pictures").await;
+    call("/pictures/put/a/one", "put").await;
+    let written_ms = async || {
+        let list = node.admin().get("/v1/objects/pictures").await.expect(200).json();
+        list["objects"][0]["modified_unix_ms"].as_u64().unwrap()
+    };
+    let before = written_ms().await;
+    eventually("the clock goes on", || async {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        (now.as_millis() > u128::from(before)).then_some(())
+    })
+    .await;
+    call("/pictures/move/a/a", "moved").await;
+    assert_eq!(written_ms().await, before);
+    call("/pictures/get/a", "3: one").await;
     node.stop().await;
 }
 

@@ -181,15 +181,9 @@ async fn open(store: &mut Store<'_>, name: &str, make: bool) -> Answer<Resource<
 
 async fn copy(reach: &Reach, from: &ObjectId, to: &ObjectId, keeps: bool) -> Result<(), Failure> {
     let (source, target) = (reach.container(&from.container)?, reach.container(&to.container)?);
-    let blobs = reach.blobs()?;
-    let copied = blobs.copy((source, &from.object), (target, &to.object), CopyOptions::default()).await?;
-    if copied.is_none() {
-        return Err(missing(source, &from.object));
-    }
-    if !keeps && (source, &from.object) != (target, &to.object) {
-        delete(reach, source, vec![from.object.clone()]).await?;
-    }
-    Ok(())
+    let (blobs, old, new) = (reach.blobs()?, (source, &*from.object), (target, &*to.object));
+    let copied = if keeps { blobs.copy(old, new, CopyOptions::default()) } else { blobs.rename(old, new) };
+    copied.await?.map(|_| ()).ok_or_else(|| missing(source, &from.object))
 }
 
 async fn delete(reach: &Reach, bucket: &Name, names: Vec<String>) -> Result<(), Failure> {

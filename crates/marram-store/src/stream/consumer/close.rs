@@ -18,9 +18,10 @@ pub(crate) enum Change {
         before: u64,
         owed: u64,
     },
-    /// Everything from [`Window::seeking`] on is owed again.
+    /// Everything from [`Window::seeking`] on is owed again, and `owed` events before it no more.
     Sought {
         before: Option<u64>,
+        owed: u64,
     },
     Paused(bool),
     /// Another policy, and subjects of open events that were not known.
@@ -86,8 +87,10 @@ impl Window {
         Change::Dropped { before, owed }
     }
 
-    pub(super) fn mark_sought(&mut self, target: u64) -> Change {
-        Change::Sought { before: self.seeking.replace(target) }
+    /// Marks everything before `target` as settled, of which it was owed `owed`: those count as dropped.
+    pub(super) fn mark_sought(&mut self, target: u64, owed: u64) -> Change {
+        self.pending.dropped += owed;
+        Change::Sought { before: self.seeking.replace(target), owed }
     }
 
     /// After the commit.
@@ -99,7 +102,9 @@ impl Window {
                 self.counts.dropped += owed;
                 self.forget_through(self.dropping);
             }
-            Change::Sought { .. } => {
+            Change::Sought { owed, .. } => {
+                self.pending.dropped -= owed;
+                self.counts.dropped += owed;
                 if let Some(target) = self.seeking.take() {
                     self.seek(target);
                 }
@@ -130,7 +135,10 @@ impl Window {
                 self.dropping = before;
                 self.pending.dropped -= owed;
             }
-            Change::Sought { before } => self.seeking = before,
+            Change::Sought { before, owed } => {
+                self.seeking = before;
+                self.pending.dropped -= owed;
+            }
             Change::Made => self.gone = true,
             Change::Paused(_) | Change::Policy(..) | Change::Removed | Change::Saved => {}
         }

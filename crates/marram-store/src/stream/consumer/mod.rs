@@ -3,6 +3,7 @@
 mod close;
 mod disk;
 mod pull;
+mod seek;
 mod settle;
 mod window;
 
@@ -258,16 +259,6 @@ impl Held {
         self.change(move |tx, _, cell| {
             tx.prepare_cached("UPDATE consumer SET paused = ? WHERE id = ?")?.execute(params![paused, cell.row])?;
             Ok(Change::Paused(paused))
-        })
-        .await
-    }
-
-    async fn seek_to(&self, from: Start) -> Result<(), Failure> {
-        self.change(move |tx, shared, cell| {
-            let counters = tx.ledger().counters(shared.id);
-            let counters = counters.ok_or_else(|| StoreError::NoStream(shared.name.clone()))?;
-            let target = read::position_of(tx, shared.id, &counters, from)?;
-            Ok(cell.window().mark_sought(target))
         })
         .await
     }

@@ -144,8 +144,10 @@ pub(super) fn settle(
     Ok(())
 }
 
-/// Appends the event to the dead-letter stream, with what is known of its end.
+/// Appends the event to the dead-letter stream, with what is known of its end. One that is there already stays as it is: a
+/// copy would come back to the consumer that cannot handle it, without end.
 fn bury(tx: &Tx, stream: &Shared, cell: &Cell, dead: Dead, now: u64) -> Result<(), StoreError> {
+    let Some(to) = stream.name.dead_letter() else { return Ok(()) };
     let (found, _) = read::at(tx, stream.id, &[dead.at], u64::MAX)?;
     let found = found.into_iter().next().ok_or_else(|| {
         StoreError::Damaged(format!("event {} of stream \"{}\" is owed and not there", dead.at, stream.name))
@@ -160,7 +162,7 @@ fn bury(tx: &Tx, stream: &Shared, cell: &Cell, dead: Dead, now: u64) -> Result<(
         ("marramposition".into(), text(dead.at.to_string())),
         ("marramstream".into(), text(stream.name.to_string())),
     ]);
-    append::append_again(tx, &stream.name.dead_letter(), &Encoded::unchecked(event), now)?;
+    append::append_again(tx, &to, &Encoded::unchecked(event), now)?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use marram_core::{Failure, Retry};
 use super::Engine;
 use crate::deliver::run::Settled;
 use crate::deliver::status::add;
-use crate::limits::{STORE, SUSPECTS_MAX};
+use crate::limits::{HELD_UP_MAX, STORE, SUSPECTS_MAX};
 
 impl Engine {
     /// A run catches the panics of what it runs, and nobody aborts one but the drain, which does not look any more. Were there
@@ -94,6 +94,23 @@ impl Engine {
             Retry::Never => STORE.1,
         };
         self.pull_pause.wait(after, self.shared.entropy.u64());
+    }
+
+    /// Says once, for as long as it is so, that events which fail hold up many others of their subjects.
+    pub(super) fn say_if_held_up(&mut self) {
+        let state = self.consumer.state();
+        // What is due while nothing is paused or fails is taken soon; what stays waits behind another.
+        let held_up = state.held >= HELD_UP_MAX && (self.held_up || state.retrying > 0);
+        if held_up && !self.held_up {
+            let (trigger, held, at) = (&self.shared.plan.source, state.held, state.cursor + 1);
+            tracing::warn!(
+                trigger,
+                held,
+                at,
+                "many events wait behind one of their subject: at 4096 all subjects wait until it is done or given up"
+            );
+        }
+        self.held_up = held_up;
     }
 
     pub(super) fn failed(&self, what: &str, failure: &Failure) {

@@ -50,6 +50,7 @@ pub async fn run(shared: Arc<Shared>, consumer: Arc<dyn Consumer>) {
         beat,
         pull_pause: Pause::new(),
         settle_pause: Pause::new(),
+        held_up: false,
         now: Instant::now(),
     };
     engine.run().await;
@@ -85,6 +86,8 @@ struct Engine {
     beat: Interval,
     pull_pause: Pause,
     settle_pause: Pause,
+    /// It was said that many events wait behind others of their subjects.
+    held_up: bool,
     /// One look at the clock for each turn of the loop: what is over for one is over for all.
     now: Instant,
 }
@@ -192,7 +195,10 @@ impl Engine {
                 settles.iter().for_each(|settle| self.is_settled(settle));
             }
             Woken::Settled(settles, Err(failure)) => self.settle_failed(settles, &failure),
-            Woken::Beat => self.start_beat(),
+            Woken::Beat => {
+                self.start_beat();
+                self.say_if_held_up();
+            }
             Woken::Stop | Woken::Time => {}
         }
     }

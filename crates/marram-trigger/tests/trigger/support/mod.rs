@@ -199,7 +199,7 @@ impl Kv for MemoryKv {
         .boxed()
     }
 
-    fn increment(&self, _: &Name, _: &str, _: i64) -> BoxFuture<'_, Result<i64, Failure>> {
+    fn increment_to(&self, _: &Name, _: &str, _: i64, _: i64) -> BoxFuture<'_, Result<Option<i64>, Failure>> {
         unreachable!("no trigger counts")
     }
 

@@ -482,7 +482,9 @@ impl MemoryConsumer {
             open.dead += 1;
             let mut event = (*stream.events[settle.position as usize - 1].event).clone();
             event.extensions.insert("marramreason".into(), Attribute::Text(reason));
-            self.streams.append(state, &self.stream.dead_letter(), event);
+            if let Some(to) = self.stream.dead_letter() {
+                self.streams.append(state, &to, event);
+            }
         } else {
             open.acked += 1;
             for (to, event) in settle.outputs {
