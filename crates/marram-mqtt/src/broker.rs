@@ -52,7 +52,7 @@ pub enum StartError {
     #[error(transparent)]
     Access(#[from] AccessError),
     /// What it kept cannot be read.
-    #[error("the sessions of MQTT clients cannot be read: {0}")]
+    #[error("the sessions of MQTT clients cannot be read: {}", .0.detail().unwrap_or_else(|| .0.to_string()))]
     Journal(Failure),
 }
 
@@ -78,6 +78,7 @@ impl Broker {
             engine: sender,
             partial: Arc::new(Semaphore::new(PARTIAL_BYTES_MAX / 1024)),
             access: std::sync::RwLock::new(Arc::new(access)),
+            own: std::sync::RwLock::default(),
         });
         let inner = Inner {
             shared,
@@ -128,6 +129,16 @@ impl Broker {
         self.0.connections.spawn(async move {
             cut.run_until_cancelled(task).await;
         });
+    }
+
+    /// From now on `client` is a part of this node.
+    pub(crate) fn reserve(&self, client: String) {
+        self.0.shared.own.write().unwrap_or_else(PoisonError::into_inner).insert(client);
+    }
+
+    /// Bytes of a packet that it takes.
+    pub(crate) fn packet_bytes_max(&self) -> u32 {
+        self.0.shared.limits.packet_bytes
     }
 
     pub(crate) fn random(&self) -> u64 {

@@ -88,8 +88,6 @@ pub(crate) const CLIENT_ID_BYTES_MAX: usize = 256;
 pub(crate) const USER_PROPERTIES_MAX: usize = 64;
 /// Bytes of all properties of a message: an event has room for no more.
 pub(crate) const PROPERTY_BYTES_MAX: usize = 32 << 10;
-/// QoS 2 packet identifiers of a 3.1.1 client that wait for their PUBREL: that version has no Receive Maximum.
-pub(crate) const RECEIVED_MAX: usize = 1_024;
 /// Bytes that are read from a socket at once, into a buffer that all connections of a thread share.
 pub(crate) const READ_BYTES: usize = 64 << 10;
 /// Bytes that are encoded before they are written.

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
+use marram_core::accept::AcceptPauses;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -14,11 +14,6 @@ use tokio_util::task::TaskTracker;
 use crate::connection::{self, Io, Peer};
 use crate::shared::Shared;
 use crate::{certificate, websocket};
-
-/// When accepting fails for want of descriptors or memory, trying again at once would fail again: wait for this long,
-/// doubling up to a second.
-const BACK_OFF: Duration = Duration::from_millis(5);
-const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// What a listener speaks below MQTT.
 #[derive(Clone, Default)]
@@ -66,13 +61,13 @@ pub(crate) async fn accept(
     stop: CancellationToken,
     cut: CancellationToken,
 ) {
-    let mut back_off = BACK_OFF;
+    let mut pauses = AcceptPauses::default();
     loop {
         let Some(Ok(permit)) = stop.run_until_cancelled(permits.clone().acquire_owned()).await else { return };
         let Some(accepted) = stop.run_until_cancelled(listener.accept()).await else { return };
         match accepted {
             Ok((stream, _)) => {
-                back_off = BACK_OFF;
+                pauses.accepted();
                 let (shared, transport, cut) = (shared.clone(), transport.clone(), cut.clone());
                 tasks.spawn(async move {
                     // Boxed: the hello of TLS and WebSockets needs more room than the connection does afterwards.
@@ -83,20 +78,13 @@ pub(crate) async fn accept(
                     drop(permit);
                 });
             }
-            Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
+                let Some(pause) = pauses.after(&error) else { continue };
                 tracing::warn!(%error, "accepting MQTT connections fails: raise the limit of open files (ulimit -n)?");
-                stop.run_until_cancelled(tokio::time::sleep(back_off)).await;
-                back_off = (back_off * 2).min(BACK_OFF_MAX);
+                stop.run_until_cancelled(tokio::time::sleep(pause)).await;
             }
         }
     }
-}
-
-/// accept(2): errors that the connection had, and not the listener.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 async fn open(stream: TcpStream, transport: &Transport) -> io::Result<(Box<dyn Io>, Peer)> {

@@ -86,10 +86,11 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts in something to send.
+    /// Puts in something to send. After what ends the connection nothing is sent: an acknowledgement would overtake the one
+    /// that a 3.1.1 client did not get (§4.6).
     pub(crate) fn push(&self, out: Out) {
         let mut state = self.lock();
-        if state.gone {
+        if state.gone || state.close.as_ref().is_some_and(|close| !close.when_answered) {
             return;
         }
         if let Out::Publish(delivery) = &out {
@@ -125,7 +126,8 @@ impl Outbox {
         }
     }
 
-    /// Ends the connection, after what is in here already. The first reason counts.
+    /// Ends the connection, after what is in here already. The first reason counts; after it nothing is taken in, unless
+    /// everything is to be answered first.
     pub(crate) fn close(&self, close: Close) {
         self.lock().close.get_or_insert(close);
         self.waker.wake();

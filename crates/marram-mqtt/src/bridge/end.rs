@@ -1,19 +1,20 @@
 //! One end of a bridge: a client of a broker.
 
 use std::io;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rmqtt_codec::types::{Publish, QoS};
 use rmqtt_codec::v5::{self, RetainHandling, SubscriptionOptions};
 use rmqtt_codec::{MqttCodec, MqttPacket, v3};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio_util::codec::{Decoder as _, Encoder as _};
+use tokio::io::{AsyncWriteExt as _, WriteHalf};
+use tokio_util::codec::Encoder as _;
 
+use super::reader::{Reader, unexpected};
 use crate::connection::Io;
-use crate::limits::{BRIDGE_PACKET_BYTES_MAX, BRIDGE_RECEIVE_MAX, BRIDGE_WRITE_TIME};
-use crate::wire::{self, Reason, Version};
+use crate::limits::BRIDGE_WRITE_TIME;
+use crate::wire::Version;
 
 /// Why an end is no more.
 #[derive(Debug, thiserror::Error)]
@@ -40,14 +41,10 @@ pub(crate) struct Hello {
     pub(crate) version: Version,
     pub(crate) keep_alive_s: u16,
     pub(crate) user: Option<(String, String)>,
-}
-
-/// What comes from the broker after its CONNACK.
-pub(crate) enum Got {
-    Message(Box<Publish>),
-    /// An acknowledgement of a message of ours, with its reason.
-    Acknowledged(NonZeroU16, Reason),
-    Other,
+    /// Messages that it takes before they are acknowledged.
+    pub(crate) receive_max: u16,
+    /// Bytes of a packet that it takes. Only 5.0 can be told; larger ones of 3.1.1 are passed over.
+    pub(crate) packet_bytes_max: u32,
 }
 
 /// A connected client.
@@ -55,18 +52,18 @@ pub(crate) struct End {
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
     pub(crate) keep_alive: Duration,
-}
-
-pub(crate) struct Reader {
-    io: ReadHalf<Box<dyn Io>>,
-    codec: MqttCodec,
-    buffer: BytesMut,
+    /// Messages that the broker takes before it has acknowledged them.
+    pub(crate) receive_max: u16,
+    /// Bytes of a packet that the broker takes.
+    pub(crate) packet_bytes_max: u32,
 }
 
 pub(crate) struct Writer {
     io: WriteHalf<Box<dyn Io>>,
     codec: MqttCodec,
     is_5: bool,
+    /// The broker retains messages.
+    retains: bool,
     buffer: BytesMut,
 }
 
@@ -82,23 +79,32 @@ impl End {
         filters: impl Iterator<Item = &str>,
     ) -> Result<Self, EndError> {
         let (reading, writing) = tokio::io::split(io);
-        let mut reader = Reader { io: reading, codec: codec(hello.version), buffer: BytesMut::new() };
+        let (packet_bytes_max, is_5) = (hello.packet_bytes_max, hello.version.is_5());
+        let mut reader = Reader { packet_bytes_max, io: reading, codec: codec(hello.version), buffer: BytesMut::new() };
         let mut writer =
-            Writer { io: writing, codec: codec(hello.version), is_5: hello.version.is_5(), buffer: BytesMut::new() };
-        let keep_alive = Duration::from_secs(hello.keep_alive_s.into());
+            Writer { io: writing, codec: codec(hello.version), is_5, retains: true, buffer: BytesMut::new() };
+        let mut keep_alive_s = hello.keep_alive_s;
         writer.send(connect(hello)).await?;
+        // 3.1.1 says nothing of what it takes.
+        let (mut receive_max, mut packet_bytes_max) = (u16::MAX, u32::MAX);
         match reader.packet().await? {
             MqttPacket::V3(v3::Packet::ConnectAck(ack)) if u8::from(ack.return_code) == 0 => {}
             MqttPacket::V3(v3::Packet::ConnectAck(ack)) => return Err(EndError::Refused(ack.return_code.into())),
-            MqttPacket::V5(v5::Packet::ConnectAck(ack)) if u8::from(ack.reason_code) == 0 => {}
+            MqttPacket::V5(v5::Packet::ConnectAck(ack)) if u8::from(ack.reason_code) == 0 => {
+                receive_max = ack.receive_max.get();
+                packet_bytes_max = ack.max_packet_size.unwrap_or(u32::MAX);
+                keep_alive_s = ack.server_keepalive_sec.unwrap_or(keep_alive_s);
+                writer.retains = ack.retain_available;
+            }
             MqttPacket::V5(v5::Packet::ConnectAck(ack)) => return Err(EndError::Refused(ack.reason_code.into())),
             other => return Err(unexpected(&other)),
         }
+        let keep_alive = Duration::from_secs(keep_alive_s.into());
         let filters: Vec<_> = filters.map(Into::into).collect();
         if !filters.is_empty() {
             writer.send(subscribe(writer.is_5, filters)).await?;
         }
-        Ok(Self { reader, writer, keep_alive })
+        Ok(Self { reader, writer, keep_alive, receive_max, packet_bytes_max })
     }
 
     /// Says farewell; the session stays.
@@ -116,7 +122,8 @@ fn connect(hello: Hello) -> MqttPacket {
         return MqttPacket::V5(v5::Packet::Connect(Box::new(v5::Connect {
             keep_alive: hello.keep_alive_s,
             session_expiry_interval_secs: u32::MAX,
-            receive_max: NonZeroU16::new(BRIDGE_RECEIVE_MAX),
+            receive_max: NonZeroU16::new(hello.receive_max),
+            max_packet_size: NonZeroU32::new(hello.packet_bytes_max),
             client_id: hello.client.into(),
             username: user,
             password,
@@ -151,65 +158,6 @@ fn subscribe(is_5: bool, filters: Vec<bytestring::ByteString>) -> MqttPacket {
     }))
 }
 
-fn unexpected(packet: &MqttPacket) -> EndError {
-    let kind = match packet {
-        MqttPacket::V3(packet) => packet.packet_type(),
-        MqttPacket::V5(packet) => packet.packet_type(),
-        MqttPacket::Version(_) => 0,
-    };
-    EndError::Protocol(format!("a packet of type {} is not expected here", kind >> 4))
-}
-
-impl Reader {
-    async fn packet(&mut self) -> Result<MqttPacket, EndError> {
-        loop {
-            let frame = wire::frame(&self.buffer, BRIDGE_PACKET_BYTES_MAX);
-            if let Some(frame) = frame.map_err(|fault| EndError::Protocol(fault.why.into()))?
-                && frame.total <= self.buffer.len()
-            {
-                let packet = self.codec.decode(&mut self.buffer);
-                let packet = packet.map_err(|error| EndError::Protocol(error.to_string()))?;
-                if let Some((packet, _)) = packet {
-                    return Ok(packet);
-                }
-            }
-            if self.io.read_buf(&mut self.buffer).await? == 0 {
-                return Err(EndError::Io(io::ErrorKind::UnexpectedEof.into()));
-            }
-        }
-    }
-
-    /// The next thing that matters to a bridge.
-    pub(crate) async fn next(&mut self) -> Result<Got, EndError> {
-        Ok(match self.packet().await? {
-            MqttPacket::V3(v3::Packet::Publish(publish)) | MqttPacket::V5(v5::Packet::Publish(publish)) => {
-                Got::Message(publish)
-            }
-            MqttPacket::V3(v3::Packet::PublishAck { packet_id }) => Got::Acknowledged(packet_id, Reason::SUCCESS),
-            MqttPacket::V5(v5::Packet::PublishAck(ack)) => {
-                Got::Acknowledged(ack.packet_id, Reason(ack.reason_code.into()))
-            }
-            MqttPacket::V3(v3::Packet::SubscribeAck { status, .. }) => {
-                match status.iter().find(|status| matches!(status, v3::SubscribeReturnCode::Failure)) {
-                    Some(_) => return Err(EndError::NotGranted(0x80)),
-                    None => Got::Other,
-                }
-            }
-            MqttPacket::V5(v5::Packet::SubscribeAck(ack)) => {
-                match ack.status.iter().map(|status| u8::from(*status)).find(|status| *status >= 0x80) {
-                    Some(status) => return Err(EndError::NotGranted(status)),
-                    None => Got::Other,
-                }
-            }
-            MqttPacket::V3(v3::Packet::PingResponse) | MqttPacket::V5(v5::Packet::PingResponse) => Got::Other,
-            MqttPacket::V5(v5::Packet::Disconnect(farewell)) => {
-                return Err(EndError::Farewell(farewell.reason_code.into()));
-            }
-            other => return Err(unexpected(&other)),
-        })
-    }
-}
-
 impl Writer {
     async fn send(&mut self, packet: MqttPacket) -> Result<(), EndError> {
         self.buffer.clear();
@@ -228,13 +176,10 @@ impl Writer {
 
     /// Publishes; what the version has no word for is left out.
     pub(crate) async fn publish(&mut self, mut publish: Publish) -> Result<(), EndError> {
+        publish.retain &= self.retains;
         if !self.is_5 {
             publish.properties = None;
             return self.send(MqttPacket::V3(v3::Packet::Publish(Box::new(publish)))).await;
-        }
-        if let Some(properties) = &mut publish.properties {
-            properties.topic_alias = None;
-            properties.subscription_ids.clear();
         }
         self.send(MqttPacket::V5(v5::Packet::Publish(Box::new(publish)))).await
     }

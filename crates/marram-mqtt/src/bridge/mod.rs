@@ -7,6 +7,7 @@
 
 mod end;
 mod pair;
+mod reader;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +22,10 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Permissions;
 use crate::broker::Broker;
 use crate::connection::{Io, Peer};
-use crate::limits::{BRIDGE_BACK_OFF, BRIDGE_BACK_OFF_MAX, BRIDGE_CONNECT_TIME, BRIDGE_PIPE_BYTES};
+use crate::limits::{
+    BRIDGE_BACK_OFF, BRIDGE_BACK_OFF_MAX, BRIDGE_CONNECT_TIME, BRIDGE_PACKET_BYTES_MAX, BRIDGE_PIPE_BYTES,
+    BRIDGE_RECEIVE_MAX,
+};
 use crate::topic;
 use crate::wire::Version;
 use end::{End, EndError, Hello};
@@ -106,6 +110,7 @@ impl Bridge {
 /// Checks a configuration, and starts the bridge in the broker's tasks.
 pub(crate) fn start(broker: &Broker, config: BridgeConfig, stop: CancellationToken) -> Result<Bridge, BridgeError> {
     check(&config)?;
+    broker.reserve(client(&config));
     let bridge = Bridge(Arc::default());
     let state = bridge.0.clone();
     let running = run(broker.clone(), config, state);
@@ -139,7 +144,7 @@ fn check(config: &BridgeConfig) -> Result<(), BridgeError> {
 /// Connects for ever.
 async fn run(broker: Broker, config: BridgeConfig, state: Arc<State>) {
     // The session here exists from now on, so that nothing is missed while the other broker is away.
-    if let Ok(here) = connect_here(&broker, &config).await {
+    if let Ok(here) = connect_here(&broker, &config, u16::MAX, u32::MAX).await {
         here.close().await;
     }
     let mut back_off = BRIDGE_BACK_OFF;
@@ -162,15 +167,21 @@ async fn once(
     state: &Arc<State>,
     back_off: &mut Duration,
 ) -> Result<(), EndError> {
-    let connecting = connect_there(config);
+    let connecting = connect_there(config, broker.packet_bytes_max());
     let there = tokio::time::timeout(BRIDGE_CONNECT_TIME, connecting).await.map_err(|_| EndError::Time)??;
-    let here = connect_here(broker, config).await?;
+    // Here no more is taken than goes out: what is too large for the other broker would end its connection again and again.
+    let here = connect_here(broker, config, there.receive_max, there.packet_bytes_max).await?;
     state.connected.store(true, Ordering::Relaxed);
     *back_off = BRIDGE_BACK_OFF;
     pair::run(here, there, config, state).await
 }
 
-async fn connect_there(config: &BridgeConfig) -> Result<End, EndError> {
+/// What the bridge is called by both brokers.
+fn client(config: &BridgeConfig) -> String {
+    format!("bridge-{}", config.name)
+}
+
+async fn connect_there(config: &BridgeConfig, packet_bytes_max: u32) -> Result<End, EndError> {
     let stream = TcpStream::connect(&config.address).await?;
     stream.set_nodelay(true)?;
     let io: Box<dyn Io> = match &config.tls {
@@ -178,26 +189,51 @@ async fn connect_there(config: &BridgeConfig) -> Result<End, EndError> {
         Some((tls, name)) => Box::new(TlsConnector::from(tls.clone()).connect(name.clone(), stream).await?),
     };
     let hello = Hello {
-        client: format!("bridge-{}", config.name),
+        client: client(config),
         version: config.version,
         keep_alive_s: config.keep_alive_s,
         user: config.user.clone(),
+        receive_max: BRIDGE_RECEIVE_MAX,
+        packet_bytes_max: room(packet_bytes_max, &config.inward),
     };
     End::connect(io, hello, config.inward.iter().map(|route| route.filter.as_str())).await
 }
 
 /// The session in this broker may do what the bridge is for, and nobody else can have it.
-async fn connect_here(broker: &Broker, config: &BridgeConfig) -> Result<End, EndError> {
+async fn connect_here(
+    broker: &Broker,
+    config: &BridgeConfig,
+    receive_max: u16,
+    packet_bytes_max: u32,
+) -> Result<End, EndError> {
     let (ours, theirs) = tokio::io::duplex(BRIDGE_PIPE_BYTES);
-    let client = format!("bridge-{}", config.name);
+    let client = client(config);
     let permissions = Permissions {
         publish: vec!["#".into()],
         subscribe: config.outward.iter().map(|route| route.filter.clone()).collect(),
     };
     broker.spawn(broker.serve(theirs, Peer::inner(client.as_str().into(), permissions)));
-    let hello = Hello { client, version: Version::V5, keep_alive_s: 0, user: None };
+    let hello = Hello {
+        client,
+        version: Version::V5,
+        keep_alive_s: 0,
+        user: None,
+        receive_max: receive_max.min(BRIDGE_RECEIVE_MAX),
+        packet_bytes_max: room(packet_bytes_max, &config.outward),
+    };
     End::connect(Box::new(ours), hello, config.outward.iter().map(|route| route.filter.as_str())).await
 }
+
+/// Bytes of a packet that are `max` at most when they have gone over: with the longest prefix before the topic, and what a
+/// length and 5.0 may need more.
+fn room(max: u32, routes: &[Route]) -> u32 {
+    let prefix = routes.iter().map(|route| route.prefix.len()).max().unwrap_or(0);
+    let more = u32::try_from(prefix + LENGTHS_BYTES).unwrap_or(u32::MAX);
+    max.min(BRIDGE_PACKET_BYTES_MAX).saturating_sub(more).max(1)
+}
+
+/// The length of a packet may take a byte more, and 5.0 has one for the length of the properties.
+const LENGTHS_BYTES: usize = 2;
 
 #[cfg(test)]
 mod tests {

@@ -12,11 +12,12 @@ use std::time::Duration;
 use rmqtt_codec::types::{Publish, QoS};
 use tokio::sync::mpsc;
 
-use super::end::{End, EndError, Got, Reader, Writer};
+use super::end::{End, EndError, Writer};
+use super::reader::{Got, Reader};
 use super::{BridgeConfig, Route, State};
 use crate::limits::BRIDGE_QUEUE_MAX;
 use crate::topic;
-use crate::wire::Reason;
+use crate::wire::{self, Reason};
 
 /// Something for a writer.
 enum Send {
@@ -87,6 +88,10 @@ async fn read(mut reader: Reader, carry: &Carry<'_>) -> Result<(), EndError> {
     loop {
         match reader.next().await? {
             Got::Message(publish) => carry.message(publish).await?,
+            Got::TooLarge(packet) => {
+                tracing::warn!("a message is larger than a bridge carries: it is dropped");
+                carry.done(packet).await?;
+            }
             Got::Acknowledged(packet, reason) => {
                 let other = carry.open.lock().unwrap_or_else(PoisonError::into_inner).take(packet);
                 if [Reason::QUOTA, Reason::UNSPECIFIED, Reason::IMPLEMENTATION].contains(&reason) {
@@ -114,15 +119,29 @@ impl Carry<'_> {
         let name = route.map(|route| format!("{}{}", route.prefix, publish.topic)).filter(|name| topic::is_name(name));
         let Some(name) = name else {
             // Nobody has asked for it: it is done with.
-            return match packet {
-                Some(packet) => hand(self.own, Send::Acknowledge(packet)).await,
-                None => Ok(()),
-            };
+            return self.done(packet).await;
         };
         publish.topic = name.into();
         publish.dup = false;
         publish.qos = if packet.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        if let Some(properties) = &mut publish.properties {
+            properties.topic_alias = None;
+            properties.subscription_ids.clear();
+        }
+        if let Err(fault) = wire::check_message(&publish) {
+            // This node would end the connection over it, and it would come again, for ever.
+            tracing::warn!(why = fault.why, "a bridge does not carry a message that is malformed here: it is dropped");
+            return self.done(packet).await;
+        }
         hand(self.other, Send::Message(publish, packet)).await
+    }
+
+    /// A message goes no further.
+    async fn done(&self, packet: Option<NonZeroU16>) -> Result<(), EndError> {
+        match packet {
+            Some(packet) => hand(self.own, Send::Acknowledge(packet)).await,
+            None => Ok(()),
+        }
     }
 }
 

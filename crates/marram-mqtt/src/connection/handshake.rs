@@ -247,7 +247,8 @@ async fn read_connect(
 fn version_of(packet: &[u8]) -> Option<Version> {
     let frame = wire::frame(packet, u32::MAX).ok()??;
     match packet.get(frame.header..)? {
-        [0, 4, b'M', b'Q', b'T', b'T', level, ..] if *level >= 5 => Some(Version::V5),
+        // Bridges of mosquitto begin with 0x83 and 0x84, and go on with 3.1.1 if that is refused in its words.
+        [0, 4, b'M', b'Q', b'T', b'T', 5..0x80, ..] => Some(Version::V5),
         [0, 4, b'M', b'Q', b'T', b'T', _, ..] => Some(Version::V3_1_1),
         [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', _, ..] => Some(Version::V3_1),
         _ => None,
@@ -261,6 +262,9 @@ async fn admit(shared: &Shared, connect: &Connect, peer: &Peer) -> Result<Identi
     }
     if let Some(identity) = &peer.inner {
         return Ok(identity.clone());
+    }
+    if shared.is_own(&connect.client) {
+        return Err((Reason::NOT_AUTHORIZED, "this client identifier is that of a bridge of this node"));
     }
     let access = shared.access();
     let shown = Credentials {

@@ -33,8 +33,8 @@ pub(super) enum Finish {
     Connected(oneshot::Sender<Result<Accepted, (Reason, &'static str)>>, Box<Accepted>),
     /// Subscriptions were made: their reasons, and those that get retained messages.
     SubAck(From, NonZeroU16, Vec<Reason>, Vec<super::subscribe::Made>),
-    /// Subscriptions were removed.
-    UnsubAck(From, NonZeroU16, Vec<Reason>),
+    /// Subscriptions were removed: their reasons, and the filters that the journal has to forget.
+    UnsubAck(From, NonZeroU16, Vec<Reason>, Vec<Arc<str>>),
 }
 
 /// A message on its way.

@@ -91,6 +91,7 @@ impl Engine {
             ended: None,
             will,
             subscriptions: HashMap::new(),
+            ahead: HashMap::new(),
             received: BTreeMap::new(),
             out: Outgoing { reading: true, ..Outgoing::default() },
             replays: VecDeque::new(),
@@ -133,7 +134,7 @@ impl Engine {
             .collect();
         for filter in forbidden {
             // What it may do has changed since.
-            self.forget_subscription(key, &filter);
+            self.forbid_subscription(key, &filter);
             changes.push(Change::Unsubscribe(client.clone(), filter));
         }
         let from = From { key, connection };

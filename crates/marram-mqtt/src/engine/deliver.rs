@@ -347,6 +347,9 @@ impl Engine {
     fn replayed(&mut self, key: Key, filter: &str) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let (durable, client) = (session.durable, session.client.clone());
+        if let Some(ahead) = session.ahead.get_mut(filter) {
+            return ahead.replayed();
+        }
         let Some(subscription) = session.subscriptions.get_mut(filter) else { return };
         subscription.replay = false;
         if durable {

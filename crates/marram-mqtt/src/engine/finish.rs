@@ -95,9 +95,12 @@ impl Engine {
                 None => self.kept(*published),
                 Some(failure) => self.refused(*published, failure),
             },
+            Finish::Again(from, packet) if self.is_kept(from, packet) => {
+                self.ack(from, AckKind::Rec, packet, Reason::SUCCESS, None);
+            }
             Finish::Again(from, packet) => {
-                let reason = if self.is_kept(from, packet) { Reason::SUCCESS } else { Reason::QUOTA };
-                self.ack(from, AckKind::Rec, packet, reason, None);
+                let ack = Some((AckKind::Rec, packet));
+                self.reject(from, ack, Reason::QUOTA, "what it repeats could not be kept".into());
             }
             Finish::Ack(from, kind, packet, reason, words) => self.ack(from, kind, packet, reason, words),
             Finish::Refuse(from, ack, reason, words, bytes) => {
@@ -120,10 +123,9 @@ impl Engine {
             },
             Finish::Connected(reply, accepted) => self.connected(reply, *accepted, failure),
             Finish::SubAck(from, packet, reasons, made) => self.subscribed(from, packet, reasons, made, failure),
-            Finish::UnsubAck(from, packet, reasons) => match failure {
-                None => self.send(from, Out::UnsubAck(packet, reasons)),
-                Some(failure) => self.cut(from, failure),
-            },
+            Finish::UnsubAck(from, packet, reasons, removed) => {
+                self.unsubscribed(from, packet, reasons, removed, failure);
+            }
         }
     }
 
@@ -233,7 +235,7 @@ impl Engine {
         self.send(from, Out::Ack(kind, packet, reason, words));
     }
 
-    fn send(&mut self, from: From, out: Out) {
+    pub(super) fn send(&mut self, from: From, out: Out) {
         if let Some(link) = self.sessions.linked(from).and_then(|session| session.link.as_ref()) {
             link.outbox.push(out);
         }

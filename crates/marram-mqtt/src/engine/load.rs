@@ -1,6 +1,6 @@
 //! A node starts again: what was kept is there, and what became due meanwhile happens.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use marram_core::port::mqtt::{Loaded, StoredSession};
@@ -47,6 +47,7 @@ impl Engine {
             ended: Some(Ended { unix_ns, timers: Vec::new() }),
             will: record.will,
             subscriptions: subscriptions.iter().map(|s| (s.filter.clone(), s.clone())).collect(),
+            ahead: HashMap::new(),
             received: received.into_iter().map(|packet| (packet, Received::Kept)).collect(),
             out: Outgoing {
                 last_seq: last_seq.max(record.sent_seq),

@@ -12,8 +12,6 @@ use super::commit::{Finish, Published, Source};
 use super::message::{From, Local, PublishCommand};
 use super::session::{Key, Received};
 use crate::index::{Found, Taker};
-use crate::limits::RECEIVED_MAX;
-use crate::outbox::Close;
 use crate::stats;
 use crate::wire::{AckKind, Reason};
 
@@ -47,16 +45,6 @@ impl Engine {
                     link.outbox.done(command.bytes);
                 }
                 return self.batch.step([], Finish::Again(from, packet));
-            }
-            if session.received.len() >= RECEIVED_MAX {
-                if let Some(link) = &session.link {
-                    link.outbox.close(Close {
-                        reason: Reason::RECEIVE_MAX,
-                        words: "too many QoS 2 messages wait for their PUBREL",
-                        when_answered: false,
-                    });
-                }
-                return;
             }
             session.received.insert(packet.get(), Received::Pending);
             received = Some(packet.get());

@@ -7,6 +7,7 @@ use marram_core::port::mqtt::{ClientId, Message, Qos, SessionRecord, Subscriptio
 
 use super::ByClient;
 use super::message::{ClientState, From, Link};
+use super::subscribe::Ahead;
 use super::timer::Set;
 use crate::limits::SEQ_SPAN_MAX;
 
@@ -99,7 +100,10 @@ pub(super) struct Session {
     pub(super) ended: Option<Ended>,
     pub(super) will: Option<Will>,
     pub(super) subscriptions: HashMap<Arc<str>, Subscription>,
-    /// QoS 2 messages of the client that are not released yet.
+    /// Filters of which the journal does not have yet what is here.
+    pub(super) ahead: HashMap<Arc<str>, Ahead>,
+    /// QoS 2 messages of the client that are not released yet: as many as there are identifiers, because 3.1.1 has no
+    /// Receive Maximum, and a client may send all it has before it looks at the first PUBREC.
     pub(super) received: BTreeMap<u16, Received>,
     pub(super) out: Outgoing,
     /// Subscriptions that get retained messages, and the last topic that each got.

@@ -234,6 +234,11 @@ fn message(
     }))
 }
 
+/// Whether a message of elsewhere is one that this broker would take from a client.
+pub(crate) fn check_message(message: &Publish) -> Result<(), Fault> {
+    inbound(message.clone()).map(drop)
+}
+
 fn inbound(given: Publish) -> Result<Inbound, Fault> {
     let mut inbound = Inbound {
         topic: given.topic,

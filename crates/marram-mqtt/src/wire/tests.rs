@@ -49,6 +49,10 @@ fn a_connect_that_one_version_forbids_is_refused() {
         connect(5, 0x02, b"\x02\x24\x01\0\x01a"),             // a property of a CONNACK
         connect(5, 0x1e, b"\0\0\x01a\0\0\x01t\0\x01m"),       // a will of QoS 3
         connect(4, 0x06, b"\0\x01a\0\x01\x01\0\0"),           // a will for a topic with a control character
+        connect(4, 0x06, b"\0\x01a\0\x01\xff\0\0"),           // or one that is not UTF-8
+        connect(5, 0x06, b"\0\0\x01a\0\0\x01\xff\0\0"),
+        connect(4, 0x82, b"\0\x01a\0\x01\xff"), // a user that is not UTF-8
+        connect(5, 0x82, b"\0\0\x01a\0\x01\xff"),
     ];
     for bytes in malformed {
         assert_eq!(one(None, &bytes).unwrap_err().reason, Reason::MALFORMED, "{bytes:x?}");
@@ -113,6 +117,10 @@ fn packets_that_the_standard_forbids_are_refused() {
         (new, packet(0x30, b"\0\x01a\x02\x0b\x01"), Reason::PROTOCOL), // a subscription identifier
         (new, packet(0x30, b"\0\x01a\x03\x23\0\0"), Reason::MALFORMED), // alias 0
         (new, packet(0x30, b"\0\0\0"), Reason::TOPIC_INVALID), // neither topic nor alias
+        (new, packet(0x30, b"\0\x01a\x07\x26\0\x01\xff\0\x01v"), Reason::MALFORMED), // a pair that is not UTF-8
+        (new, packet(0x30, b"\0\x01a\x07\x26\0\x01n\0\x01\xff"), Reason::MALFORMED),
+        (new, packet(0x30, b"\0\x01a\x07\x26\0\x01\0\0\x01v"), Reason::MALFORMED), // or has U+0000
+        (new, packet(0x30, b"\0\x01a\x07\x26\0\x01n\0\x01\0"), Reason::MALFORMED),
         (new, packet(0x30, b"\0\x01a\x80\0"), Reason::MALFORMED),
         (new, packet(0x30, b"\0\x01a\x04\x08\0\x01#"), Reason::TOPIC_INVALID),
         (new, packet(0x82, b"\0\x01\0\0\x01a\xc0"), Reason::MALFORMED),

@@ -7,7 +7,7 @@ use marram_mqtt::Limits;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::client::{BOTH, Client, Got, Hello, New, Old, Will, fresh, kept, message};
+use crate::client::{BOTH, Client, Got, Hello, New, Old, Will, fresh, kept, message, qos};
 use crate::node::Node;
 
 #[tokio::test]
@@ -23,6 +23,7 @@ async fn a_client_is_accepted_with_what_it_may_use() {
     assert_eq!(granted.max_packet_size, Some(1 << 20));
     assert_eq!((granted.session_expiry_interval_secs, granted.server_keepalive_sec), (None, None));
     assert_eq!((granted.assigned_client_id, granted.auth_method, granted.response_info), (None, None, None));
+    assert_eq!(granted.max_qos, qos(2));
     assert!(granted.retain_available && granted.wildcard_subscription_available);
     assert!(granted.subscription_identifiers_available && granted.shared_subscription_available);
 }
@@ -72,9 +73,12 @@ async fn every_character_that_an_identifier_must_be_allowed_is() {
 #[tokio::test]
 async fn other_versions_and_other_protocols_are_refused() {
     let node = Node::new().await;
-    let mut unknown = Client::open(node.address, Old).await;
-    unknown.raw(b"\x10\x0d\0\x04MQTT\x03\x02\0\0\0\x01a").await;
-    assert_eq!((unknown.get().await, unknown.get().await), (Got::ConnAck(false, 1, None), Got::End));
+    // 0x84 is what a bridge of mosquitto begins with: 3.1.1 with more to it.
+    for level in [3, 0x84, 0x83] {
+        let mut unknown = Client::open(node.address, Old).await;
+        unknown.raw(&[&b"\x10\x0d\0\x04MQTT"[..], &[level], b"\x02\0\0\0\x01a"].concat()).await;
+        assert_eq!((unknown.get().await, unknown.get().await), (Got::ConnAck(false, 1, None), Got::End));
+    }
     let mut later = Client::open(node.address, New).await;
     later.raw(b"\x10\x0e\0\x04MQTT\x06\x02\0\0\0\0\x01a").await;
     let Got::ConnAck(false, 0x84, _) = later.get().await else { panic!("6 is not 5") };
@@ -147,11 +151,16 @@ async fn a_second_connect_ends_the_connection() {
 async fn what_comes_with_a_refused_connect_is_not_looked_at() {
     let node = Node::with(Limits::default(), Default::default(), Default::default(), Duration::ZERO).await;
     node.journal.capture("#");
-    let mut client = Client::open(node.address, New).await;
-    client.raw(b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01a\x30\x05\0\x01tx!").await;
-    let Got::ConnAck(false, 0x87, _) = client.get().await else { panic!("accepted") };
-    assert_eq!(client.get().await, Got::End);
-    assert!(node.journal.state().events.is_empty());
+    for (version, refused, bytes) in [
+        (Old, 5, &b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01a\x30\x04\0\x01tx"[..]),
+        (New, 0x87, b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01a\x30\x05\0\x01t\0x"),
+    ] {
+        let mut client = Client::open(node.address, version).await;
+        client.raw(bytes).await;
+        let Got::ConnAck(false, code, _) = client.get().await else { panic!("no CONNACK") };
+        assert_eq!((code, client.get().await), (refused, Got::End));
+    }
+    assert_eq!((node.broker.counts().received, node.journal.state().events.len()), (0, 0));
 }
 
 #[tokio::test]

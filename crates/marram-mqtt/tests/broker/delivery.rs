@@ -280,7 +280,7 @@ async fn an_expired_message_is_not_sent() {
     from.publish_with(with(message("t", b"short", 1, 1), expires(1))).await;
     from.publish_with(with(message("t", b"long", 1, 2), expires(100))).await;
     assert_eq!((from.get().await, from.get().await), (Got::PubAck(1, 0), Got::PubAck(2, 0)));
-    tokio::time::sleep(std::time::Duration::from_millis(1_050)).await;
+    node.time.jump(2);
     let (mut to, _) = Client::connect(node.address, New, "to", kept()).await;
     let got = to.message().await;
     assert_eq!(got.payload[..], b"long"[..]);
@@ -300,7 +300,7 @@ async fn a_qos_2_message_that_was_sent_goes_on_though_it_has_expired() {
     assert_eq!(from.get().await, Got::PubRec(1, 0));
     let sent = to.message().await;
     to.drop_dead().await;
-    tokio::time::sleep(std::time::Duration::from_millis(1_050)).await;
+    node.time.jump(2);
     let (mut to, _) = Client::connect(node.address, New, "to", kept()).await;
     let again = to.message().await;
     assert_eq!((again.packet_id, again.dup), (sent.packet_id, true));

@@ -86,6 +86,15 @@ impl Memory {
         }
     }
 
+    /// The first that is held happens.
+    pub fn keep_first(&self) {
+        let mut inner = self.lock();
+        let first = inner.held.as_mut().and_then(VecDeque::pop_front);
+        if let Some(Held(changes, answer)) = first {
+            let _ = answer.send(inner.apply(changes));
+        }
+    }
+
     /// Everything that is held happens, and nothing is held any more.
     pub fn release(&self) {
         let mut inner = self.lock();

@@ -72,6 +72,14 @@ async fn more_open_messages_than_the_receive_maximum_end_a_5_0_connection_and_sl
     assert_eq!(new.get().await, Got::PubRec(5, 0));
     new.publish("t", b"x", 2, 6).await;
     new.closed(0x93).await;
+    // 3.1.1 has no Receive Maximum: a client may send all that it has before it looks at the first PUBREC.
+    let (mut old, _) = Client::connect(node.address, Old, "old", fresh()).await;
+    for n in 1..=3_000 {
+        old.publish("t", b"x", 2, n).await;
+    }
+    for n in 1..=3_000 {
+        assert_eq!(old.get().await, Got::PubRec(n, 0));
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod fixture;
 mod journal;
 mod limits;
 mod node;
+mod refused;
 mod retained;
 mod sessions;
 mod subscriptions;

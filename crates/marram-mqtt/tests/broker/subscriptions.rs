@@ -178,18 +178,33 @@ async fn an_unsubscribed_filter_takes_no_more() {
 #[tokio::test]
 async fn several_filters_are_unsubscribed_with_one_answer() {
     let node = Node::new().await;
-    let (mut client, _) = Client::connect(node.address, New, "a", fresh()).await;
-    client.subscribe("b", 1).await;
-    let packet = v5::Unsubscribe {
-        packet_id: id(9),
-        user_properties: vec![],
-        topic_filters: vec!["a".into(), "b".into(), "a#".into()],
-    };
-    client.send(MqttPacket::V5(v5::Packet::Unsubscribe(packet))).await;
-    assert_eq!(client.get().await, Got::UnsubAck(9, vec![0x11, 0, 0x11]));
-    // Without one it is none.
-    client.raw(&[0xa2, 3, 0, 1, 0]).await;
-    client.closed(0x82).await;
+    for version in BOTH {
+        let (mut client, _) = Client::connect(node.address, version, "a", fresh()).await;
+        for filter in ["b", "c", "d"] {
+            client.subscribe(filter, 0).await;
+        }
+        let topic_filters = ["a", "b", "a#", "d"].map(Into::into).to_vec();
+        client
+            .send(match version {
+                Old => MqttPacket::V3(rmqtt_codec::v3::Packet::Unsubscribe { packet_id: id(9), topic_filters }),
+                New => MqttPacket::V5(v5::Packet::Unsubscribe(v5::Unsubscribe {
+                    packet_id: id(9),
+                    user_properties: vec![],
+                    topic_filters,
+                })),
+            })
+            .await;
+        let reasons = if version == New { vec![0x11, 0, 0x11, 0] } else { vec![] };
+        assert_eq!(client.get().await, Got::UnsubAck(9, reasons));
+        for topic in ["b", "c", "d"] {
+            client.publish(topic, b"x", 0, 0).await;
+        }
+        assert_eq!(&*client.message().await.topic, "c");
+        assert_eq!(client.quiet().await, []);
+        // Without one it is none.
+        client.raw(if version == New { &[0xa2, 3, 0, 1, 0] } else { &[0xa2, 2, 0, 1] }).await;
+        client.closed(0x82).await;
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,10 @@ async fn a_will_is_published_when_the_connection_is_lost_and_not_after_a_farewel
                 let (client, _) = Client::connect(node.address, version, "a", hello()).await;
                 client.bye().await;
                 node.gone("a").await;
+                // Nor is there one where none was left.
+                let (client, _) = Client::connect(node.address, version, "a", fresh()).await;
+                client.drop_dead().await;
+                node.gone("a").await;
                 assert_eq!(watcher.quiet().await, []);
                 let (client, _) = Client::connect(node.address, version, "a", hello()).await;
                 client.drop_dead().await;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use marram_node::{NodeConfig, hash_mqtt_password};
-use marram_testkit::TestNode;
+use marram_testkit::{TestNode, eventually};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConfig, RootCertStore};
@@ -213,6 +213,7 @@ async fn what_comes_while_a_node_starts_is_captured() {
     let mut pump = Client::tcp(&address(&node, "mqtt")).await;
     assert_eq!(pump.hello_with_will("pump-7", "plant/pump-7/gone", "1").await, Some(0));
     let node = node.restart().await;
-    assert_eq!(heard(&node).await, ["plant/pump-7/gone"]);
+    let gone = async || Some(heard(&node).await).filter(|heard| !heard.is_empty());
+    assert_eq!(eventually("the will to be stored", gone).await, ["plant/pump-7/gone"]);
     node.stop().await;
 }
