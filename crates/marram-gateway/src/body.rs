@@ -114,8 +114,9 @@ fn of_hyper(error: hyper::Error) -> Failure {
     }
 }
 
-/// HTTP/2 takes a frame of a body whole as soon as the client's window has room for a byte of it. In pieces of this size,
-/// which is that of its own frames, a slow reader makes it keep no more than one.
+/// HTTP/2 asks for a frame of a body before the client's window has room for it, keeps it until there is room for a byte,
+/// and then takes it whole. In pieces of this size, which is that of its own frames, a slow reader makes it keep no more
+/// than two.
 const PIECE_BYTES: usize = 16 << 10;
 
 /// An answer's body. When it is dropped, the request has ended.
@@ -126,8 +127,8 @@ pub(crate) struct Reply {
     left: Option<u64>,
     /// What is to come of a frame that was too large to be passed on at once.
     rest: Bytes,
-    /// Noted for the watch: there is something that the client has not taken. HTTP/2 only: in HTTP/1.1 a client that
-    /// takes nothing blocks the socket.
+    /// Noted for the watch: there is something that the client has not taken. That lasts until hyper asks for the next
+    /// frame or drops the body. HTTP/2 only: in HTTP/1.1 a client that takes nothing blocks the socket.
     unread: bool,
 }
 
@@ -146,24 +147,24 @@ impl Reply {
 
     /// An answer that is there already.
     pub(crate) fn whole(bytes: Bytes, request: Ongoing) -> Self {
-        Self { inner: Inner::Whole(bytes), request, left: None, rest: Bytes::new(), unread: false }
+        let mut reply = Self { inner: Inner::Whole(bytes), request, left: None, rest: Bytes::new(), unread: false };
+        reply.note_unread(true);
+        reply
     }
 
     /// A function's answer. `length` is what its headers declare.
     pub(crate) fn streamed(body: Body, length: Option<u64>, mut request: Ongoing) -> Self {
         request.ended = body.is_end_stream();
         let mut reply = Self { inner: Inner::Streamed(body), request, left: length, rest: Bytes::new(), unread: false };
+        // Before the headers go: nothing wakes the watch for what is noted after them.
         reply.note_unread(!reply.request.ended);
         reply
     }
 
     /// The next piece of the rest.
     fn piece(&mut self) -> Frame<Bytes> {
-        let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
-        // The client took the piece before this one, and has this one to take.
-        self.note_unread(false);
-        self.note_unread(!self.rest.is_empty() || !self.is_over());
-        Frame::data(piece)
+        self.note_unread(true);
+        Frame::data(self.rest.split_to(self.rest.len().min(PIECE_BYTES)))
     }
 
     /// Whether the function has sent everything.
@@ -175,12 +176,18 @@ impl Reply {
         }
     }
 
+    /// Notes whether the client has something to take from now on. It took what was noted before.
     fn note_unread(&mut self, unread: bool) {
-        if !self.request.h2 || self.unread == unread {
+        if !self.request.h2 {
             return;
         }
-        self.unread = unread;
-        if unread { self.request.state.unread() } else { self.request.state.read() }
+        let state = &self.request.state;
+        match (std::mem::replace(&mut self.unread, unread), unread) {
+            (false, true) => state.unread(),
+            (true, false) => state.read(),
+            (true, true) => state.took(),
+            (false, false) => {}
+        }
     }
 
     /// Takes note of what passes. hyper drops a body as soon as it looks complete to it.
@@ -195,7 +202,7 @@ impl Reply {
                 self.request.ended = matches!(Pin::new(body).poll_frame(cx), Poll::Ready(None));
             }
         }
-        self.note_unread(!self.request.ended);
+        self.note_unread(bytes.is_some_and(|bytes| bytes > 0));
     }
 }
 
@@ -215,6 +222,7 @@ impl HttpBody for Reply {
             Inner::Whole(bytes) => {
                 this.request.ended = true;
                 let bytes = std::mem::take(bytes);
+                this.note_unread(!bytes.is_empty());
                 return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
             }
         };

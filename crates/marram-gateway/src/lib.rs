@@ -128,10 +128,4 @@ impl Routes {
     pub fn swap(&self, table: Table) {
         self.0.store(Arc::new(table));
     }
-
-    /// The table in use.
-    #[must_use]
-    pub fn snapshot(&self) -> Arc<Table> {
-        self.0.load_full()
-    }
 }

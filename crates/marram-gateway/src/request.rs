@@ -189,8 +189,9 @@ fn pass_on(mut ongoing: Ongoing, answer: Response<Body>, head: bool) -> Response
         return Response::from_parts(parts, Reply::streamed(body, length, ongoing));
     }
     match length {
-        Some(length) if head => drop(parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length))),
+        // RFC 9110 §8.6: not even in the answer to a HEAD.
         _ if parts.status == StatusCode::NO_CONTENT => drop(parts.headers.remove(CONTENT_LENGTH)),
+        Some(length) if head => drop(parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length))),
         _ => {}
     }
     if !body.is_end_stream() {

@@ -15,8 +15,9 @@ use crate::framing::{Framing, Refusal};
 use crate::problem;
 use crate::state::State;
 
-/// Bytes that are read and thrown away while a connection closes; whoever sends more meets a reset.
-const LINGER_BYTES_MAX: usize = 1 << 20;
+/// Bytes that are read and thrown away while a connection closes; whoever sends more meets a reset. As many as a body may
+/// have by default: many clients read no answer before they have sent all of theirs.
+const LINGER_BYTES_MAX: usize = 8 << 20;
 
 /// A connection's byte stream.
 pub(crate) struct Socket<S> {

@@ -111,12 +111,17 @@ impl State {
     /// An answer has bytes for the client.
     pub(crate) fn unread(&self) {
         self.unread.fetch_add(1, Relaxed);
-        self.taken.store(nanos(self.age()), Relaxed);
+        self.took();
     }
 
     /// The client took them.
     pub(crate) fn read(&self) {
         self.unread.fetch_sub(1, Relaxed);
+        self.took();
+    }
+
+    /// The client took some of them, and has more to take.
+    pub(crate) fn took(&self) {
         self.taken.store(nanos(self.age()), Relaxed);
     }
 

@@ -97,7 +97,7 @@ impl Desired {
         for function in &self.manifest.functions {
             for secret in function.secrets.iter().filter(|secret| !set.contains(secret.as_str())) {
                 lines.insert(format!(
-                    "function \"{}\" reads the secret `{secret}`, which is not set: marram secret set {app} {secret}",
+                    "function \"{}\" reads the secret `{secret}`, which is not set: `marram secret set {app} {secret}`",
                     function.name
                 ));
             }
@@ -210,7 +210,7 @@ mod tests {
     fn a_missing_secret_says_what_to_type() {
         let shop = desired("shop", PRICE, &["price"]).expect("valid");
         let failure = shop.check_secrets(["a"].into_iter()).expect_err("b is missing");
-        assert!(failure.message().ends_with("marram secret set shop b"), "{failure}");
+        assert!(failure.message().ends_with("`marram secret set shop b`"), "{failure}");
         assert!(shop.check_secrets(["a", "b", "c"].into_iter()).is_ok());
         assert_eq!(shop.readers_of("a").len(), 1);
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use http::Request;
@@ -109,6 +109,7 @@ impl Observe for Ports {
     fn log(&self, _: LogLine) {}
     fn meter(&self, _: MeterRecord) {}
     fn refused(&self, _: &Arc<FunctionId>, _: Kind) {}
+    fn initialized(&self, _: &Arc<FunctionId>, _: Duration) {}
 }
 
 impl Clock for Ports {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -40,7 +41,7 @@ pub(crate) struct Artifacts {
 impl Artifacts {
     pub(crate) fn open(engine: &Engine, label: &'static str, config: &RuntimeConfig) -> anyhow::Result<Self> {
         let dir = config.cache_dir.as_path();
-        fs::create_dir_all(dir).with_context(|| format!("the code cache {} cannot be made", dir.display()))?;
+        own_dir(dir).with_context(|| format!("the code cache {} cannot be made", dir.display()))?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self {
@@ -191,8 +192,18 @@ fn partial_extension() -> String {
 /// A reader sees the whole file or none. Not synced: after a power cut the authentication code says what is whole.
 pub(crate) fn write_whole(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let partial = file.with_extension(partial_extension());
-    fs::File::create(&partial)?.write_all(bytes)?;
+    let mut writing = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+    writing.write_all(bytes)?;
     fs::rename(&partial, file)
+}
+
+/// Makes a folder that is its owner's alone, also where an earlier version made it.
+fn own_dir(dir: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    if fs::metadata(dir)?.permissions().mode() & 0o077 > 0 {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
 }
 
 #[allow(unsafe_code, reason = "the file was compiled and authenticated by this node")]

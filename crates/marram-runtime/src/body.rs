@@ -1,7 +1,6 @@
 //! Bodies on their way in and out: counted, limited, and never gathered unless they are already complete.
 
 use std::collections::VecDeque;
-use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -13,12 +12,10 @@ use http_body_util::BodyExt as _;
 use marram_core::port::Body;
 use marram_core::quantity::ByteSize;
 use marram_core::{Failure, Kind};
-use tokio::time::Sleep;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::codes::{failure_of, wasi_error};
 use crate::invocation::Invocation;
-use crate::trap;
 
 /// How much of an answer is taken up before its head is sent on, if the guest has it ready: a small answer then goes
 /// out in one write, with its length, and its run never leaves the connection's task.
@@ -114,11 +111,11 @@ impl GuestError for Failure {
 /// What of an answer's body is there already.
 #[derive(Default)]
 pub(crate) struct Ready {
-    frames: VecDeque<Bytes>,
-    bytes: usize,
-    trailers: Option<HeaderMap>,
+    pub(crate) frames: VecDeque<Bytes>,
+    pub(crate) bytes: usize,
+    pub(crate) trailers: Option<HeaderMap>,
     pub(crate) complete: bool,
-    error: Option<Failure>,
+    pub(crate) error: Option<Failure>,
 }
 
 impl Ready {
@@ -145,107 +142,5 @@ impl Ready {
             came = true;
         }
         came
-    }
-
-    /// The body, if all of it is there and nothing is wrong with it.
-    #[allow(clippy::result_large_err, reason = "not an error: what is not complete is given back")]
-    pub(crate) fn into_full(mut self, invocation: &Invocation) -> Result<Body, Self> {
-        if !self.complete || self.error.is_some() || self.trailers.is_some() || self.frames.len() > 1 {
-            return Err(self);
-        }
-        let bytes = self.frames.pop_front().unwrap_or_default();
-        invocation.add_bytes_out(bytes.len());
-        Ok(marram_core::port::full_body(bytes))
-    }
-}
-
-/// Stops the run that feeds a body when the body is dropped before its end.
-pub(crate) trait StopRun: Send + 'static {
-    /// Called at most once.
-    fn stop(&mut self);
-}
-
-/// The body of an answer on its way out: what was ready, then the rest, until its end or the deadline.
-pub(crate) struct AnswerBody<B> {
-    ready: Ready,
-    rest: Option<B>,
-    invocation: Arc<Invocation>,
-    deadline: Option<Pin<Box<Sleep>>>,
-    run: Option<Box<dyn StopRun>>,
-}
-
-impl<B: GuestBody> AnswerBody<B> {
-    pub(crate) fn new(ready: Ready, rest: B, invocation: Arc<Invocation>, run: Option<Box<dyn StopRun>>) -> Self {
-        let rest = (!ready.complete).then_some(rest);
-        Self { ready, rest, invocation, deadline: None, run }
-    }
-
-    fn end(&mut self, outcome: Result<(), Failure>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        self.rest = None;
-        match outcome {
-            Ok(()) => {
-                // It ended well: what the function still does after its answer is its own affair.
-                self.run = None;
-                self.invocation.succeed();
-                Poll::Ready(None)
-            }
-            Err(failure) => {
-                self.invocation.fail(&failure);
-                // What it failed with first, of which this is a consequence.
-                let failure = self.invocation.failure().cloned().unwrap_or(failure);
-                Poll::Ready(Some(Err(failure)))
-            }
-        }
-    }
-
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let Some(rest) = &mut self.rest else { return self.end(Ok(())) };
-        match Pin::new(rest).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.invocation.add_bytes_out(frame.data_ref().map_or(0, Bytes::len));
-                Poll::Ready(Some(Ok(frame)))
-            }
-            // A body whose run was stopped ends without an error of its own.
-            Poll::Ready(None) => {
-                let failed = self.invocation.failure().cloned();
-                self.end(failed.map_or(Ok(()), Err))
-            }
-            Poll::Ready(Some(Err(error))) => self.end(Err(error.into_failure())),
-            Poll::Pending => {
-                let deadline = self.invocation.deadline;
-                let sleep = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-                std::task::ready!(sleep.as_mut().poll(cx));
-                let failure = trap::deadline(&self.invocation.deployed.limits);
-                self.end(Err(failure))
-            }
-        }
-    }
-}
-
-impl<B: GuestBody> HttpBody for AnswerBody<B> {
-    type Data = Bytes;
-    type Error = Failure;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let this = &mut *self;
-        if let Some(bytes) = this.ready.frames.pop_front() {
-            this.invocation.add_bytes_out(bytes.len());
-            return Poll::Ready(Some(Ok(Frame::data(bytes))));
-        }
-        if let Some(trailers) = this.ready.trailers.take() {
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-        }
-        match this.ready.error.take() {
-            Some(failure) => this.end(Err(failure)),
-            None => this.poll_rest(cx),
-        }
-    }
-}
-
-impl<B> Drop for AnswerBody<B> {
-    fn drop(&mut self) {
-        if let Some(mut run) = self.run.take() {
-            run.stop();
-        }
     }
 }

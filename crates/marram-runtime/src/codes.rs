@@ -66,13 +66,16 @@ fn of_outbound(error: &OutboundError) -> Error {
 /// The other way round, for the body of an answer that a guest breaks off.
 pub(crate) fn failure_of(error: &Error) -> Failure {
     match error {
-        Error::HttpResponseBodySize(_) => {
-            Failure::new(Kind::NoResponse, "the answer's body is not as long as its content-length says")
-        }
+        Error::HttpResponseBodySize(_) => untrue_length(),
         // As above: these come from the client's side, not from a server that the function asked.
         Error::ConnectionTerminated | Error::ConnectionReadTimeout => broken_off(error),
         _ => upstream(error).unwrap_or_else(|| broken_off(error)),
     }
+}
+
+/// For an answer that is longer or shorter than it declares.
+pub(crate) fn untrue_length() -> Failure {
+    Failure::new(Kind::NoResponse, "the answer's body is not as long as its content-length says")
 }
 
 /// For a guest that answers with an error in the place of a response.

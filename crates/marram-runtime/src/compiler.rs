@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use rustix::event::{PollFd, PollFlags, poll};
 use wasmtime::Engine;
 
 use crate::engine;
@@ -99,6 +100,20 @@ impl Compiler {
     }
 }
 
+/// Ends this process when nobody reads its stdout any more: a node that was killed cannot end its compiler by itself.
+fn end_with_the_reader() {
+    let stdout = std::io::stdout();
+    loop {
+        // Asked for nothing, it waits for an error or an end only.
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        match poll(&mut fds, None) {
+            Ok(_) if fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => std::process::exit(1),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
 /// The child's part: reads WebAssembly from stdin and writes native code to stdout. `input`, `engine` and `functions` are what
 /// the parent gave as arguments. With `functions`, a file of compiled functions, the key of its authentication code comes first on
 /// stdin.
@@ -107,6 +122,8 @@ pub fn compile_stdin(input: &str, engine: &str, functions: Option<PathBuf>) -> a
     let input = input.context("this is started by a node, not by hand")?;
     // Not being nicer is no reason not to compile.
     let _ = rustix::process::nice(NICE);
+    // Without that thread it would compile on for nobody, and nothing else.
+    let _ = std::thread::Builder::new().name("reader".into()).spawn(end_with_the_reader);
     let mut from = std::io::stdin().lock();
     let mut file = functions.map(|path| FunctionsFile { path, key: [0; 32] });
     if let Some(file) = &mut file {

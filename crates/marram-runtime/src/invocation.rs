@@ -1,7 +1,7 @@
 //! One run of a function: who asked, what it has used, how it ended. Its last reference makes the meter record.
 
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use marram_core::port::Call;
@@ -14,6 +14,7 @@ use crate::gate::Permit;
 use crate::log_budget::LogBudget;
 use crate::ticker::Running;
 use crate::trap;
+use crate::uncaught;
 use crate::uploads::Uploads;
 
 /// Shared by the guest's run and the body of its answer: whichever ends last closes the record.
@@ -33,7 +34,8 @@ pub(crate) struct Invocation {
     log: LogBudget,
     uploads: Uploads,
     ended: OnceLock<Result<(), Failure>>,
-    _permit: Permit,
+    /// Locked only where the deadline ends the run.
+    permit: Mutex<Option<Permit>>,
     _ticking: Running,
 }
 
@@ -58,7 +60,7 @@ impl Invocation {
             log: LogBudget::new(&deployed.limits),
             uploads: Uploads::default(),
             ended: OnceLock::new(),
-            _permit: permit,
+            permit: Mutex::new(Some(permit)),
             _ticking: ticking,
             deployed,
             call,
@@ -81,7 +83,21 @@ impl Invocation {
             return;
         }
         let detail = failure.detail().map(|detail| format!("\n{detail}")).unwrap_or_default();
-        self.deployed.note(Some(self), Level::Error, format!("{failure}{detail}"));
+        let said = failure.to_string();
+        let said = said.strip_suffix(uncaught::IN_THE_LOG).unwrap_or(&said);
+        self.deployed.note(Some(self), Level::Error, format!("{said}{detail}"));
+    }
+
+    /// Lets the next one in although something still holds this one: an answer whose client takes nothing, for as long as
+    /// the connection lasts. The run itself has to be over.
+    pub(crate) fn let_next_in(&self) {
+        let permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(permit);
+    }
+
+    /// Whether it is known how it ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get().is_some()
     }
 
     /// How it failed, if it has.

@@ -9,6 +9,7 @@
 //! A guest must never panic, block or exhaust the host: everything that it can grow has a limit in
 //! [`marram_core::limits`] or in the manifest.
 
+mod answer;
 mod artifact;
 mod body;
 mod capability;
@@ -46,6 +47,7 @@ mod text;
 mod ticker;
 mod trap;
 mod turns;
+mod uncaught;
 mod uploads;
 mod watch;
 

@@ -134,7 +134,7 @@ impl Reach {
             data: draft.data,
         };
         if let Some(trace) = trace {
-            event.continue_trace(trace);
+            event.continue_trace(trace, None);
         }
         event.check()?;
         Ok(event)

@@ -78,8 +78,6 @@ pub enum Verify {
 pub struct App {
     /// By name.
     pub functions: BTreeMap<Name, Arc<Function>>,
-    /// What its developer should know.
-    pub warnings: Vec<String>,
 }
 
 impl Runtime {
@@ -131,7 +129,7 @@ impl Runtime {
             }
         }
         self.shared.reaper.notify_one();
-        Ok(App { functions, warnings: Vec::new() })
+        Ok(App { functions })
     }
 
     async fn function(

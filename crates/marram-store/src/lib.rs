@@ -127,7 +127,8 @@ impl Store {
     pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         let dir = config.dir.as_path();
         if dir.is_file() {
-            return Err(StoreError::io("use as a state folder", dir, std::io::ErrorKind::NotADirectory.into()));
+            let text = format!("{} is a file and cannot be the state folder: choose another folder", dir.display());
+            return Err(StoreError::Invalid(text));
         }
         durable::create_dir(dir).map_err(|error| StoreError::io("make", dir, error))?;
         let lock = lock::StateLock::take(dir)?;

@@ -166,6 +166,11 @@ impl Observe for Telemetry {
         self.meter.add_refused(id, kind);
         self.signal.raise();
     }
+
+    fn initialized(&self, id: &Arc<FunctionId>, took: Duration) {
+        self.meter.add_init(id, took);
+        self.signal.raise();
+    }
 }
 
 impl Telemetry {
@@ -195,12 +200,6 @@ impl Telemetry {
         });
         let task = TelemetryTask::start(&telemetry, tip)?;
         Ok((telemetry, task))
-    }
-
-    /// A function was made ready to run: its code was mapped, or its first instance made.
-    pub fn initialized(&self, id: &Arc<FunctionId>, took: Duration) {
-        self.meter.add_init(id, took);
-        self.signal.raise();
     }
 
     /// The counters of the HTTP front.

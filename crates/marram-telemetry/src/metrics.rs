@@ -129,7 +129,8 @@ fn functions(books: &Books, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         spread(all, to, (name, help, Unit::Seconds, 1e9), &DURATION_NS, of)
     };
     seconds(to, "faas_invoke_duration", "Wall time of an invocation.", |series| &series.wall)?;
-    seconds(to, "faas_init_duration", "Time to make a function ready to run.", |series| &series.init)?;
+    let help = "Time to map the code of a function that was needed and not mapped.";
+    seconds(to, "faas_init_duration", help, |series| &series.init)?;
     seconds(to, "faas_cpu_usage", "CPU time of an invocation.", |series| &series.cpu)?;
     spread(all, to, ("faas_mem_usage", "Peak memory of an invocation.", Unit::Bytes, 1.0), &MEMORY_BYTES, |series| {
         &series.memory

@@ -48,6 +48,19 @@ pub(crate) fn jobs<'a>(functions: impl IntoIterator<Item = &'a Function>) -> Vec
     jobs
 }
 
+/// The error of a build that ended well, where the function's component is not there all the same.
+pub(crate) fn made_nothing(function: &Function) -> Problem {
+    let (name, component) = (&function.name, &function.component);
+    let message = format!("the build of {name} ended well, but its component {component} is not there");
+    let mut hint = "compare `component` with what the build writes".to_owned();
+    let by_cargo = function.build.as_ref().is_some_and(|build| build.command.contains("cargo"));
+    if let Some(folder) = std::env::var_os("CARGO_TARGET_DIR").filter(|_| by_cargo) {
+        let folder = Path::new(&folder).display();
+        hint = format!("{hint}: `CARGO_TARGET_DIR` is {folder}, which cargo's `--target-dir target` overrides");
+    }
+    Problem::new(Exit::Build, message).hint(hint)
+}
+
 /// Runs a build in the foreground: its output goes to stderr as it comes. Returns how long it took.
 pub(crate) async fn in_foreground(folder: &Path, job: &Job) -> anyhow::Result<Duration> {
     let begun = Instant::now();

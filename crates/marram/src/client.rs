@@ -168,12 +168,17 @@ impl Client {
 
 /// What to do about what a handshake of TLS ended with.
 fn tls_hint(why: &str) -> &'static str {
-    const HINTS: [(&str, &str); 4] = [
+    const HINTS: [(&str, &str); 6] = [
         (
             "CaUsedAsEndEntity",
             "the node shows the certificate of an authority as its own: make it with basicConstraints=CA:FALSE",
         ),
         ("not valid for name", "write a name that the certificate has in --node, or make one that has this name"),
+        (
+            "certificate expired",
+            "give the node a new certificate and start it again; if its certificate is still good, this machine's clock is wrong",
+        ),
+        ("not valid yet", "compare this machine's clock with the beginning of the node's certificate"),
         ("corrupt message", "it speaks no TLS: write http://"),
         ("handshake eof", "does it speak TLS? if not, write http://"),
     ];
@@ -258,6 +263,8 @@ mod tests {
                 "invalid peer certificate: certificate not valid for name \"127.0.0.1\"",
                 "a name that the certificate has",
             ),
+            ("invalid peer certificate: certificate expired: verification time 1795844421 (UNIX)", "a new certificate"),
+            ("invalid peer certificate: certificate not valid yet: verification time 1 (UNIX)", "this machine's clock"),
             ("received corrupt message of type InvalidContentType", "it speaks no TLS: write http://"),
         ] {
             assert!(tls_hint(why).contains(hint), "{why}");

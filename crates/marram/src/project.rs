@@ -100,7 +100,8 @@ impl Project {
 fn find(path: &Path) -> anyhow::Result<PathBuf> {
     let start = path
         .canonicalize()
-        .map_err(|error| Problem::new(Exit::NotFound, format!("cannot open {}: {error}", path.display())))?;
+        .map_err(|error| Problem::new(Exit::NotFound, format!("cannot open {}: {error}", path.display())))
+        .map_err(|problem| problem.hint(format!("name the folder of an app, or its {MANIFEST}")))?;
     if start.is_file() {
         return Ok(start);
     }

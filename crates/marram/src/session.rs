@@ -196,16 +196,22 @@ impl Session {
                 self.screen.deployed(&deployed, self.inputs.project(), self.since.elapsed(), first);
             }
             Err(failure) => {
-                self.failed(&anyhow::anyhow!("{}", failure.message()));
+                self.screen.apart(|| exit::show(&anyhow::anyhow!("{}", failure.message())));
                 if let Some(detail) = failure.detail() {
-                    self.screen.note(&detail);
+                    self.screen.note(detail.trim_end());
                 }
+                self.goes_on();
             }
         }
     }
 
     fn failed(&self, error: &anyhow::Error) {
         self.screen.apart(|| exit::show(error));
+        self.goes_on();
+    }
+
+    /// The last line of whatever went wrong: what happens now.
+    fn goes_on(&self) {
         self.screen.note(if self.serving { KEEPS_SERVING } else { "waiting for a change; Ctrl-C ends it" });
     }
 }

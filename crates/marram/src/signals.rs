@@ -1,12 +1,14 @@
-//! Ctrl-C and SIGTERM: the first drains, the second ends at once.
+//! Ctrl-C, SIGTERM, and the end of the terminal (SIGHUP): the first drains, a second Ctrl-C or SIGTERM ends at once.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Listens for both signals.
+/// Listens for these signals.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// `None` below `nohup`, which asked to go on.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -14,7 +16,9 @@ impl Signals {
     pub(crate) fn listen() -> anyhow::Result<Self> {
         let interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
         let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        Ok(Self { interrupt, terminate })
+        let hangup = (!hangup_is_ignored()).then(|| signal(SignalKind::hangup()));
+        let hangup = hangup.transpose().context("cannot listen for SIGHUP")?;
+        Ok(Self { interrupt, terminate, hangup })
     }
 
     /// Waits for the next one.
@@ -22,6 +26,25 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = next(self.hangup.as_mut()) => {}
         }
+        // A terminal that closes hangs up twice, once through its shell: that begins a drain and never cuts one short. The handler
+        // stays, so that the second does not end the process by itself.
+        self.hangup = None;
     }
+}
+
+async fn next(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started this process had SIGHUP ignored (proc_pid_status(5)). A system that does not tell has not.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // Signal 1 is the lowest bit.
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

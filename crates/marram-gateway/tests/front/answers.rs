@@ -71,6 +71,7 @@ async fn bodies_that_must_not_be() {
     check("HEAD", (200, &[("content-length", "7")], ""), &["200 OK", "\r\ncontent-length: 7\r\n"], &[]).await;
     check("GET", (204, &[("content-length", "5")], "hello"), &["204 No"], &["hello", "content-length", "chunked"])
         .await;
+    check("HEAD", (204, &[("content-length", "5")], ""), &["204 No"], &["content-length"]).await;
     check("GET", (304, &[], "hello"), &["304 Not"], &["hello", "chunked"]).await;
     check("HEAD", (404, &[], "hello"), &["404 Not"], &["hello"]).await;
 }

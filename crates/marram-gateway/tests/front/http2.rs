@@ -16,7 +16,14 @@ use crate::support::*;
 type Client = h2::client::SendRequest<Bytes>;
 
 async fn client(front: &Front) -> (Client, tokio::task::JoinHandle<Result<(), h2::Error>>) {
-    let (client, connection) = h2::client::handshake(front.connect().await).await.expect("handshake");
+    client_with(front, &h2::client::Builder::new()).await
+}
+
+async fn client_with(
+    front: &Front,
+    settings: &h2::client::Builder,
+) -> (Client, tokio::task::JoinHandle<Result<(), h2::Error>>) {
+    let (client, connection) = settings.handshake(front.connect().await).await.expect("handshake");
     (client, tokio::spawn(connection))
 }
 
@@ -203,33 +210,42 @@ async fn idle_connections_are_closed() {
     front.until(|seen| seen.closed.load(Ordering::Relaxed) == 1).await;
 }
 
-/// A client that opens its window for nothing keeps no connection.
+/// A client that opens its window for nothing, or never opens it, keeps no connection, however small the answer is.
 #[tokio::test]
 async fn a_reader_that_does_not_read_is_cut_off() {
     let large = fake("large", |_, _| async { Ok(Response::new(full_body(vec![b'x'; 1 << 20]))) });
     let limits = Limits { write_stall: Duration::from_millis(100), ..Limits::default() };
-    let front = Front::start(Routes::new().on("/", large), limits).await;
-    let (client, driving) = client(&front).await;
-    let get = Request::get("http://a/").body(()).expect("request");
-    let (answer, _) = ready(client.clone()).await.send_request(get, true).expect("send");
-    let _unread = within(answer).await.expect("answer");
-    let _ = within(driving).await.expect("driving");
-    front.until(|seen| seen.closed.load(Ordering::Relaxed) == 1).await;
+    let routes = Routes::new().on("/large", large).on("/small", says("seventeen bytes.\n"));
+    let front = Front::start(routes, limits).await;
+    let cases = [("/large", 200, 65_535), ("/large", 200, 0), ("/small", 200, 0), ("/missing", 404, 0)];
+    for (cut, (path, status, window)) in (1..).zip(cases) {
+        let settings = h2::client::Builder::new().initial_window_size(window).to_owned();
+        let (client, driving) = client_with(&front, &settings).await;
+        let get = Request::get(format!("http://a{path}")).body(()).expect("request");
+        let (answer, _) = ready(client.clone()).await.send_request(get, true).expect("send");
+        let unread = within(answer).await.expect("answer");
+        assert_eq!(unread.status(), status, "{path}");
+        let _ = within(driving).await.expect("driving");
+        front.until(|seen| seen.closed.load(Ordering::Relaxed) == cut).await;
+    }
 }
 
 #[tokio::test]
 async fn a_drain_says_goaway_and_finishes() {
-    let slow = fake("slow", |request, _| async move {
-        let gathered = request.into_body().collect().await?.to_bytes();
-        Ok(Response::new(full_body(gathered)))
+    let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let slow = fake("slow", move |request, _| {
+        let _ = begin.send(());
+        async move {
+            let gathered = request.into_body().collect().await?.to_bytes();
+            Ok(Response::new(full_body(gathered)))
+        }
     });
     let front = Front::start(Routes::new().on("/", slow), Limits::default()).await;
     let (client, driving) = client(&front).await;
     let post = Request::post("http://a/").body(()).expect("request");
     let (answer, mut to) = ready(client.clone()).await.send_request(post, false).expect("send");
     to.send_data("a".into(), false).expect("data");
-    front.until(|seen| seen.opened.load(Ordering::Relaxed) == 1).await;
-    tokio::time::sleep(Duration::from_millis(50)).await; // Until the stream has arrived, which nothing shows.
+    within(begun.recv()).await.expect("the function has begun");
     let drained = tokio::spawn(front.drained());
     tokio::task::yield_now().await;
     to.send_data("b".into(), true).expect("data");

@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use marram_core::accept::AcceptPauses;
 use marram_core::{Failure, Kind};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,8 +35,6 @@ const HEADER_WAIT_MAX: Duration = Duration::from_secs(30);
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Bytes of a header section.
 const HEADER_BYTES_MAX: usize = 64 << 10;
-/// How long to wait when accepting fails, for want of descriptors for example.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The listener and its connections.
 pub(crate) struct AdminServer {
@@ -93,6 +92,7 @@ impl Drop for AdminServer {
 }
 
 async fn accept(front: Arc<Front>, listener: TcpListener, connections: TaskTracker) {
+    let mut pauses = AcceptPauses::default();
     loop {
         let place = Arc::clone(&front.places).acquire_owned();
         let Some(place) = front.stop.run_until_cancelled(place).await else { return };
@@ -100,11 +100,13 @@ async fn accept(front: Arc<Front>, listener: TcpListener, connections: TaskTrack
         match front.stop.run_until_cancelled(listener.accept()).await {
             None => return,
             Some(Ok((stream, remote))) => {
+                pauses.accepted();
                 connections.spawn(connection(Arc::clone(&front), stream, remote, place));
             }
             Some(Err(error)) => {
+                let Some(pause) = pauses.after(&error) else { continue };
                 tracing::warn!(%error, "the admin API could not accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                front.stop.run_until_cancelled(tokio::time::sleep(pause)).await;
             }
         }
     }

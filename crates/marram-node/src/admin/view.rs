@@ -17,7 +17,6 @@ pub(crate) fn deployed(changed: &Changed) -> Deployed {
         unchanged: changed.unchanged,
         functions: now.desired.manifest.functions.iter().map(|function| function_summary(now, function)).collect(),
         routes: now.desired.routes(),
-        warnings: warnings(now),
     }
 }
 
@@ -46,7 +45,6 @@ pub(super) fn app(app: &Observed, manifest: String) -> AppView {
         error: error(app),
         manifest,
         functions: app.desired.manifest.functions.iter().map(|function| function_view(app, function)).collect(),
-        warnings: warnings(app),
     }
 }
 
@@ -94,10 +92,6 @@ fn error(app: &Observed) -> Option<String> {
         Some(detail) => format!("{}: {detail}", failure.message()),
         None => failure.message().to_owned(),
     })
-}
-
-fn warnings(app: &Observed) -> Vec<String> {
-    app.running.as_ref().map(|running| running.warnings.clone()).unwrap_or_default()
 }
 
 /// `fresh`; `reuse 128`; `reuse 128, 16 at once, 2 warm`.

@@ -94,8 +94,6 @@ pub struct Deployed {
     pub functions: Vec<FunctionSummary>,
     /// Routes of all functions, as the manifest writes them.
     pub routes: Vec<String>,
-    /// What works, and yet may not be what was meant.
-    pub warnings: Vec<String>,
 }
 
 /// A function, in short.
@@ -169,8 +167,6 @@ pub struct AppView {
     pub manifest: String,
     /// Its functions.
     pub functions: Vec<FunctionView>,
-    /// What works, and yet may not be what was meant.
-    pub warnings: Vec<String>,
 }
 
 /// A function in `GET /v1/apps/{app}`.

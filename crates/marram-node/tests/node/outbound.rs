@@ -103,6 +103,11 @@ async fn code_is_unmapped_after_the_time_that_the_node_says() {
         (invocations["invocations"][1]["start"] == "cold").then_some(())
     })
     .await;
+    // How often nobody can say: a slow machine may have unmapped it before the first request, too.
+    let metrics = node.admin().get("/metrics").await.expect(200).text();
+    let count = "faas_init_duration_seconds_count{app=\"shop\",function=\"price\"} ";
+    let count = metrics.lines().find_map(|line| line.strip_prefix(count)).expect("the metric is there");
+    assert_ne!(count, "0", "mapping the code again was not counted");
     node.stop().await;
 }
 

@@ -143,13 +143,20 @@ impl<T: State> Live<T> {
         slot.guard = spawn(async move {
             tokio::time::sleep_until(deadline.into()).await;
             if let Some(live) = live.upgrade() {
-                live.give_up(request, &live.host.late());
+                let late = live.host.late();
+                // A client that went away took its feed along: then that is how it ended.
+                let read = live.lock().feeds.contains_key(&Sink::Response(request));
+                if read {
+                    live.host.failed(request, &late);
+                }
+                live.give_up(request, &late);
             }
         });
     }
 
     /// Lets go of a request that did not end. JavaScript cannot be stopped for one request alone.
     fn give_up(&self, request: u32, failure: &Failure) {
+        self.host.given_up(request);
         let (slot, source) = self.take_request(request);
         self.end_feed(Sink::Response(request), Err(failure.clone()));
         let mut shared = self.lock();

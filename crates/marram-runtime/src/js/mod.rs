@@ -27,6 +27,7 @@ use marram_core::port::Body;
 use marram_core::{Failure, Kind};
 
 use crate::cpu::Account;
+use crate::uncaught::{self, IN_THE_LOG};
 
 pub(crate) use engine::{JsEngine, State};
 pub(crate) use image::Image;
@@ -54,6 +55,8 @@ pub(crate) trait Host: Account + Send + Sync + 'static {
     fn log(&self, request: Option<u32>, level: Level, text: &str);
     /// A request has failed, perhaps after its answer began. Told before anybody else hears of it.
     fn failed(&self, request: u32, failure: &Failure);
+    /// A request was let go of at its deadline, whoever still holds its answer.
+    fn given_up(&self, request: u32);
     /// The failure of a request that did not end in time.
     fn late(&self) -> Failure;
 }
@@ -65,7 +68,8 @@ fn thrown(error: &ScriptError) -> Failure {
         let message = "the function asked for more than its limit of memory: raise `memory` in its limits";
         Failure::new(Kind::ResourceLimit, message)
     } else {
-        Failure::new(Kind::Trap, "the function threw an error; its log says which")
+        Failure::new(Kind::Trap, format!("the function threw an error{IN_THE_LOG}"))
     };
+    let stack = uncaught::of_javascript(stack);
     failure.because(format!("{name}: {message}\n{stack}").trim_end().to_owned())
 }

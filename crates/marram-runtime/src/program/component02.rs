@@ -18,7 +18,8 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyIndices};
 use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
 
-use crate::body::{AnswerBody, Ready, RequestBody, StopRun};
+use crate::answer::{self, StopRun};
+use crate::body::{Ready, RequestBody};
 use crate::charged::charged;
 use crate::codes;
 use crate::cpu::{Account, SharedPollClock};
@@ -86,6 +87,7 @@ impl Component02 {
         if self.exports.handler.is_none() {
             watcher::check_change(&request)?;
         }
+        let is_head = answer::is_head(&request);
         let (reply, mut head) = oneshot::channel();
         let run = run(Arc::clone(self), Arc::clone(environment), Arc::clone(&invocation), request, reply);
         let mut run: Run = Box::pin(run);
@@ -104,19 +106,11 @@ impl Component02 {
             invocation.fail(&failure);
             failure
         })?;
-        invocation.set_status(response.status());
         let (parts, mut body) = response.into_parts();
         let mut ready = Ready::default();
         std::future::poll_fn(|cx| Poll::Ready(ready.take(&mut body, cx))).await;
         let stop = if ended { None } else { Some(finish_elsewhere(environment, run, Arc::clone(&invocation))) };
-        let body = match ready.into_full(&invocation) {
-            Ok(full) => {
-                invocation.succeed();
-                full
-            }
-            Err(ready) => http_body_util::BodyExt::boxed_unsync(AnswerBody::new(ready, body, invocation, stop)),
-        };
-        Ok(Response::from_parts(parts, body))
+        answer::answer(parts, ready, body, is_head, invocation, stop)
     }
 
     pub(crate) fn idle(&self) -> usize {
@@ -293,10 +287,13 @@ fn poll_head(
 fn finish_elsewhere(environment: &Arc<Environment>, mut run: Run, invocation: Arc<Invocation>) -> Box<dyn StopRun> {
     let task_environment = Arc::clone(environment);
     let handle = environment.shared.tasks.spawn(async move {
-        let run = task_environment.shared.turns.take(task_environment.line(), false, &mut run);
+        let turns = task_environment.shared.turns.take(task_environment.line(), false, &mut run);
+        let late = tokio::time::timeout_at(invocation.deadline.into(), turns).await.is_err();
         // Failures inside the run have been told by it.
-        if tokio::time::timeout_at(invocation.deadline.into(), run).await.is_err() {
+        if late {
             invocation.fail(&trap::deadline(&invocation.deployed.limits));
+            drop(run);
+            invocation.let_next_in();
         }
     });
     Box::new(Stop(handle.abort_handle()))

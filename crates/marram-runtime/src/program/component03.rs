@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 use wasmtime::component::InstancePre;
 use wasmtime_wasi_http::WasiBody;
 
-use crate::body::{AnswerBody, Ready, RequestBody};
+use crate::answer;
+use crate::body::{Ready, RequestBody};
 use crate::function::Environment;
 use crate::invocation::Invocation;
 use crate::program::inbox::{Flight, Inbox, Job};
@@ -63,6 +64,7 @@ impl Component03 {
         request: Request<RequestBody>,
         invocation: Arc<Invocation>,
     ) -> Result<Response<Body>, Failure> {
+        let is_head = answer::is_head(&request);
         let (reply, mut answer) = oneshot::channel();
         let job = Job { request, invocation: Arc::clone(&invocation), reply };
         let mut ready = Ready::default();
@@ -92,18 +94,8 @@ impl Component03 {
         if let Some(failure) = invocation.failure() {
             return Err(failure.clone());
         }
-        invocation.set_status(response.status());
         let (parts, rest) = response.into_parts();
-        let body = match ready.into_full(&invocation) {
-            Ok(full) => {
-                invocation.succeed();
-                full
-            }
-            Err(ready) => {
-                http_body_util::BodyExt::boxed_unsync(AnswerBody::new(ready, rest, invocation, Some(Box::new(flight))))
-            }
-        };
-        Ok(Response::from_parts(parts, body))
+        answer::answer(parts, ready, rest, is_head, invocation, Some(Box::new(flight)))
     }
 
     pub(crate) fn idle(&self) -> usize {
@@ -184,13 +176,14 @@ impl Component03 {
         }
     }
 
-    /// Polls an instance until it is idle, gone, or past the deadline of everything that it was given.
+    /// Polls an instance until it is idle, gone, or past the deadline of everything that it was given. A request fails at its
+    /// own deadline, whoever else is in the instance.
     async fn drive(self: Arc<Self>, environment: Arc<Environment>, worker: Worker) {
         let _ticking = environment.shared.ticker.run();
         let inbox = Arc::clone(&worker.inbox);
         let mut worker = Some(worker);
         while let Some(mut driven) = worker.take() {
-            let until = inbox.last_deadline().unwrap_or_else(|| environment.deployed.clock.instant());
+            let until = inbox.next_deadline().unwrap_or_else(|| environment.deployed.clock.instant());
             let polled = std::future::poll_fn(|cx| match driven.poll(cx) {
                 Poll::Ready(()) => Poll::Ready(true),
                 Poll::Pending if driven.inbox.is_idle() => Poll::Ready(false),
@@ -200,10 +193,15 @@ impl Component03 {
             match tokio::time::timeout_at(until.into(), polled).await {
                 Ok(true) => break,
                 Ok(false) => worker = keep_if_idle(self.pool(), &environment, driven),
-                // Requests that came meanwhile have later deadlines.
-                Err(_) if inbox.last_deadline().is_some_and(|last| last > until) => worker = Some(driven),
+                // Others have later deadlines.
+                Err(_) if inbox.last_deadline().is_some_and(|last| last > until) => {
+                    inbox.fail_late(until, &trap::deadline(&environment.deployed.limits));
+                    worker = Some(driven);
+                }
                 Err(_) => {
                     inbox.fail(trap::deadline(&environment.deployed.limits));
+                    drop(driven);
+                    inbox.let_next_in();
                     break;
                 }
             }

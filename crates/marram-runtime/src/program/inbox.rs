@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::WasiBody;
 
-use crate::body::{RequestBody, StopRun};
+use crate::answer::StopRun;
+use crate::body::RequestBody;
 use crate::console::Console;
 use crate::cpu::{Account, SharedPollClock};
 use crate::invocation::Invocation;
@@ -164,6 +165,25 @@ impl Inbox {
     /// When everything that it was given has to be over.
     pub(crate) fn last_deadline(&self) -> Option<Instant> {
         self.lock().last_deadline
+    }
+
+    /// When the next of those in flight has to be over; without one, everything.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let inner = self.lock();
+        let open = inner.flying.iter().filter(|invocation| !invocation.has_ended());
+        open.map(|invocation| invocation.deadline).min().or(inner.last_deadline)
+    }
+
+    /// Fails those that had to be over by `until`. What they do in the guest cannot be cancelled, so they keep their permits.
+    pub(crate) fn fail_late(&self, until: Instant, failure: &Failure) {
+        let inner = self.lock();
+        let late = inner.flying.iter().filter(|invocation| invocation.deadline <= until);
+        late.for_each(|invocation| invocation.fail(failure));
+    }
+
+    /// The instance is gone, whoever still holds what it answered.
+    pub(crate) fn let_next_in(&self) {
+        self.lock().paying().for_each(|invocation| invocation.let_next_in());
     }
 
     /// The instance is gone. Everybody who still waits gets this.

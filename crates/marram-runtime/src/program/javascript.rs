@@ -12,7 +12,8 @@ use marram_core::record::Start;
 use marram_core::{Failure, Kind};
 use wasmtime::Store;
 
-use crate::body::{AnswerBody, Ready, RequestBody};
+use crate::answer;
+use crate::body::{Ready, RequestBody};
 use crate::capability::script;
 use crate::charged::charged;
 use crate::cpu::{Account, SharedPollClock};
@@ -25,6 +26,7 @@ use crate::program::component02::NoInvocation;
 use crate::program::occupants::{Occupant, Occupants};
 use crate::shared::rest_a_little;
 use crate::state::JsState;
+use crate::uncaught;
 
 /// Of the memory of an instance, what JavaScript may not have: the engine's stack, its own data, and messages on their way.
 const ENGINE_BYTES: u64 = 3 << 20;
@@ -103,6 +105,7 @@ impl JavaScript {
             None => self.begin(environment, &invocation).await?,
         };
         let occupant = Occupant::enter(&member.occupants, &invocation);
+        let is_head = answer::is_head(&request);
         let (parts, body) = request.into_parts();
         let incoming = Incoming {
             id: occupant.id,
@@ -114,23 +117,15 @@ impl JavaScript {
             // The instance stays as long as the request is in it, whoever else lets go of it.
             keep: Box::new((occupant, Arc::clone(&member))),
         };
-        let answer = member.live.request(incoming).await;
+        let answered = member.live.request(incoming).await;
         if !member.live.is_open() {
             self.open().retain(|other| !Arc::ptr_eq(other, &member));
         }
-        let response = answer?;
-        invocation.set_status(response.status());
+        let response = answered?;
         let (parts, mut body) = response.into_parts();
         let mut ready = Ready::default();
         std::future::poll_fn(|cx| std::task::Poll::Ready(ready.take(&mut body, cx))).await;
-        let body = match ready.into_full(&invocation) {
-            Ok(full) => {
-                invocation.succeed();
-                full
-            }
-            Err(ready) => AnswerBody::new(ready, body, invocation, None).boxed_unsync(),
-        };
-        Ok(Response::from_parts(parts, body))
+        answer::answer(parts, ready, body, is_head, invocation, None)
     }
 
     pub(crate) fn idle(&self) -> usize {
@@ -229,7 +224,7 @@ fn script_bytes(limits: &Limits) -> u32 {
 fn refused(file: &str, error: &ScriptError) -> Failure {
     let ScriptError { name, message, line, column, .. } = error;
     let place = if *line == 0 { file.to_owned() } else { format!("{file}:{line}:{column}") };
-    Failure::new(Kind::Invalid, format!("{place}: {name}: {message}")).because(error.stack.clone())
+    Failure::new(Kind::Invalid, format!("{place}: {name}: {message}")).because(uncaught::of_javascript(&error.stack))
 }
 
 /// A request's URL as JavaScript sees it.

@@ -8,6 +8,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
 use crate::codes;
 use crate::state::GuestState;
+use crate::uncaught::{self, IN_THE_LOG};
 
 const INTERFACE: &str = "marram:engine/loader@0.1.0";
 
@@ -41,7 +42,8 @@ pub(super) async fn load(store: &mut Store<GuestState>, instance: &Instance) -> 
 pub(super) fn raised(code: ErrorCode) -> Failure {
     match code {
         ErrorCode::InternalError(Some(account)) => {
-            Failure::new(Kind::Trap, "the function raised an exception; its log says which").because(account)
+            let message = format!("the function raised an exception{IN_THE_LOG}");
+            Failure::new(Kind::Trap, message).because(uncaught::of_python(&account))
         }
         code => codes::failed_answer(&code.into()),
     }
@@ -55,5 +57,5 @@ pub(super) fn refused(mistake: Mistake) -> Failure {
         (line, 0) => format!("{file}:{line}"),
         (line, column) => format!("{file}:{line}:{column}"),
     };
-    Failure::new(Kind::Invalid, format!("{place}: {message}")).because(trace)
+    Failure::new(Kind::Invalid, format!("{place}: {message}")).because(uncaught::of_python(&trace))
 }

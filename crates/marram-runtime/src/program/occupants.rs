@@ -174,6 +174,12 @@ impl js::Host for Occupants {
         }
     }
 
+    fn given_up(&self, request: u32) {
+        if let Some(invocation) = self.of(Some(request)) {
+            invocation.let_next_in();
+        }
+    }
+
     fn late(&self) -> Failure {
         trap::deadline(&self.deployed.limits)
     }

@@ -253,7 +253,11 @@ async fn an_idle_function_is_unmapped_and_comes_back() {
         tokio::task::yield_now().await;
     }
     host.get("/").await.unwrap();
-    assert_eq!(host.observed.records.lock().unwrap().last().map(|record| record.start), Some(Start::Cold));
+    let records = host.observed.records.lock().unwrap();
+    assert_eq!(records.last().map(|record| record.start), Some(Start::Cold));
+    let cold = records.iter().filter(|record| record.start == Start::Cold).count();
+    let initialized = host.observed.initialized.lock().unwrap().len();
+    assert_eq!(initialized, cold, "each of them mapped the code, and nothing else did");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use marram_core::record::Outcome;
 use marram_core::{Failure, Kind};
 
-use crate::host::{Host, get};
+use crate::host::{Host, eventually, get};
 
 /// Deploys `bad` with `limits`, asks for `path`, and expects this failure, with a part of its message.
 #[track_caller]
@@ -84,6 +84,34 @@ fn waiting_for_ever_ends_at_the_deadline() {
 #[test]
 fn a_body_without_end_ends_at_the_deadline() {
     check("bad.wasm", "deadline = \"200ms\"", "/never-end", Kind::Deadline, "raise `deadline`");
+}
+
+/// A function with room for one request and its deadline: a client that reads nothing keeps the room no longer.
+pub async fn check_unread(host: &Host, what: &str) {
+    let unread = host.send(get("/big/30000000")).await.unwrap_or_else(|failure| panic!("{what}: {failure:?}"));
+    let function = host.app.functions.values().next().expect("there is one");
+    eventually(what, || function.status().running == 0).await;
+    assert_eq!(host.get("/status/200").await.unwrap_or_else(|failure| panic!("{what}: {failure:?}")).0, 200, "{what}");
+    // It is cut off, whatever of it was there.
+    let mut body = unread.into_body();
+    let failure = body.frame().await.expect("a frame").expect_err("it goes on");
+    assert_eq!(failure.kind(), Kind::Deadline, "{what}: {failure:?}");
+    assert!(body.frame().await.is_none(), "{what}");
+    drop(body);
+    let ended = |observed: &crate::host::Observed| {
+        let records = observed.records.lock().unwrap();
+        records.iter().any(|record| record.outcome == Outcome::Failed(Kind::Deadline)).then_some(())
+    };
+    host.observed.until("its record", ended).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_ends_at_the_deadline() {
+    for component in ["probe-p2.wasm", "probe-p3.wasm"] {
+        let limits = "limits = { concurrency = 1, queue = 1, deadline = \"2s\" }";
+        let functions = format!("[[function]]\nname = \"f\"\ncomponent = \"{component}\"\n{limits}\n");
+        check_unread(&Host::deploy(&functions).await, component).await;
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@
 mod logs;
 mod usage;
 
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
@@ -126,6 +128,21 @@ impl Disk {
     }
 }
 
+/// What functions log is nobody else's: the file is its owner's alone, also where an earlier version made it, and SQLite gives its
+/// log and shared memory the same mode. What fails here fails again, and says so, where the database is opened.
+fn keep_private(path: &Path) {
+    if !path.exists() {
+        let _ = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    }
+    // A node that was killed leaves all three, and SQLite opens the other two as they are.
+    for file in ["db", "db-wal", "db-shm"].map(|extension| path.with_extension(extension)) {
+        let mode = fs::metadata(&file).map_or(0, |metadata| metadata.permissions().mode());
+        if mode & 0o077 > 0 {
+            let _ = fs::set_permissions(&file, fs::Permissions::from_mode(0o600));
+        }
+    }
+}
+
 /// Opens the database, or a new one where what is there is damaged.
 fn open_or_begin_anew(path: &Path) -> Result<Connection, TelemetryError> {
     open(path).or_else(|error| match &error {
@@ -140,6 +157,7 @@ fn open_or_begin_anew(path: &Path) -> Result<Connection, TelemetryError> {
 }
 
 fn open(path: &Path) -> Result<Connection, TelemetryError> {
+    keep_private(path);
     let mut connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -200,6 +218,27 @@ mod tests {
         assert_eq!(log, 0, "on a full disk this is what keeps a node from starting");
         let mode: i64 = opened.pragma_query_value(None, "auto_vacuum", |row| row.get(0)).unwrap();
         assert_eq!(mode, 2, "pages are given back");
+    }
+
+    /// With the log and the shared memory that an earlier version left when it was killed.
+    #[test]
+    fn what_an_earlier_version_left_open_to_others_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let [here, killed] = ["here", "killed"].map(|name| dir.path().join(name).join("telemetry.db"));
+        for path in [&here, &killed] {
+            fs::create_dir(path.parent().unwrap()).unwrap();
+        }
+        let files = |path: &Path| ["db", "db-wal", "db-shm"].map(|extension| path.with_extension(extension));
+        let writing = open(&here).unwrap();
+        for (from, to) in files(&here).iter().zip(files(&killed)) {
+            fs::copy(from, &to).unwrap();
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        drop(writing);
+        let _opened = open(&killed).unwrap();
+        for file in files(&killed) {
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+        }
     }
 
     #[test]

@@ -91,9 +91,6 @@ async fn one(client: &Client, app: &Name, json: bool) -> anyhow::Result<()> {
     if let Some(error) = &app.error {
         output::error(error);
     }
-    for warning in &app.warnings {
-        output::warning(warning);
-    }
     output::line("")?;
     match Manifest::parse(&app.manifest) {
         Ok(manifest) if app.functions.is_empty() => {

@@ -54,11 +54,7 @@ async fn run_one(project: &Project, job: &Job) -> anyhow::Result<()> {
         let Some(function) = project.manifest.function(name) else { continue };
         let path = project.component(function);
         let Ok(file) = path.metadata() else {
-            let message =
-                format!("the build of {name} ended well, but its component {} is not there", function.component);
-            return Err(Problem::new(Exit::Build, message)
-                .hint("compare `component` with what the build writes")
-                .into());
+            return Err(building::made_nothing(function).into());
         };
         let size = units::bytes(file.len());
         output::message(&format!(

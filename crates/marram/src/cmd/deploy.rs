@@ -97,9 +97,6 @@ pub(super) fn without_functions(manifest: &Manifest) -> String {
 
 /// What a deployment or a roll-back did.
 pub(crate) fn show(deployed: &Deployed, done: &str) -> anyhow::Result<()> {
-    for warning in &deployed.warnings {
-        output::warning(warning);
-    }
     let instead = deployed.previous.filter(|previous| *previous != deployed.revision);
     let instead = instead.map_or(String::new(), |previous| paint(DIM, format!(" (before: {})", previous.short())));
     output::message(&format!(

@@ -116,8 +116,13 @@ pub(crate) async fn run(args: &Node) -> anyhow::Result<Exit> {
         Some(path) => NodeConfig::read(path).map_err(|error| {
             let cause = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
             let is_missing = cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound);
-            let exit = if is_missing { Exit::NotFound } else { Exit::Invalid };
-            Problem::new(exit, format!("{error:#}"))
+            let problem = |exit| Problem::new(exit, format!("{error:#}"));
+            match cause {
+                Some(_) if is_missing => problem(Exit::NotFound)
+                    .hint("write that file, or name another; without `--config`, a node has its defaults"),
+                Some(_) => problem(Exit::Invalid).hint("let the user that the node runs as read it"),
+                None => problem(Exit::Invalid),
+            }
         })?,
         None => NodeConfig::default().with_environment()?,
     };

@@ -126,9 +126,12 @@ async fn remove_others(client: &Client, keep: &Name) -> anyhow::Result<bool> {
 }
 
 fn keep_out_of_git(state: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+
     use anyhow::Context as _;
     let write = || {
-        std::fs::create_dir_all(state)?;
+        // As the node would make it: for its owner only.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state)?;
         let ignore = state.join(".gitignore");
         if ignore.exists() { Ok(()) } else { std::fs::write(ignore, "*\n") }
     };

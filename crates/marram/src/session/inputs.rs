@@ -126,8 +126,10 @@ impl Inputs {
     pub(crate) fn take_in(&mut self, job: &Job) -> anyhow::Result<()> {
         for name in &job.functions {
             let Some(function) = self.project.manifest.function(name) else { continue };
-            let bytes = read(&self.project, function).context("compare `component` with what the build writes")?;
-            self.components.insert(name.clone(), bytes);
+            if !self.project.component(function).is_file() {
+                return Err(building::made_nothing(function).into());
+            }
+            self.components.insert(name.clone(), read(&self.project, function)?);
         }
         Ok(())
     }

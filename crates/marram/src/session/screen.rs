@@ -89,7 +89,6 @@ impl Screen {
 
     /// A revision serves.
     pub(crate) fn deployed(&self, deployed: &Deployed, project: &Project, took: Duration, first: bool) {
-        self.apart(|| deployed.warnings.iter().for_each(|warning| output::warning(warning)));
         let took = units::duration(took);
         if first {
             return self.first(deployed, project, &took);

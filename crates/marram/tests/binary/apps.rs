@@ -86,7 +86,9 @@ async fn a_rollback_goes_to_what_was_before_or_to_what_is_named() {
     assert_eq!((&to["revision"], &to["previous"]), (&json!(revisions[2]), &json!(revisions[1])));
     let unknown = node.marram(&["rollback", "shop", "ffffffffffff"]).run().await;
     unknown.expect(6).without_data().says(&["`marram apps shop` lists them"]);
-    node.marram(&["rollback", "none"]).run().await.expect(5).without_data();
+    for verb in ["rollback", "rm"] {
+        node.marram(&[verb, "none"]).run().await.expect(5).without_data().says(&["`marram apps` lists them"]);
+    }
     for _ in 0..2 {
         node.marram(&["rollback", "shop"]).done().await;
     }

@@ -63,7 +63,10 @@ async fn a_build_that_fails_says_what_it_was() {
     let missing = with("no-such-compiler c").run().await.expect(8).without_data();
     missing.says(&["its program is not installed", "hint: `marram doctor`"]);
     let elsewhere = with("cp guest.wasm d.wasm").run().await.expect(8).without_data();
-    elsewhere.says(&["its component c.wasm is not there", "hint: compare `component`"]);
+    let elsewhere = elsewhere.says(&["its component c.wasm is not there", "hint: compare `component`"]);
+    assert!(!elsewhere.stderr.contains("CARGO"), "cargo has no part in it: {elsewhere:?}");
+    let cargo = with(": cargo build").env("CARGO_TARGET_DIR", "/builds").run().await.expect(8).without_data();
+    cargo.says(&["hint: compare `component`", "`CARGO_TARGET_DIR` is /builds", "`--target-dir target`"]);
 }
 
 #[tokio::test]

@@ -75,6 +75,21 @@ fn compile_by_hand(wasm: &[u8], functions: Option<(&Path, [u8; 32])>) -> Vec<u8>
     output.stdout
 }
 
+/// Its stdin stays open here, so that it would wait for the rest of the component for ever.
+#[tokio::test]
+async fn it_does_not_outlive_whoever_reads_its_code() {
+    let mut compiler = Command::new(env!("CARGO_BIN_EXE_marram"))
+        .args(["compile", "component", "pooled"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(compiler.stdout.take());
+    let compiler = std::cell::RefCell::new(compiler);
+    let ended = marram_testkit::eventually("the compiler ends", async || compiler.borrow_mut().try_wait().unwrap());
+    assert_eq!(ended.await.code(), Some(1));
+}
+
 #[tokio::test]
 async fn by_hand_it_says_that_it_is_not_for_hands() {
     marram(&["compile", "component", "elsewhere"]).run().await.expect(1).without_data().says(&["started by a node"]);

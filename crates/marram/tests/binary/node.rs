@@ -1,12 +1,22 @@
 //! `marram node`: what it says when it is ready, how it ends, and what it refuses to start with.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use rustix::process::Signal;
 
 use crate::support::{Node, at, client, folder, guest_app, home, marram};
 
+/// SIGHUP; below `nohup`, tests and nodes ignore it.
+fn hangup() -> Option<Signal> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    (u64::from_str_radix(ignored.trim(), 16).unwrap() & 1 == 0).then_some(Signal::HUP)
+}
+
 #[tokio::test]
 async fn a_node_says_where_it_serves_and_ends_with_a_signal() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT].into_iter().chain(hangup()) {
         let node = Node::start().await;
         assert!(node.http.get("/nothing").await.status == 404);
         assert_eq!(client(&node.admin_url).get("/v1/health").await.expect(200).json()["status"], "ready");
@@ -20,22 +30,61 @@ async fn a_node_says_where_it_serves_and_ends_with_a_signal() {
 #[tokio::test]
 async fn a_drain_finishes_what_runs_and_a_second_signal_does_not() {
     let app = guest_app("shop", "probe-p2", "");
-    for (second, code) in [(false, 0), (true, 130)] {
+    let terminated = [(Signal::TERM, None, 0), (Signal::TERM, Some(Signal::TERM), 130)];
+    // A terminal that closes hangs up twice.
+    let hung_up = hangup().map(|signal| (signal, Some(signal), 0));
+    for (first, second, code) in terminated.into_iter().chain(hung_up) {
         let node = Node::start().await;
         node.deploy(app.path()).await;
         // Chunks, 30 ms apart: the first one is here, the others are to come.
-        let path = if second { "/slow-stream/1000/30" } else { "/slow-stream/10/30" };
+        let path = if code == 130 { "/slow-stream/1000/30" } else { "/slow-stream/10/30" };
         let answer = node.http.open(at("shop", path)).await.unwrap();
         let Node { mut running, .. } = node;
-        running.signal(Signal::TERM);
+        running.signal(first);
         running.says("draining").await;
-        if second {
-            running.signal(Signal::TERM);
+        if let Some(second) = second {
+            running.signal(second);
         }
         let body = http_body_util::BodyExt::collect(answer.into_body()).await;
-        assert_eq!(body.is_err(), second);
+        assert_eq!(body.is_err(), code == 130);
         running.ended().await.expect(code);
     }
+}
+
+#[tokio::test]
+async fn a_start_that_runs_out_of_open_files_says_why_and_what_to_do() {
+    let here = home("").await;
+    let flags = ["node", "--config", "node.toml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let limited = marram(&flags).at(here.path()).under("sh", &["-c", "ulimit -n 20 && exec \"$0\" \"$@\""]);
+    let refused = limited.run().await.expect(1).without_data().says(&["only 20 files", "ulimit -n", "LimitNOFILE"]);
+    assert!(!refused.stderr.contains("its log says more"), "there is no log: {refused:?}");
+}
+
+/// Its folder may have been there before, with the mode that folders have.
+#[tokio::test]
+async fn what_a_node_keeps_is_its_owner_s_alone() {
+    let here = home("").await;
+    let state = here.path().join("state");
+    let open = |path: &str, mode| std::fs::set_permissions(state.join(path), Permissions::from_mode(mode)).unwrap();
+    std::fs::write(state.join("telemetry.db"), "").unwrap();
+    open("telemetry.db", 0o644);
+    open("cache", 0o755);
+    open("", 0o755);
+    let node = Node::start_in(here).await;
+    let mode = |path: &str| std::fs::metadata(node.home.path().join("state").join(path)).unwrap().permissions().mode();
+    for file in ["node.db", "node.db-wal", "secret.key", "cache.key", "telemetry.db", "telemetry.db-wal"] {
+        assert_eq!(mode(file) & 0o777, 0o600, "{file}");
+    }
+    for folder in ["cache", "blobs"] {
+        assert_eq!(mode(folder) & 0o777, 0o700, "{folder}");
+    }
+    node.drain().await.expect(0);
+    // A file in the place of the folder.
+    let file = folder();
+    std::fs::write(file.path().join("state"), "").unwrap();
+    let refused =
+        marram(&["node", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state", "state"]).at(file.path());
+    refused.run().await.expect(1).without_data().says(&["is a file", "choose another folder"]);
 }
 
 #[tokio::test]
@@ -46,9 +95,9 @@ async fn a_wrong_configuration_shows_its_line() {
     std::fs::write(here.path().join("node.toml"), "admin = \"0.0.0.0:0\"\nlisten = \"127.0.0.1:0\"").unwrap();
     node().run().await.expect(1).without_data().says(&["token_file", "admin_tls"]);
     std::fs::remove_file(here.path().join("node.toml")).unwrap();
-    node().run().await.expect(5).without_data().says(&["node.toml", "cannot be read"]);
+    node().run().await.expect(5).without_data().says(&["node.toml", "cannot be read", "hint: write that file"]);
     std::fs::write(here.path().join("node.toml"), "token_file = \"none\"").unwrap();
-    node().run().await.expect(5).without_data().says(&["`token_file`: none cannot be read"]);
+    node().run().await.expect(5).without_data().says(&["`token_file`: none cannot be read", "hint: write that file"]);
     std::fs::write(here.path().join("node.toml"), "listen = \"localhost:3000\"").unwrap();
     node().run().await.expect(6).without_data().says(&["line 1", "hint: write address and port"]);
     for address in ["3000", ":3000", "localhost:3000"] {

@@ -104,13 +104,15 @@ async fn succeed(command: &mut Command) {
     assert!(output.status.success(), "{command:?} ended with {}:\n{said}", output.status);
 }
 
-/// The binary in a folder, as if nothing was set on this machine.
+/// The binary in a folder, as if nothing was set on this machine but a folder for everything that cargo makes: many have one,
+/// and a template works there, too.
 fn marram(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_marram"));
     command.current_dir(folder).stdin(Stdio::null()).kill_on_drop(true).env("PATH", path());
-    for variable in ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET", "RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
+    for variable in ["CARGO_BUILD_TARGET", "RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
         command.env_remove(variable);
     }
+    command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates-elsewhere"));
     // What is not the app itself is kept from run to run.
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates-build");
     command.env("CARGO_BUILD_BUILD_DIR", kept).env("npm_config_prefer_offline", "true");

@@ -69,7 +69,8 @@ async fn a_broken_save_is_shown_and_leaves_the_last_revision_serving() {
     write_manifest(up.app.path(), "shop", "app.py", "");
     write_python(up.app.path(), "    return Response(");
     up.running.says("app.py:5:").await;
-    up.running.says("SyntaxError").await;
+    // What happens now stands last, after the trace.
+    up.running.says("^\nSyntaxError: '(' was never closed\nthe last revision keeps serving\n").await;
     assert_eq!(up.get("shop").await.expect(200).text(), "Hello from shop");
 
     write_manifest(up.app.path(), "shop", "app.py", "config = { currency = \"EUR\" }");
@@ -97,6 +98,11 @@ async fn a_build_that_fails_is_shown_and_one_that_works_is_swapped_in() {
     assert_eq!(up.get("shop").await.expect(200).text(), "one");
     std::fs::write(up.app.path().join("source.txt"), source("two")).unwrap();
     up.answers("shop", "two").await;
+    // It ends well, and what the manifest names is not there.
+    write_manifest(up.app.path(), "shop", "other.py", build);
+    let elsewhere =
+        "error: the build of main ended well, but its component other.py is not there\nhint: compare `component`";
+    up.running.says(elsewhere).await;
 }
 
 #[tokio::test]
@@ -126,6 +132,8 @@ async fn files_that_a_save_of_the_manifest_names_too_early_are_deployed_when_the
 async fn what_a_start_cannot_do_ends_it_or_waits_for_a_save() {
     let app = folder();
     write_manifest(app.path(), "shop", "app.py", "");
+    let nowhere = marram(&["up", "nowhere"]).at(app.path()).run().await.expect(5).without_data();
+    nowhere.says(&["cannot open nowhere", "hint: name the folder of an app, or its marram.toml"]);
     let run = || marram(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).at(app.path());
     let missing = run().run().await.expect(5).without_data();
     let missing = missing.says(&["function \"main\": its component app.py is not there", "hint: write the path"]);

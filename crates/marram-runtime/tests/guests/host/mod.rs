@@ -33,6 +33,7 @@ pub struct Observed {
     pub logs: Mutex<Vec<LogLine>>,
     pub records: Mutex<Vec<MeterRecord>>,
     pub refused: Mutex<Vec<(String, Kind)>>,
+    pub initialized: Mutex<Vec<String>>,
     changed: Notify,
 }
 
@@ -49,6 +50,10 @@ impl Observe for Observed {
 
     fn refused(&self, id: &Arc<FunctionId>, kind: Kind) {
         self.refused.lock().unwrap().push((id.function.to_string(), kind));
+    }
+
+    fn initialized(&self, id: &Arc<FunctionId>, _: Duration) {
+        self.initialized.lock().unwrap().push(id.function.to_string());
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use http::Request;
 use http_body_util::BodyExt as _;
 use marram_core::Kind;
+use marram_core::port::empty_body;
 use marram_core::record::Outcome;
 
 use super::{script, try_script};
 use crate::host::get;
-use crate::limits::STOPPED_AT_100_MS;
+use crate::limits::{STOPPED_AT_100_MS, check_unread};
 
 /// Bad behaviour by path; `/ok` answers.
 const BAD: &str = "const kept = []; export default { async fetch(request) {
@@ -31,6 +33,10 @@ const BAD: &str = "const kept = []; export default { async fetch(request) {
             await new Promise((resolve) => setTimeout(resolve, 5));
             if (sent++ < 3) out.enqueue(new TextEncoder().encode('more')); else throw new Error('half way');
         } })); }
+        case '/broken-at-once': return new Response(new ReadableStream({ start(out) {
+            out.enqueue(new TextEncoder().encode('more'));
+            out.error(new Error('before it began'));
+        } }));
         case '/timers': for (;;) setTimeout(() => {}, 60_000);
         case '/log': for (let i = 0; i < 100_000; i++) console.log('line ' + i); return new Response('logged');
         case '/no-response': return 'text';
@@ -97,6 +103,14 @@ async fn endless_recursion_throws() {
 async fn what_is_thrown_is_in_the_log_with_its_place() {
     check("", "/throw", Kind::Trap, "TypeError: no such price").await;
     check("", "/throw", Kind::Trap, "src/index.js:10:").await;
+    let host = script(BAD, "").await;
+    host.get("/throw").await.expect_err("it throws");
+    // The engine's own frames say nothing to a developer, and the line is where it would point to.
+    let said = host.observed.texts().join("\n");
+    assert!(
+        said.contains("src/index.js:10:") && !said.contains("prelude.js") && !said.contains("says which"),
+        "{said}"
+    );
     check("", "/no-response", Kind::Trap, "fetch has to return a Response").await;
 }
 
@@ -111,6 +125,72 @@ async fn who_never_answers_is_told_at_once_or_at_the_deadline() {
 async fn a_body_that_does_not_end_well_breaks_off() {
     check("deadline = \"200ms\"", "/endless-body", Kind::Deadline, "raise `deadline`").await;
     check("", "/broken-body", Kind::NoResponse, "half way").await;
+}
+
+/// Nothing of it was sent yet, so its client can be told what happened.
+#[tokio::test]
+async fn a_body_that_breaks_off_before_anything_was_sent_is_no_answer() {
+    let host = script(BAD, "").await;
+    let failure = host.send(get("/broken-at-once")).await.map(drop).expect_err("its body is broken");
+    assert_eq!((failure.kind(), failure.status().as_u16()), (Kind::NoResponse, 502), "{failure:?}");
+    let record = host.observed.record().await;
+    assert_eq!((record.outcome, record.status), (Outcome::Failed(Kind::NoResponse), 0));
+    assert!(host.observed.texts().join("\n").contains("before it began"), "{:?}", host.observed.texts());
+}
+
+/// Streams twelve bytes under the length that the path declares, at once or piece by piece.
+const DECLARING: &str = "export default { async fetch(request) {
+    const [, how, declared] = new URL(request.url).pathname.split('/');
+    const four = new TextEncoder().encode('four');
+    let sent = 0;
+    const at_once = { start(out) { for (let n = 0; n < 3; n++) out.enqueue(four); out.close(); } };
+    const later = { async pull(out) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        if (sent++ < 3) out.enqueue(four); else out.close();
+    } };
+    const body = new ReadableStream(how === 'later' ? later : at_once);
+    return new Response(body, { headers: { 'content-length': declared } });
+} }";
+
+/// Expects a head, or none, and then a body of so many bytes, or a failure that the log and the record tell too.
+async fn check_length(method: &str, path: &str, head: bool, expected: Result<usize, Kind>) {
+    let host = script(DECLARING, "").await;
+    let request = Request::builder().method(method).uri(format!("http://shop.example{path}"));
+    let answer = host.send(request.body(empty_body()).unwrap()).await;
+    assert_eq!(answer.is_ok(), head, "{method} {path}: {answer:?}");
+    let body = match answer {
+        Ok(answer) => answer.into_body().collect().await.map(|body| body.to_bytes().len()),
+        Err(failure) => Err(failure),
+    };
+    assert_eq!(body.map_err(|failure| failure.kind()), expected, "{method} {path}");
+    let outcome = host.observed.record().await.outcome;
+    assert_eq!(outcome, expected.map_or_else(Outcome::Failed, |_| Outcome::Answered), "{method} {path}");
+    let said = host.observed.texts().join("\n");
+    assert_eq!(said.contains("not as long as its content-length says"), expected.is_err(), "{method} {path}: {said}");
+}
+
+#[tokio::test]
+async fn a_streamed_answer_is_as_long_as_it_declares() {
+    for path in ["/at-once/0", "/at-once/4", "/at-once/100"] {
+        check_length("GET", path, false, Err(Kind::NoResponse)).await;
+    }
+    for path in ["/later/0", "/later/4", "/later/100"] {
+        check_length("GET", path, true, Err(Kind::NoResponse)).await;
+    }
+    check_length("GET", "/at-once/12", true, Ok(12)).await;
+    check_length("GET", "/later/12", true, Ok(12)).await;
+    // The length of what a GET would have got, whatever comes with it to nobody.
+    check_length("HEAD", "/at-once/100", true, Ok(12)).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_ends_at_the_deadline() {
+    let source = "export default { fetch(request) {
+        if (!new URL(request.url).pathname.startsWith('/big/')) return new Response('ok');
+        return new Response(new ReadableStream({ pull(out) { out.enqueue(new Uint8Array(65536)); } }));
+    } }";
+    let host = script(source, "limits = { concurrency = 1, queue = 1, deadline = \"2s\" }").await;
+    check_unread(&host, "JavaScript").await;
 }
 
 #[tokio::test]
