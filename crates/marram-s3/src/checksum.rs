@@ -3,11 +3,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use crc_fast::CrcAlgorithm;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use marram_core::port::blobs::{Checksum, Part};
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
 use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
+
+use crate::query;
 
 /// Every algorithm: its name, and the end of its header's name.
 const ALGORITHMS: [&str; 5] = ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"];
@@ -86,7 +88,7 @@ impl Summing {
         let Some(algorithm) = self.algorithm else { return Ok(None) };
         let sum = self.hasher.finalize();
         let [value] = said!(sum).into_iter().flatten().collect::<Vec<_>>().try_into().unwrap_or_default();
-        let header = format!("x-amz-checksum-{}", algorithm.to_ascii_lowercase());
+        let header = header_of(algorithm);
         let trailer = || {
             trailers?.read(|headers| headers.get(&header).and_then(|value| value.to_str().ok().map(str::to_owned)))?
         };
@@ -109,12 +111,36 @@ fn no_trailer(header: &str) -> S3Error {
     error
 }
 
+/// What the headers or the query say of the checksum of a body.
+pub(crate) fn announced(uri: &Uri, headers: &HeaderMap) -> Said {
+    let of = |algorithm| headers.get(header_of(algorithm)).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    or_in_query(ALGORITHMS.map(of), uri)
+}
+
+/// What the headers say of a checksum, or the query of an URL that was signed beforehand. An SDK that sums up the body there
+/// before there is one says the checksum of nothing: that is none.
+pub(crate) fn or_in_query(said: Said, uri: &Uri) -> Said {
+    if said.iter().any(Option::is_some) {
+        return said;
+    }
+    ALGORITHMS.map(|algorithm| {
+        let nothing = hasher(algorithm).finalize();
+        let nothing = said!(nothing).into_iter().flatten().next();
+        query::hoisted_value(uri, &header_of(algorithm)).filter(|value| Some(value) != nothing.as_ref())
+    })
+}
+
+fn header_of(algorithm: &str) -> String {
+    format!("x-amz-checksum-{}", algorithm.to_ascii_lowercase())
+}
+
 /// The algorithm of this name.
 pub(crate) fn known(name: &str) -> Option<&'static str> {
     ALGORITHMS.into_iter().find(|algorithm| algorithm.eq_ignore_ascii_case(name))
 }
 
-fn of_header(header: &str) -> Option<&'static str> {
+/// The algorithm of this header.
+pub(crate) fn of_header(header: &str) -> Option<&'static str> {
     known(header.to_ascii_lowercase().strip_prefix("x-amz-checksum-")?)
 }
 
@@ -207,6 +233,27 @@ mod tests {
             assert_eq!(of_parts(algorithm, true, &parts), Some(sum(algorithm, b"123456789")), "{algorithm}");
             assert!(of_parts(algorithm, false, &parts).unwrap().value.ends_with("-3"));
             assert_eq!(of_parts("SHA1", false, &parts), None);
+        }
+    }
+
+    #[test]
+    fn a_sum_in_a_signed_query_counts_unless_it_is_that_of_nothing() {
+        let said = |query: &str, headers: &HeaderMap| {
+            let uri = format!("/b/k?{query}").parse().unwrap();
+            announced(&uri, headers).into_iter().flatten().collect::<Vec<_>>().join(" ")
+        };
+        let header = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-amz-checksum-sha1"),
+            http::HeaderValue::from_static("header"),
+        )]);
+        for (query, headers, expected) in [
+            ("X-Amz-Signature=0&x-amz-checksum-crc32=y%2FQ5Jg%3D%3D", &HeaderMap::new(), "y/Q5Jg=="),
+            ("X-Amz-Signature=0&x-amz-checksum-crc32=AAAAAA%3D%3D", &HeaderMap::new(), ""),
+            ("x-amz-checksum-crc32=y%2FQ5Jg%3D%3D", &HeaderMap::new(), ""),
+            ("X-Amz-Signature=0&x-amz-checksum-crc32=y%2FQ5Jg%3D%3D", &header, "header"),
+            ("", &header, "header"),
+        ] {
+            assert_eq!(said(query, headers), expected, "{query}");
         }
     }
 

@@ -13,6 +13,7 @@ mod access;
 mod body;
 mod checksum;
 mod chunks;
+mod conditions;
 mod error;
 pub mod limits;
 mod listen;
@@ -25,6 +26,8 @@ mod range;
 mod service;
 mod signed;
 mod unsupported;
+mod uploads;
+mod verified;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use marram_core::accept::AcceptPauses;
 use rustls::ServerConfig;
 use s3s::service::S3Service;
 use s3s::{Body, S3Result, s3_error};
@@ -27,12 +28,8 @@ use tokio_util::task::TaskTracker;
 use crate::Limits;
 use crate::body::Timed;
 use crate::chunks::{self, Chunks};
+use crate::verified::{Digests, Fault, Verified};
 use crate::{range, signed, unsupported};
-
-/// When accepting fails for want of descriptors or memory, trying again at once would fail again: wait for this long,
-/// doubling up to a second.
-const BACK_OFF: Duration = Duration::from_millis(5);
-const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// What every connection needs.
 pub(crate) struct Front {
@@ -55,13 +52,13 @@ pub(crate) async fn accept(
     permits: Arc<Semaphore>,
 ) {
     let stop = front.stop.clone();
-    let mut back_off = BACK_OFF;
+    let mut pauses = AcceptPauses::default();
     loop {
         let Some(Ok(permit)) = stop.run_until_cancelled(permits.clone().acquire_owned()).await else { return };
         let Some(accepted) = stop.run_until_cancelled(listener.accept()).await else { return };
         match accepted {
             Ok((stream, _)) => {
-                back_off = BACK_OFF;
+                pauses.accepted();
                 let (front, tls) = (front.clone(), tls.clone());
                 front.tasks.clone().spawn(async move {
                     let cut = front.cut.clone();
@@ -69,20 +66,13 @@ pub(crate) async fn accept(
                     drop(permit);
                 });
             }
-            Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
+                let Some(pause) = pauses.after(&error) else { continue };
                 tracing::warn!(%error, "accepting S3 connections fails: raise the limit of open files (ulimit -n)?");
-                stop.run_until_cancelled(tokio::time::sleep(back_off)).await;
-                back_off = (back_off * 2).min(BACK_OFF_MAX);
+                stop.run_until_cancelled(tokio::time::sleep(pause)).await;
             }
         }
     }
-}
-
-/// accept(2): errors that the connection had, and not the listener.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 async fn connection(front: &Arc<Front>, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
@@ -128,14 +118,21 @@ async fn answer(front: &Arc<Front>, mut request: http::Request<Incoming>) -> Res
     let expects = request.headers().get(http::header::EXPECT).is_some_and(|value| value.as_bytes() == b"100-continue");
     let is_empty = request.body().is_end_stream();
     let signed_max = chunks::come_in(request.headers()).then_some(front.limits.signed_chunk_bytes);
-    let timed = |body| match signed_max {
-        Some(signed_max) => Body::http_body_unsync(Chunks::new(Timed::new(body, idle), signed_max)),
-        None => Body::http_body_unsync(Timed::new(body, idle)),
-    };
+    let fault = Fault::default();
     let answered = match prepare(&mut request) {
         Err(error) => error.to_http_response().map_err(|error| s3s::HttpError::new(Box::new(error))),
-        // Boxed: it is far larger than the connection, which lives longer.
-        Ok(()) => Box::pin(front.service.call(request.map(timed))).await,
+        Ok(digests) => {
+            let request = request.map(|body| {
+                let body = Timed::new(body, idle);
+                match (digests, signed_max) {
+                    (Some(digests), _) => Body::http_body_unsync(Verified::new(body, digests, fault.clone())),
+                    (None, Some(signed_max)) => Body::http_body_unsync(Chunks::new(body, signed_max)),
+                    (None, None) => Body::http_body_unsync(body),
+                }
+            });
+            // Boxed: it is far larger than the connection, which lives longer.
+            Box::pin(front.service.call(request)).await
+        }
     };
     let mut response = answered.unwrap_or_else(|error| {
         let error: s3s::StdError = error.into();
@@ -144,8 +141,10 @@ async fn answer(front: &Arc<Front>, mut request: http::Request<Incoming>) -> Res
         *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
         response
     });
-    if !is_empty && is_about_the_body(&response) {
-        let error = s3_error!(IncompleteBody, "the body did not come as it was announced and signed");
+    let fault = fault.take();
+    if fault.is_some() || !is_empty && is_about_the_body(&response) {
+        let incomplete = || s3_error!(IncompleteBody, "the body did not come as it was announced and signed");
+        let error = fault.unwrap_or_else(incomplete);
         response = error.to_http_response().unwrap_or(response);
     }
     front.answers[usize::from(response.status().as_u16() / 100).min(5)].fetch_add(1, Ordering::Relaxed);
@@ -163,8 +162,9 @@ fn is_about_the_body(response: &http::Response<Body>) -> bool {
         && response.body().bytes().is_some_and(|body| !says(body))
 }
 
-/// Refuses what s3s would take and this node does not, and takes out what only s3s would fail at.
-fn prepare(request: &mut http::Request<Incoming>) -> S3Result<()> {
+/// Refuses what s3s would take and this node does not, and takes out what only s3s would fail at. The digests that the body has
+/// to have, where s3s does not look at them.
+fn prepare(request: &mut http::Request<Incoming>) -> S3Result<Option<Digests>> {
     if is_form(request.headers()) {
         return Err(s3_error!(NotImplemented, "uploads by form are not supported: use PUT"));
     }
@@ -175,7 +175,7 @@ fn prepare(request: &mut http::Request<Incoming>) -> S3Result<()> {
         let method = request.method().clone();
         range::tidy(&method, request.headers_mut());
     }
-    Ok(())
+    Digests::of(request.method(), request.uri(), request.headers())
 }
 
 /// Whether s3s would take the body for a form, and gather it before it knows whose it is. Media types have no case

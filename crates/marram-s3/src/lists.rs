@@ -111,7 +111,8 @@ fn split(page: &ObjectPage, url: bool) -> (Vec<Object>, Vec<CommonPrefix>) {
     (objects, prefixes)
 }
 
-fn wants_url(encoding: Option<&EncodingType>) -> S3Result<bool> {
+/// Whether names are to be in percent.
+pub(crate) fn wants_url(encoding: Option<&EncodingType>) -> S3Result<bool> {
     match encoding.map(EncodingType::as_str) {
         None => Ok(false),
         Some(EncodingType::URL) => Ok(true),
@@ -120,7 +121,7 @@ fn wants_url(encoding: Option<&EncodingType>) -> S3Result<bool> {
 }
 
 /// A name as a list has it: with `encoding-type=url`, everything but letters, digits and `-_.~/` in percent.
-fn encoded(name: &str, url: bool) -> String {
+pub(crate) fn encoded(name: &str, url: bool) -> String {
     if !url {
         return name.to_owned();
     }

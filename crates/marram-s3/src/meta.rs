@@ -2,10 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use http::{HeaderName, HeaderValue, Uri};
 use marram_core::Name;
 use marram_core::port::blobs::{Attributes, Expect, Object};
 use s3s::dto::{ETag, ETagCondition, Metadata, Timestamp, TimestampFormat};
-use s3s::{S3ErrorCode, S3Result, s3_error};
+use s3s::{S3Result, s3_error};
+
+use crate::query;
 
 /// What AWS says of an object that nobody has said a media type of.
 pub(crate) const DEFAULT_TYPE: &str = "binary/octet-stream";
@@ -20,7 +23,7 @@ pub(crate) fn time(unix_ns: u64) -> Timestamp {
 }
 
 /// To the second, as a header says it (RFC 9110 §5.6.7).
-fn header_time(unix_ns: u64) -> Timestamp {
+pub(crate) fn header_time(unix_ns: u64) -> Timestamp {
     time(unix_ns / 1_000_000_000 * 1_000_000_000)
 }
 
@@ -76,6 +79,20 @@ impl Kept {
     }
 }
 
+/// Adds the user metadata that the query of a signed URL has; what a header says goes first.
+pub(crate) fn with_query(metadata: Option<Metadata>, uri: &Uri) -> S3Result<Option<Metadata>> {
+    let mut all = metadata.unwrap_or_default();
+    for (name, value) in query::hoisted(uri) {
+        let Some(key) = name.strip_prefix("x-amz-meta-").filter(|key| !key.is_empty()) else { continue };
+        // It comes back as a header.
+        if HeaderName::try_from(&name).is_err() || HeaderValue::try_from(&value).is_err() {
+            return Err(s3_error!(InvalidArgument, "{name:?} of the query could not be a header: leave it out"));
+        }
+        all.entry(key.to_owned()).or_insert(value);
+    }
+    Ok((!all.is_empty()).then_some(all))
+}
+
 /// `aws-chunked` is how the body came, and not what it is.
 fn without_chunks(encodings: String) -> Option<String> {
     let rest: Vec<_> = encodings.split(',').map(str::trim).filter(|encoding| *encoding != "aws-chunked").collect();
@@ -121,39 +138,6 @@ pub(crate) fn checksum_type(checksum: &marram_core::port::blobs::Checksum) -> s3
     ChecksumType::from_static(if of_parts { ChecksumType::COMPOSITE } else { ChecksumType::FULL_OBJECT })
 }
 
-/// What a conditional request asks for (RFC 9110 §13).
-pub(crate) struct Conditions<'a> {
-    pub(crate) if_match: Option<&'a ETagCondition>,
-    pub(crate) if_none_match: Option<&'a ETagCondition>,
-    pub(crate) if_modified_since: Option<&'a Timestamp>,
-    pub(crate) if_unmodified_since: Option<&'a Timestamp>,
-}
-
-impl Conditions<'_> {
-    /// Whether the object is what is asked for, in the order of RFC 9110 §13.2.2; otherwise the error's code.
-    pub(crate) fn check(&self, object: &Object) -> Result<(), S3ErrorCode> {
-        let is = |condition: &ETagCondition| match condition {
-            ETagCondition::Any => true,
-            ETagCondition::ETag(wanted) => wanted.value() == object.etag,
-        };
-        let modified = header_time(object.modified_unix_ns);
-        let holds = match (self.if_match, self.if_unmodified_since) {
-            (Some(condition), _) => is(condition),
-            (None, Some(since)) => modified <= *since,
-            (None, None) => true,
-        };
-        if !holds {
-            return Err(S3ErrorCode::PreconditionFailed);
-        }
-        let is_old = match (self.if_none_match, self.if_modified_since) {
-            (Some(condition), _) => is(condition),
-            (None, Some(since)) => modified <= *since,
-            (None, None) => false,
-        };
-        if is_old { Err(S3ErrorCode::NotModified) } else { Ok(()) }
-    }
-}
-
 /// What a write expects.
 pub(crate) fn expect(if_match: Option<&ETagCondition>, if_none_match: Option<&ETagCondition>) -> S3Result<Expect> {
     match (if_match, if_none_match) {
@@ -170,48 +154,25 @@ pub(crate) fn expect(if_match: Option<&ETagCondition>, if_none_match: Option<&ET
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use marram_core::port::blobs::Version;
-
     use super::*;
 
-    fn check(conditions: &Conditions<'_>) -> &'static str {
-        let object = Object {
-            name: "k".into(),
-            size: 1,
-            digest: None,
-            etag: "e".into(),
-            attributes: Attributes::default(),
-            checksum: None,
-            modified_unix_ns: 1_700_000_000_900_000_000,
-            version: Version(1),
-        };
-        match conditions.check(&object) {
-            Ok(()) => "200",
-            Err(S3ErrorCode::NotModified) => "304",
-            Err(_) => "412",
-        }
-    }
-
     #[test]
-    fn conditions_are_looked_at_in_the_order_of_the_standard() {
-        let none =
-            || Conditions { if_match: None, if_none_match: None, if_modified_since: None, if_unmodified_since: None };
-        let (right, wrong) = (ETagCondition::ETag(etag("e")), ETagCondition::ETag(etag("x")));
-        let (then, before) = (time(1_700_000_000_000_000_000), time(1_600_000_000_000_000_000));
-        assert_eq!(check(&none()), "200");
-        assert_eq!(check(&Conditions { if_match: Some(&right), if_unmodified_since: Some(&before), ..none() }), "200");
-        assert_eq!(check(&Conditions { if_match: Some(&wrong), ..none() }), "412");
-        assert_eq!(check(&Conditions { if_unmodified_since: Some(&before), ..none() }), "412");
-        // The header has whole seconds.
-        assert_eq!(check(&Conditions { if_unmodified_since: Some(&then), ..none() }), "200");
-        assert_eq!(check(&Conditions { if_modified_since: Some(&then), ..none() }), "304");
-        assert_eq!(check(&Conditions { if_modified_since: Some(&before), ..none() }), "200");
-        assert_eq!(
-            check(&Conditions { if_none_match: Some(&right), if_modified_since: Some(&before), ..none() }),
-            "304"
-        );
-        assert_eq!(check(&Conditions { if_none_match: Some(&wrong), if_modified_since: Some(&then), ..none() }), "200");
-        assert_eq!(check(&Conditions { if_none_match: Some(&ETagCondition::Any), ..none() }), "304");
+    fn metadata_is_taken_from_a_signed_query_too() {
+        let said = |query: &str| -> S3Result<String> {
+            let header = Metadata::from_iter([("a".to_owned(), "header".to_owned())]);
+            let uri = format!("/b/k?{query}").parse().unwrap();
+            let mut found: Vec<_> = with_query(Some(header), &uri)?.into_iter().flatten().collect();
+            found.sort_unstable();
+            Ok(found.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(said("X-Amz-Signature=0&x-amz-meta-b=c%20d").unwrap(), "a=header b=c d");
+        assert_eq!(said("X-Amz-Signature=0&x-amz-meta-a=query&x-amz-meta-=x").unwrap(), "a=header");
+        assert_eq!(said("x-amz-meta-b=c").unwrap(), "a=header");
+        for bad in ["x-amz-meta-b=c%0d%0ad", "x-amz-meta-b%20c=d"] {
+            let refused = said(&format!("X-Amz-Signature=0&{bad}")).unwrap_err();
+            assert_eq!(refused.code().as_str(), "InvalidArgument", "{bad}");
+        }
+        assert!(with_query(None, &Uri::from_static("/b/k")).unwrap().is_none());
     }
 
     #[test]

@@ -6,18 +6,18 @@ use marram_core::port::blobs::{ByteRange, Expect, Finish, Part, Upload, UploadId
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType,
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CopyPartResult, CreateMultipartUploadInput,
-    CreateMultipartUploadOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput,
-    ListPartsOutput, MultipartUpload, StorageClass, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput,
-    UploadPartOutput,
+    CreateMultipartUploadOutput, ListPartsInput, ListPartsOutput, StorageClass, UploadPartCopyInput,
+    UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use crate::checksum::{self, Said, Summing, said, say};
+use crate::conditions::{Conditions, etags};
 use crate::lists::page_size;
-use crate::meta::{self, Conditions, kept};
+use crate::meta::{self, kept};
 use crate::objects::{check_length, md5, source};
 use crate::service::{Service, key_of};
-use crate::{body, error};
+use crate::{body, error, query};
 
 /// How an upload's checksum was announced, as the port keeps it: `CRC32/COMPOSITE`.
 struct Announced {
@@ -73,8 +73,13 @@ pub(crate) async fn create(
     service: &Service,
     req: S3Request<CreateMultipartUploadInput>,
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-    let input = req.input;
-    let announced = Announced::of(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
+    let S3Request { mut input, uri, .. } = req;
+    let of_query = |name| query::hoisted_value(&uri, name);
+    let algorithm = input.checksum_algorithm.take();
+    let algorithm = algorithm.or_else(|| of_query("x-amz-checksum-algorithm").map(Into::into));
+    let kind = input.checksum_type.take().or_else(|| of_query("x-amz-checksum-type").map(Into::into));
+    let announced = Announced::of(algorithm.as_ref(), kind.as_ref())?;
+    input.metadata = meta::with_query(input.metadata, &uri)?;
     let (bucket, attributes) = (meta::bucket(&input.bucket)?, kept!(input).attributes());
     let begun = service.blobs.begin_upload(&bucket, &input.key, attributes, Announced::text(announced.as_ref())).await;
     let output = CreateMultipartUploadOutput {
@@ -97,12 +102,12 @@ pub(crate) async fn upload_part(
     service: &Service,
     req: S3Request<UploadPartInput>,
 ) -> S3Result<S3Response<UploadPartOutput>> {
-    let S3Request { mut input, headers, trailing_headers, .. } = req;
+    let S3Request { mut input, headers, trailing_headers, uri, .. } = req;
     check_length(input.content_length)?;
     let upload = find(service, &input.bucket, &input.key, &input.upload_id).await?;
     let announced = Announced::read(&upload).map(|announced| announced.algorithm);
     let algorithm = input.checksum_algorithm.as_ref().map(|algorithm| algorithm.as_str()).or(announced);
-    let mut summing = Summing::of(&said!(input), algorithm, &headers)?;
+    let mut summing = Summing::of(&checksum::or_in_query(said!(input), &uri), algorithm, &headers)?;
     let md5 = md5(input.content_md5.as_deref())?;
     let (bucket, number) = (meta::bucket(&input.bucket)?, number(input.part_number)?);
     let writer = service.blobs.put_part(&bucket, &input.key, &upload.id, number).await.map_err(error::of)?;
@@ -122,13 +127,13 @@ pub(crate) async fn copy_part(
     req: S3Request<UploadPartCopyInput>,
 ) -> S3Result<S3Response<UploadPartCopyOutput>> {
     let (from, name) = source(service, key_of(&req), &req.input.copy_source)?;
-    let input = req.input;
+    let S3Request { input, headers, .. } = req;
     let upload = find(service, &input.bucket, &input.key, &input.upload_id).await?;
     let opened = service.blobs.get(&from, &name).await.map_err(error::of)?;
     let opened = opened.ok_or_else(|| S3Error::new(S3ErrorCode::NoSuchKey))?;
     let conditions = Conditions {
-        if_match: input.copy_source_if_match.as_ref(),
-        if_none_match: input.copy_source_if_none_match.as_ref(),
+        if_match: etags(&headers, "x-amz-copy-source-if-match"),
+        if_none_match: etags(&headers, "x-amz-copy-source-if-none-match"),
         if_modified_since: input.copy_source_if_modified_since.as_ref(),
         if_unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
     };
@@ -169,7 +174,7 @@ pub(crate) async fn complete(
     service: &Service,
     req: S3Request<CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-    let input = req.input;
+    let S3Request { input, uri, .. } = req;
     let expect = meta::expect(input.if_match.as_ref(), input.if_none_match.as_ref())?;
     let upload = find(service, &input.bucket, &input.key, &input.upload_id).await?;
     let named = input.multipart_upload.as_ref().and_then(|upload| upload.parts.clone()).unwrap_or_default();
@@ -192,7 +197,8 @@ pub(crate) async fn complete(
     }
     let announced = Announced::read(&upload);
     let checksum = announced.and_then(|it| checksum::of_parts(it.algorithm, it.full, &parts));
-    if let (Some(said), Some(checksum)) = (said!(input).into_iter().flatten().next(), &checksum)
+    let said = checksum::or_in_query(said!(input), &uri).into_iter().flatten().next();
+    if let (Some(said), Some(checksum)) = (said, &checksum)
         && said.split('-').next() != checksum.value.split('-').next()
     {
         return Err(s3_error!(BadDigest, "the checksum of the object is {}, and not {said}", checksum.value));
@@ -299,47 +305,12 @@ pub(crate) async fn list_parts(
         part_number_marker: i32::try_from(after).ok(),
         next_part_number_marker: next,
         max_parts: i32::try_from(max).ok(),
-        is_truncated: Some(page.more),
+        is_truncated: Some(next.is_some()),
         parts: Some(parts.collect()),
         checksum_algorithm: announced.as_ref().map(Announced::algorithm),
         checksum_type: announced.as_ref().map(Announced::kind),
         storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
         ..ListPartsOutput::default()
-    };
-    Ok(S3Response::new(output))
-}
-
-pub(crate) async fn list_uploads(
-    service: &Service,
-    req: S3Request<ListMultipartUploadsInput>,
-) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
-    let input = req.input;
-    let max = page_size(input.max_uploads)?;
-    let prefix = input.prefix.clone().unwrap_or_default();
-    let after = input.key_marker.clone().filter(|marker| !marker.is_empty());
-    // Without an id, all uploads of the name are passed over.
-    let id = input.upload_id_marker.clone().unwrap_or_else(|| "\u{10ffff}".into());
-    let after = after.map(|name| (name, UploadId(id)));
-    let page = service.blobs.uploads(&meta::bucket(&input.bucket)?, &prefix, after, max).await.map_err(error::of)?;
-    let last = page.uploads.last().filter(|_| page.more);
-    let uploads = page.uploads.iter().map(|upload| MultipartUpload {
-        initiated: Some(meta::time(upload.begun_unix_ns)),
-        key: Some(upload.name.clone()),
-        upload_id: Some(upload.id.0.clone()),
-        storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
-        ..MultipartUpload::default()
-    });
-    let output = ListMultipartUploadsOutput {
-        bucket: Some(input.bucket),
-        prefix: input.prefix,
-        key_marker: input.key_marker,
-        upload_id_marker: input.upload_id_marker,
-        next_key_marker: last.map(|upload| upload.name.clone()),
-        next_upload_id_marker: last.map(|upload| upload.id.0.clone()),
-        max_uploads: i32::try_from(max).ok(),
-        is_truncated: Some(page.more),
-        uploads: Some(uploads.collect()),
-        ..ListMultipartUploadsOutput::default()
     };
     Ok(S3Response::new(output))
 }

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use marram_core::Kind;
 use marram_core::limits::OBJECT_BYTES_MAX;
-use marram_core::port::blobs::{ByteRange, CopyOptions, Delete, Expect, Finish, Object};
+use marram_core::port::blobs::{ByteRange, CopyOptions, Delete, Expect, Finish, Object, check_name};
 use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectInput, DeleteObjectOutput,
     DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, GetObjectInput, GetObjectOutput, HeadObjectInput,
@@ -13,10 +13,11 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use crate::access::Need;
-use crate::checksum::{Summing, said, say};
-use crate::meta::{self, Conditions, describe, kept};
+use crate::checksum::{self, Summing, said, say};
+use crate::conditions::{Conditions, etags};
+use crate::meta::{self, describe, kept};
 use crate::service::{Service, key_of};
-use crate::{body, error, range};
+use crate::{body, error, query, range};
 
 /// Refuses what an announced length says at once.
 pub(crate) fn check_length(length: Option<i64>) -> S3Result<()> {
@@ -47,13 +48,14 @@ fn no_key() -> S3Error {
 }
 
 pub(crate) async fn put(service: &Service, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
-    let S3Request { mut input, headers, trailing_headers, .. } = req;
+    let S3Request { mut input, headers, trailing_headers, uri, .. } = req;
     check_length(input.content_length)?;
     let bucket = meta::bucket(&input.bucket)?;
     let expect = meta::expect(input.if_match.as_ref(), input.if_none_match.as_ref())?;
     let algorithm = input.checksum_algorithm.as_ref().map(|algorithm| algorithm.as_str());
-    let mut summing = Summing::of(&said!(input), algorithm, &headers)?;
+    let mut summing = Summing::of(&checksum::or_in_query(said!(input), &uri), algorithm, &headers)?;
     let md5 = md5(input.content_md5.as_deref())?;
+    input.metadata = meta::with_query(input.metadata, &uri)?;
     let attributes = kept!(input).attributes();
     let mut writer = service.blobs.put(&bucket, &input.key, attributes).await.map_err(error::of)?;
     body::take_in(input.body.take(), input.content_length, &mut writer, &mut summing).await?;
@@ -74,14 +76,14 @@ pub(crate) async fn put(service: &Service, req: S3Request<PutObjectInput>) -> S3
 }
 
 pub(crate) async fn get(service: &Service, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-    let S3Request { input, headers, .. } = req;
+    let S3Request { input, headers, uri, .. } = req;
     check_version(input.version_id.as_deref())?;
     let opened = service.blobs.get(&meta::bucket(&input.bucket)?, &input.key).await.map_err(error::of)?;
     let opened = opened.ok_or_else(no_key)?;
     let object = &opened.object;
     let conditions = Conditions {
-        if_match: input.if_match.as_ref(),
-        if_none_match: input.if_none_match.as_ref(),
+        if_match: etags(&headers, "if-match"),
+        if_none_match: etags(&headers, "if-none-match"),
         if_modified_since: input.if_modified_since.as_ref(),
         if_unmodified_since: input.if_unmodified_since.as_ref(),
     };
@@ -92,7 +94,7 @@ pub(crate) async fn get(service: &Service, req: S3Request<GetObjectInput>) -> S3
     let bytes = range.clone().unwrap_or(0..object.size);
     let length = bytes.end - bytes.start;
     let mut output = GetObjectOutput::default();
-    describe!(object, output, input.checksum_mode.is_some() && range.is_none());
+    describe!(object, output, wants_checksum(input.checksum_mode.is_some(), &uri) && range.is_none());
     output.content_length = i64::try_from(length).ok();
     output.content_range = range.map(|range| content_range(&range, object));
     output.body = Some(body::out(opened.content.read(bytes), length));
@@ -101,22 +103,49 @@ pub(crate) async fn get(service: &Service, req: S3Request<GetObjectInput>) -> S3
 
 /// A range is for a `GET` only (RFC 9110 §14.2).
 pub(crate) async fn head(service: &Service, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
-    let input = req.input;
+    let S3Request { input, headers, uri, .. } = req;
     check_version(input.version_id.as_deref())?;
     let object = service.blobs.head(&meta::bucket(&input.bucket)?, &input.key).await.map_err(error::of)?;
     let object = &object.ok_or_else(no_key)?;
     let conditions = Conditions {
-        if_match: input.if_match.as_ref(),
-        if_none_match: input.if_none_match.as_ref(),
+        if_match: etags(&headers, "if-match"),
+        if_none_match: etags(&headers, "if-none-match"),
         if_modified_since: input.if_modified_since.as_ref(),
         if_unmodified_since: input.if_unmodified_since.as_ref(),
     };
     conditions.check(object).map_err(|code| refused(code, object))?;
     check_part(input.part_number)?;
     let mut output = HeadObjectOutput::default();
-    describe!(object, output, input.checksum_mode.is_some());
+    describe!(object, output, wants_checksum(input.checksum_mode.is_some(), &uri));
     output.content_length = i64::try_from(object.size).ok();
+    override_said(input, &mut output)?;
     Ok(S3Response::new(output))
+}
+
+/// Whether the answer is to have the checksum.
+fn wants_checksum(in_header: bool, uri: &http::Uri) -> bool {
+    in_header || query::hoisted_value(uri, "x-amz-checksum-mode").is_some()
+}
+
+/// Says what the query wants said in the answer to a `HEAD`, as s3s does for a `GET`.
+fn override_said(input: HeadObjectInput, output: &mut HeadObjectOutput) -> S3Result<()> {
+    for (name, asked, said) in [
+        ("cache-control", input.response_cache_control, &mut output.cache_control),
+        ("content-disposition", input.response_content_disposition, &mut output.content_disposition),
+        ("content-encoding", input.response_content_encoding, &mut output.content_encoding),
+        ("content-language", input.response_content_language, &mut output.content_language),
+        ("content-type", input.response_content_type, &mut output.content_type),
+    ] {
+        let Some(asked) = asked else { continue };
+        if http::HeaderValue::from_str(&asked).is_err() {
+            return Err(s3_error!(InvalidRequest, "response-{name} is not the value of a header"));
+        }
+        *said = Some(asked);
+    }
+    if let Some(expires) = input.response_expires {
+        output.expires = Some(expires);
+    }
+    Ok(())
 }
 
 /// A condition that does not hold; the answer 304 says what there is (RFC 9110 §15.4.5).
@@ -171,16 +200,18 @@ pub(crate) fn source(
 
 pub(crate) async fn copy(service: &Service, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
     let (from, name) = source(service, key_of(&req), &req.input.copy_source)?;
-    let input = req.input;
+    let S3Request { mut input, headers, uri, .. } = req;
     let to = meta::bucket(&input.bucket)?;
     let found = service.blobs.head(&from, &name).await.map_err(error::of)?.ok_or_else(no_key)?;
     let conditions = Conditions {
-        if_match: input.copy_source_if_match.as_ref(),
-        if_none_match: input.copy_source_if_none_match.as_ref(),
+        if_match: etags(&headers, "x-amz-copy-source-if-match"),
+        if_none_match: etags(&headers, "x-amz-copy-source-if-none-match"),
         if_modified_since: input.copy_source_if_modified_since.as_ref(),
         if_unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
     };
     conditions.check(&found).map_err(|_| S3Error::new(S3ErrorCode::PreconditionFailed))?;
+    check_sum_of_copy(input.checksum_algorithm.as_ref().map(|algorithm| algorithm.as_str()), &found)?;
+    input.metadata = meta::with_query(input.metadata, &uri)?;
     let replace = input.metadata_directive.as_ref().is_some_and(|is| is.as_str() == MetadataDirective::REPLACE);
     let options = CopyOptions {
         attributes: replace.then(|| kept!(input).attributes()),
@@ -197,6 +228,18 @@ pub(crate) async fn copy(service: &Service, req: S3Request<CopyObjectInput>) -> 
     };
     say!(&object.checksum, result);
     Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() }))
+}
+
+/// A copy has the checksum of its source, since its content is not read.
+fn check_sum_of_copy(asked: Option<&str>, source: &Object) -> S3Result<()> {
+    let kept = source.checksum.as_ref().map(|checksum| checksum.algorithm.as_str());
+    match asked.and_then(checksum::known) {
+        Some(asked) if kept != Some(asked) => Err(s3_error!(
+            NotImplemented,
+            "a copy has the checksum of its source, which has no {asked}: leave the algorithm out, or put the object"
+        )),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) async fn delete(
@@ -218,8 +261,10 @@ pub(crate) async fn delete_several(
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
     let input = req.input;
     let quiet = input.delete.quiet.unwrap_or_default();
+    let bucket = meta::bucket(&input.bucket)?;
     // Nothing is deleted if one of them cannot be.
     for id in &input.delete.objects {
+        check_name(&bucket, &id.key).map_err(error::of)?;
         check_version(id.version_id.as_deref())?;
         if id.last_modified_time.is_some() || id.size.is_some() {
             return Err(s3_error!(NotImplemented, "a delete has no condition but the etag: leave time and size out"));
@@ -230,7 +275,7 @@ pub(crate) async fn delete_several(
         expect: id.e_tag.as_ref().map_or(Expect::Any, |etag| Expect::Etag(etag.value().to_owned())),
     };
     let deletes = input.delete.objects.iter().map(of).collect();
-    let answers = service.blobs.delete(&meta::bucket(&input.bucket)?, deletes).await.map_err(error::of)?;
+    let answers = service.blobs.delete(&bucket, deletes).await.map_err(error::of)?;
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
     for (answer, id) in answers.into_iter().zip(input.delete.objects) {
         match answer {

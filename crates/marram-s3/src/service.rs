@@ -7,7 +7,7 @@ use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
 use crate::access::Keys;
-use crate::{lists, multipart, objects};
+use crate::{lists, multipart, objects, uploads};
 
 /// The S3 API over a node's objects.
 pub(crate) struct Service {
@@ -94,6 +94,6 @@ impl S3 for Service {
         &self,
         req: S3Request<ListMultipartUploadsInput>,
     ) -> Answer<ListMultipartUploadsOutput> {
-        multipart::list_uploads(self, req).await
+        uploads::list(self, req).await
     }
 }

@@ -5,11 +5,21 @@ use http::{HeaderMap, Uri};
 use marram_core::Name;
 use s3s::{S3Result, s3_error};
 
-use crate::query;
+use crate::{checksum, query};
 
 /// Headers of encryption, ACLs and locks begin so.
 const PREFIXES: [&str; 4] =
     ["x-amz-copy-source-server-side-encryption-", "x-amz-grant-", "x-amz-object-lock-", "x-amz-server-side-encryption"];
+
+/// What only a header can say: these, and what begins so. In the query of an URL that was signed beforehand nothing would read
+/// them, and an empty object would be stored instead of a copy.
+const ONLY_HEADERS: [&str; 5] = [
+    "x-amz-copy-source",
+    "x-amz-decoded-content-length",
+    "x-amz-metadata-directive",
+    "x-amz-mp-object-size",
+    "x-amz-trailer",
+];
 
 /// Refuses a request that wants what there is not. Some SDKs move headers into the query of an URL that they sign.
 pub(crate) fn check(uri: &Uri, headers: &HeaderMap) -> S3Result<()> {
@@ -19,7 +29,21 @@ pub(crate) fn check(uri: &Uri, headers: &HeaderMap) -> S3Result<()> {
     for (name, value) in query::pairs(uri) {
         refuse(&name.to_ascii_lowercase(), value.as_bytes())?;
     }
+    for (name, value) in query::hoisted(uri) {
+        if !value.is_empty() && ONLY_HEADERS.iter().any(|begin| name.starts_with(begin)) {
+            return Err(s3_error!(
+                NotImplemented,
+                "\"{name}\" is read from a header, and not from the query: sign it as a header, and send it"
+            ));
+        }
+    }
     check_copy(headers)
+}
+
+/// Whether it names a checksum that nobody would sum up.
+fn is_unknown_sum(name: &str) -> bool {
+    const ABOUT_IT: [&str; 3] = ["x-amz-checksum-algorithm", "x-amz-checksum-mode", "x-amz-checksum-type"];
+    name.starts_with("x-amz-checksum-") && !ABOUT_IT.contains(&name) && checksum::of_header(name).is_none()
 }
 
 fn refuse(name: &str, value: &[u8]) -> S3Result<()> {
@@ -31,6 +55,14 @@ fn refuse(name: &str, value: &[u8]) -> S3Result<()> {
         "x-amz-if-match-last-modified-time" | "x-amz-if-match-size" | "x-amz-tagging" | "x-amz-write-offset-bytes" => {
             true
         }
+        "x-amz-checksum-algorithm" | "x-amz-sdk-checksum-algorithm" => {
+            std::str::from_utf8(value).ok().and_then(|name| checksum::known(name.trim())).is_none()
+        }
+        "x-amz-trailer" => {
+            let names = String::from_utf8_lossy(value).to_ascii_lowercase();
+            names.split(',').any(|name| is_unknown_sum(name.trim()))
+        }
+        name if is_unknown_sum(name) => true,
         name => PREFIXES.iter().any(|prefix| name.starts_with(prefix)),
     };
     if is_refused {
@@ -89,6 +121,12 @@ mod tests {
             ("x-amz-bucket-object-lock-enabled", "true"),
             ("x-amz-write-offset-bytes", "5"),
             ("x-amz-if-match-size", "5"),
+            ("x-amz-checksum-sha512", "AAAA"),
+            ("x-amz-checksum-md5", "AAAA"),
+            ("x-amz-checksum-xxhash64", "AAAA"),
+            ("x-amz-checksum-algorithm", "SHA512"),
+            ("x-amz-sdk-checksum-algorithm", "XXHASH3"),
+            ("x-amz-trailer", "x-other,x-amz-checksum-sha512"),
         ] {
             assert!(refused("", &[(name, value)]), "{name}");
             assert!(refused(&format!("a=b&{}={value}", name.to_uppercase()), &[]), "{name} in the query");
@@ -101,11 +139,25 @@ mod tests {
             ("x-amz-tagging", ""),
             ("x-amz-tagging-directive", "COPY"),
             ("x-amz-sdk-checksum-algorithm", "CRC32"),
+            ("x-amz-checksum-algorithm", "crc64nvme"),
+            ("x-amz-checksum-sha256", "AAAA"),
+            ("x-amz-checksum-mode", "ENABLED"),
+            ("x-amz-checksum-type", "COMPOSITE"),
+            ("x-amz-trailer", "x-amz-checksum-crc32c, x-other"),
             ("x-amz-meta-x-amz-acl", "public-read"),
             ("if-none-match", "*"),
         ] {
             assert!(!refused("", &[(name, value)]), "{name}");
         }
+    }
+
+    #[test]
+    fn what_only_a_header_can_say_is_refused_in_a_signed_query() {
+        for name in ["x-amz-copy-source", "X-Amz-Copy-Source-If-Match", "x-amz-metadata-directive", "x-amz-trailer"] {
+            assert!(refused(&format!("X-Amz-Signature=0&{name}=x"), &[]), "{name}");
+            assert!(!refused(&format!("Signature=0&{name}=x"), &[]), "{name}: version 2 repeats the header there");
+        }
+        assert!(!refused("X-Amz-Signature=0&x-amz-meta-a=b&x-amz-checksum-crc32=AAAAAA", &[]));
     }
 
     #[test]

@@ -32,9 +32,9 @@ def note(request, **_):
     trailers.append(name.decode() if isinstance(name, bytes) else name)
 
 
-def client(id=key_id, secret=secret, **config):
+def client(id=key_id, secret=secret, region="us-east-1", **config):
     made = boto3.client(
-        "s3", endpoint_url=endpoint, aws_access_key_id=id, aws_secret_access_key=secret, region_name="us-east-1", verify=ca,
+        "s3", endpoint_url=endpoint, aws_access_key_id=id, aws_secret_access_key=secret, region_name=region, verify=ca,
         config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, **config),
     )
     made.meta.events.register("before-send.s3", note)
@@ -314,6 +314,11 @@ def presigned():
 def signatures():
     refused("SignatureDoesNotMatch", 403, client(secret="wrong-wrong-wrong-wrong").list_buckets)
     refused("InvalidAccessKeyId", 403, client(id="nobody").list_buckets)
+    # A region is small letters, digits and "-": which one, is all the same.
+    for region in ("eu-central-1", "here", "0-a"):
+        client(region=region).list_buckets()
+    for region in ("US", "Berlin"):
+        refused("InvalidRequest", 400, client(region=region).list_buckets)
     unsigned = client(signature_version=__import__("botocore").UNSIGNED)
     refused("AccessDenied", 403, unsigned.list_buckets)
     refused("AccessDenied", 403, unsigned.get_object, Bucket="uploads", Key="c")

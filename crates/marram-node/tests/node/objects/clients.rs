@@ -181,3 +181,19 @@ pub(crate) async fn presign(node: &TestNode, bucket: &str, name: &str) -> String
     assert!(done, "{said}");
     said.trim().strip_prefix(&endpoint(node)).unwrap().to_owned()
 }
+
+/// The same for a path with a query, in which an SDK has put headers: all of it is signed.
+pub(crate) async fn presign_query(node: &TestNode, method: &str, path: &str) -> String {
+    let script = "import sys\n\
+        from botocore.auth import S3SigV4QueryAuth\n\
+        from botocore.awsrequest import AWSRequest\n\
+        from botocore.credentials import Credentials\n\
+        request = AWSRequest(sys.argv[3], sys.argv[1])\n\
+        S3SigV4QueryAuth(Credentials('everything', sys.argv[2]), 's3', 'us-east-1', expires=600).add_auth(request)\n\
+        print(request.url)";
+    let mut command = Command::new(program("python"));
+    command.args(["-B", "-c", script, &format!("{}{path}", endpoint(node)), SECRET, method]);
+    let (done, said) = run(command).await;
+    assert!(done, "{said}");
+    said.trim().strip_prefix(&endpoint(node)).unwrap().to_owned()
+}

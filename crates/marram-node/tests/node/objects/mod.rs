@@ -3,11 +3,13 @@
 mod admin;
 mod bad_input;
 mod clients;
+mod deletes;
 mod events;
 mod functions;
 mod hostile;
 mod ranges;
 mod refused;
+mod said;
 mod streamed;
 mod trailers;
 

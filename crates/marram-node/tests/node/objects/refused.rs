@@ -133,6 +133,11 @@ async fn what_would_not_be_done_is_not_promised() {
         ("x-amz-object-lock-mode", "COMPLIANCE"),
         ("x-amz-object-lock-legal-hold", "ON"),
         ("x-amz-write-offset-bytes", "7"),
+        ("x-amz-checksum-sha512", "AAAA"),
+        ("x-amz-checksum-xxhash64", "AAAA"),
+        ("x-amz-checksum-algorithm", "SHA512"),
+        ("x-amz-sdk-checksum-algorithm", "MD5"),
+        ("x-amz-trailer", "x-amz-checksum-sha512"),
     ] {
         for asked in [other(), begin()] {
             let answer = ask(asked.header(name, value)).await;
