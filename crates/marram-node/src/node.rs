@@ -396,6 +396,8 @@ fn show_gauges(telemetry: &Arc<Telemetry>, reconciler: &Arc<Reconciler>) {
 /// A failure with its cause, as an error of `main`.
 fn plain(failure: Failure) -> anyhow::Error {
     match failure.detail() {
+        // There is no log yet that would say more.
+        Some(detail) if failure.kind() == Kind::Internal => anyhow::anyhow!("{detail}"),
         Some(detail) => anyhow::anyhow!("{}: {detail}", failure.message()),
         None => anyhow::anyhow!("{}", failure.message()),
     }

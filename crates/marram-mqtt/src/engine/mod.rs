@@ -146,6 +146,8 @@ impl Engine {
     /// Runs until every sender of inputs is gone and everything is written, or could not be.
     pub(crate) async fn run(mut self) {
         let mut inputs = Vec::new();
+        // What became due while the node was away waits for nobody.
+        self.settle_down();
         while !self.stopping || !self.commits.is_empty() {
             match self.ready(&mut inputs).await {
                 Ready::Committed => self.finish_first(),

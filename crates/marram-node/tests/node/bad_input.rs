@@ -148,7 +148,7 @@ name = "site"
 [[function]]
 name = "ordered"
 component = "index.js"
-on = [{ stream = "readings", order = "subject", retry = { max = 3, backoff = "2s..3s" } }]
+on = [{ stream = "readings", order = "subject", retry = { max = 3, backoff = "4s..5s" } }]
 output = "ordered-seen"
 [[function]]
 name = "other"
