@@ -79,6 +79,16 @@ impl Window {
         takes(&self.policy.filter, subject)
     }
 
+    /// How many events before `target` are handed out and owed, within the transaction; and from where on nothing is handed out.
+    pub(super) fn open_before(&self, target: u64) -> (u64, u64) {
+        if let Some(sought) = self.seeking {
+            return (0, sought.max(self.dropping + 1));
+        }
+        let open = self.open.range(self.dropping + 1..target.max(self.dropping + 1));
+        let owed = open.filter(|(_, open)| !closes(open.closing)).count();
+        (owed as u64, self.handed.max(self.dropping) + 1)
+    }
+
     /// Marks everything up to `through` as dropped, of which it was owed `owed`.
     pub(crate) fn mark_dropped(&mut self, through: u64, owed: u64) -> Change {
         let before = self.dropping;
