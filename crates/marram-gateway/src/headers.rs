@@ -18,8 +18,8 @@ const NEVER_NAMED: [&str; 8] = [
 ];
 
 /// Removes from a request what is not for the function: fields of this connection, `expect`, which the front answers, and
-/// `marram-*`, which only the front sets. `te` stays as far as it is true: trailers do pass. What the front sets comes after
-/// this, or `connection` could take it away.
+/// `marram-*`, which only the front sets, with what [`imitates`] it. `te` stays as far as it is true: trailers do pass. What
+/// the front sets comes after this, or `connection` could take it away.
 pub(crate) fn clean_request(headers: &mut HeaderMap) {
     let mut hop = false;
     let mut ours = false;
@@ -37,7 +37,8 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
             _ => {
                 let name = name.as_str();
                 match name.as_bytes()[0] {
-                    b'm' => ours |= name.starts_with("marram-"),
+                    b'm' => ours |= name.starts_with("marram-") || imitates(name),
+                    b'x' => ours |= imitates(name),
                     b'k' | b'p' | b'h' => hop |= HOP_BY_HOP[5..].iter().any(|other| other == name),
                     _ => {}
                 }
@@ -54,7 +55,7 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
         }
     }
     if ours {
-        remove_where(headers, |name| name.as_str().starts_with("marram-"));
+        remove_where(headers, |name| name.as_str().starts_with("marram-") || imitates(name.as_str()));
     }
     if cookie {
         join_cookies(headers);
@@ -100,13 +101,23 @@ pub(crate) fn clean_answer(headers: &mut HeaderMap, exact: Option<u64>) -> Resul
 pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
     remove_hop_by_hop(trailers);
     let framing = [header::TE, header::TRAILER, header::CONTENT_LENGTH, header::HOST, header::FORWARDED];
-    remove_where(trailers, |name| framing.contains(name) || is_ours(name));
+    remove_where(trailers, |name| framing.contains(name) || is_ours(name) || imitates(name.as_str()));
 }
 
 /// Fields that say something in the front's name.
 fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.starts_with("marram-") || name.starts_with("x-forwarded-") || name == "traceparent" || name == "tracestate"
+}
+
+/// Fields that are such ones where `_` is read as `-`. CGI and WSGI do that: `marram_trigger` and `marram-trigger` are both
+/// `HTTP_MARRAM_TRIGGER` (RFC 3875 §4.1.18).
+fn imitates(name: &str) -> bool {
+    if !name.contains('_') {
+        return false;
+    }
+    let read = name.replace('_', "-");
+    read.starts_with("marram-") || read.starts_with("x-forwarded-") || read == "x-real-ip"
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {

@@ -159,10 +159,10 @@ impl Function {
         if let Some(program) = self.program.load_full() {
             return Ok(program);
         }
-        let begun = Instant::now();
-        let program = Arc::new(load::program(&self.environment, self.kind, &self.code).await?);
         let deployed = &self.environment.deployed;
-        deployed.observe.initialized(&deployed.id, begun.elapsed());
+        let begun = deployed.clock.instant();
+        let program = Arc::new(load::program(&self.environment, self.kind, &self.code).await?);
+        deployed.observe.initialized(&deployed.id, deployed.clock.instant().saturating_duration_since(begun));
         self.program.store(Some(Arc::clone(&program)));
         self.environment.shared.reaper.notify_one();
         Ok(program)

@@ -21,6 +21,10 @@ async fn hop_by_hop_fields_stay_behind() {
     check("keep-alive: timeout=5\r\nproxy-connection: x\r\n", &[], &["keep-alive", "proxy-connection"]).await;
     check("upgrade: websocket\r\nte: trailers, deflate\r\n", &["\nte: trailers\n"], &["upgrade", "deflate"]).await;
     check("marram-param-id: 7\r\nMarram-Request-Id: 7\r\n", &[], &["marram-param", "id: 7"]).await;
+    // What CGI and WSGI take for the same, and what they do not.
+    let alike =
+        "marram_trigger: 7\r\nMarram_Param-Id: 7\r\nX_Forwarded_For: 7\r\nx-real_ip: 7\r\nx_api_key: 8\r\nmy_id: 9\r\n";
+    check(alike, &["\nx_api_key: 8\n", "\nmy_id: 9\n"], &["marram_", "_param", "_for", "real_ip", ": 7\n"]).await;
 }
 
 #[tokio::test]

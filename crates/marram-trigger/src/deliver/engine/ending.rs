@@ -107,7 +107,7 @@ impl Engine {
                 trigger,
                 held,
                 at,
-                "many events wait behind one of their subject: at 4096 all subjects wait until it is done or given up"
+                "many events wait behind one of their subject that fails; at 4096 all subjects wait: mend the function, or let it give up sooner with less `retry`"
             );
         }
         self.held_up = held_up;
