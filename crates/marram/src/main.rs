@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 fn runtime(cli: &Cli) -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = match cli.command {
         cli::Command::Up(_) | cli::Command::Node(_) => {
-            descriptors::make_room();
+            descriptors::make_room()?;
             heap::give_back_large_blocks();
             tokio::runtime::Builder::new_multi_thread()
         }
