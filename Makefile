@@ -59,8 +59,8 @@ clients: setup ## Install the MQTT and S3 clients of others that the tests talk 
 	@scripts/photos.sh
 
 .PHONY: unit
-unit: ## The tests, on what is built
-	@$(CARGO) test --release --locked --workspace
+unit: ## The tests, on what is built; a failure does not hide those that come after it
+	@$(CARGO) test --release --locked --workspace --no-fail-fast
 
 .PHONY: soak
 soak: build guests ## Kill nodes and stores under load, thousands of times (half an hour)
