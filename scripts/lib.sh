@@ -58,7 +58,7 @@ use_python_tool() {
   package=$(python_package "$1")
   # shellcheck disable=SC2034 # the caller reads it
   tool=$venv/bin/$1
-  [ -e "$venv/$package" ] && return
+  [ -e "$venv/$package" ] && [ -x "$tool" ] && return
   say "installing $package"
   python3 -m venv "$venv" >&2 ||
     fail "python3 cannot make a virtual environment" "install Python 3.10 or newer with its venv module (Debian: python3-venv)"
