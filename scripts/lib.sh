@@ -62,7 +62,7 @@ use_python_tool() {
   say "installing $package"
   python3 -m venv "$venv" >&2 ||
     fail "python3 cannot make a virtual environment" "install Python 3.10 or newer with its venv module (Debian: python3-venv)"
-  "$venv/bin/pip" install --quiet "$package" >&2 || fail "pip could not install $package" "is a package index reachable?"
+  "$venv/bin/python" -m pip install --quiet "$package" >&2 || fail "pip could not install $package" "is a package index reachable?"
   : >"$venv/$package"
 }
 

@@ -129,6 +129,8 @@ pub(crate) fn of_component(engine: &Engine, component: &Component) -> Result<Kin
     let exports = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
     let hint = if names.iter().any(|name| name.starts_with("wasi:cli/run@")) {
         "; it is a command: make it an HTTP handler (a library that exports the interface)"
+    } else if names.iter().any(|name| name.contains(":messaging/")) {
+        "; messages come to the HTTP handler, as events"
     } else {
         ""
     };

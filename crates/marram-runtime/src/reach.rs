@@ -64,6 +64,27 @@ impl Reach {
         granted(&self.allow.kv, bucket, Name::as_str).ok_or_else(|| self.denied("use the bucket", bucket, "allow.kv"))
     }
 
+    /// The bucket that `wasi:keyvalue/store.open` names: `""` is the default store, which is the only bucket that was granted.
+    pub(crate) fn opened(&self, identifier: &str) -> Result<&Name, Failure> {
+        if !identifier.is_empty() {
+            return self.bucket(identifier);
+        }
+        let id = &self.id;
+        let told = match &self.allow.kv[..] {
+            [only] => return Ok(only),
+            [] => format!(
+                "{id} opens the default bucket \"\", and was granted none: add `kv = [\"<bucket>\"]` to its allow"
+            ),
+            several => {
+                let names = several.iter().map(|name| format!("{:?}", name.as_str())).collect::<Vec<_>>().join(", ");
+                format!(
+                    "{id} opens the default bucket \"\", and its allow.kv has several: open one of {names} by its name, or leave one there"
+                )
+            }
+        };
+        Err(Failure::new(Kind::Invalid, told))
+    }
+
     /// The node's keys. Which bucket may be named to them, [`Reach::bucket`] says.
     pub(crate) fn kv(&self) -> Result<&dyn Kv, Failure> {
         Ok(&*self.state()?.kv)

@@ -6,7 +6,7 @@ use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 
 wit_bindgen::generate!({ path: "wit", generate_all });
 use exports::wasi::keyvalue::watcher::Guest;
-use wasi::keyvalue::store::{Bucket, Error};
+use wasi::keyvalue::store::{Bucket, Error, open};
 
 export!(Watch);
 wasip2::http::proxy::export!(Watch);
@@ -34,7 +34,8 @@ impl Guest for Watch {
 
 fn note(bucket: &Bucket, key: &str, what: &str) {
     if let Err(error) = append(bucket, key, what) {
-        println!("{key} is {what}, and the bucket says {error:?}");
+        let unnamed = open("").err();
+        println!("{key} is {what}, and the bucket says {error:?}, and the one without a name {unnamed:?}");
     }
 }
 

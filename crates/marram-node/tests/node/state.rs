@@ -111,6 +111,19 @@ async fn keys_by_the_first_draft() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_bucket_without_a_name_is_the_only_one_that_was_granted() {
+    for (component, path) in [("state.wasm", "/kv/"), ("state-draft.wasm", "/")] {
+        let app = App::start(component, GRANTS).await;
+        app.calls(&[(&format!("{path}/set/a/one"), "set"), (&format!("{path}state/get/a"), "Some(\"one\")")]).await;
+        app.node.stop().await;
+        let app = App::start(component, "allow = { kv = [\"state\", \"other\"], publish = [\"trends\"] }").await;
+        app.calls(&[(&format!("{path}/get/a"), "open one of \\\"state\\\", \\\"other\\\" by its name")]).await;
+        assert!(app.warnings().await.contains("site/state opens the default bucket"), "{component}");
+        app.node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn entries_that_go_and_things_that_grow() {
     let app = App::start("state.wasm", GRANTS).await;
     app.calls(&[
@@ -294,6 +307,18 @@ export default { async fetch(request, env) {
             case "/bad-event": await trends.publish("x", { extensions: { "Not A Name": "x" } }); return show("ok");
             case "/bad-qos": await mqtt.publish("commands/x", "y", { qos: 7 }); return show("ok");
             case "/bad-value": await state.put("a", undefined); return show("ok");
+            case "/blob": await state.put("blob", new Blob(["one"], { type: "text/x" })); return show(await state.get("blob"));
+            case "/emptied": {
+                const values = [Promise.resolve("x"), new Response("x"), new Response("x").body, new Map(), new Set(), new FormData(),
+                    new URLSearchParams("a=1"), new Headers(), new Error("x")];
+                const told = await Promise.all(values.map((value) => state.put("no", value).catch((error) => error.message)));
+                return show([told.map((message) => message.split(" is not a value: ")[0]), await state.get("no")]);
+            }
+            case "/options": return show(await Promise.all([
+                state.put("no", "x", { ttl: 60 }), state.put("no", "x", 60), state.get("no", { typ: "json" }), state.delete("no", { ifEtag: "1" }),
+                state.list({ prefx: "a" }), state.get(["a", "b"]), state.put(undefined, "x"), trends.publish("x", { Type: "t" }),
+                mqtt.publish("commands/x", "y", { retained: true }),
+            ].map((call) => call.then(() => "done", (error) => error.message))));
         }
     } catch (error) {
         return show(`${error.kind}: ${error.message}`);
@@ -329,6 +354,38 @@ async fn javascript_has_it_in_env() {
         ("/versions", json!([true, [true, "conflict"]])),
         ("/at-once", json!(1225)),
         ("/mqtt", json!("ok")),
+        ("/blob", json!("one")),
+        (
+            "/emptied",
+            json!([
+                [
+                    "a Promise",
+                    "a Response",
+                    "a ReadableStream",
+                    "a Map",
+                    "a Set",
+                    "a FormData",
+                    "a URLSearchParams",
+                    "a Headers",
+                    "an Error"
+                ],
+                null
+            ]),
+        ),
+        (
+            "/options",
+            json!([
+                "put of env.kv has no option ttl; it has expirationTtl, expiration, ifVersion",
+                "the options of put of env.kv are an object, not 60",
+                "get of env.kv has no option typ; it has type, cacheTtl",
+                "delete of env.kv has no option ifEtag; it has ifVersion",
+                "list of env.kv has no option prefx; it has prefix, limit, cursor",
+                "a name is text, not [ 'a', 'b' ]",
+                "a name is text, not undefined",
+                "publish of env.stream has no option Type; it has type, subject, id, source, time, contentType, dataSchema, extensions",
+                "publish of env.mqtt has no option retained; it has qos, retain, expiry, contentType, responseTopic, correlationData, userProperties",
+            ]),
+        ),
     ];
     for (path, expected) in cases {
         assert_eq!(node.http().get(path).await.expect(200).json(), expected, "{path}");

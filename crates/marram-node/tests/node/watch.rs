@@ -176,7 +176,9 @@ async fn a_trigger_is_no_grant_of_the_bucket() {
         eventually("it is told, and its handle refuses", || async {
             let logs = app.logs().await;
             let told = logs.contains("a is 1, and the bucket says Error::AccessDenied");
-            (told && logs.contains("add \\\"state\\\" to its allow.kv")).then_some(())
+            let unnamed =
+                logs.contains("opens the default bucket") && logs.contains("and was granted none: add `kv = [");
+            (told && unnamed && logs.contains("add \\\"state\\\" to its allow.kv")).then_some(())
         })
         .await;
         assert_eq!(app.node.admin().get("/v1/kv/state/keys/log/a").await.status, 404);

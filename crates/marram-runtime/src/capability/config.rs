@@ -1,12 +1,18 @@
-//! `wasi:config/store`: the function's `config` and `secrets`, in both versions that toolchains produce.
+//! `wasi:config`: the function's `config` and `secrets`, in the versions that toolchains produce.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower};
 
 use crate::state::GuestState;
 
-/// The two versions have the same shape under different names.
-const INTERFACES: [&str; 2] = ["wasi:config/store@0.2.0-rc.1", "wasi:config/store@0.2.0-draft-2024-09-27"];
+/// The versions have the same shape under different names. Spin's toolchain produces the second, older ones of wasmCloud the
+/// others.
+const INTERFACES: [&str; 4] = [
+    "wasi:config/store@0.2.0-rc.1",
+    "wasi:config/store@0.2.0-draft-2024-09-27",
+    "wasi:config/store@0.2.0-draft",
+    "wasi:config/runtime@0.2.0-draft",
+];
 
 /// `variant error` of the interface. This host never fails: what is not there is `none`.
 #[derive(ComponentType, Lower)]

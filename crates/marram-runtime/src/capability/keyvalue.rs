@@ -114,7 +114,7 @@ fn link_store(linker: &mut Linker<GuestState>, draft: &str) -> wasmtime::Result<
     })?;
     instance.func_wrap("open", |mut store: Store<'_>, (name,): (String,)| -> Answer<Resource<Bucket>> {
         let state = store.data_mut();
-        match state.deployed.reach.bucket(name.as_str()) {
+        match state.deployed.reach.opened(&name) {
             Ok(name) => {
                 let bucket = Bucket { name: name.clone(), listed: None };
                 Ok((Ok(state.table().push(bucket)?),))

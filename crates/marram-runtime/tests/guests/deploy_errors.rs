@@ -14,6 +14,14 @@ fn importing(interface: &str) -> Vec<u8> {
     format!("(component (import \"{interface}\" (instance)))").into_bytes()
 }
 
+/// A whole function that imports this, too: what is exported is looked at before the versions are.
+fn also_importing(interface: &str, exports: &str) -> Vec<u8> {
+    let hello = std::fs::read_to_string(guest("hello.wat")).unwrap();
+    let with = format!("\n(component (import \"{interface}\" (instance {exports}))\n");
+    assert!(hello.contains("\n(component\n"), "{hello}");
+    hello.replacen("\n(component\n", &with, 1).into_bytes()
+}
+
 #[tokio::test]
 async fn not_a_component() {
     check("f.wasm", b"", &["function \"f\"", "is empty"]).await;
@@ -29,6 +37,13 @@ async fn not_a_component() {
 #[tokio::test]
 async fn exports_no_handler() {
     check("f.wat", b"(component)", &["exports nothing", "wasi:http/incoming-handler@0.2"]).await;
+    for (interface, step) in [
+        ("wasi:cli/run@0.2.0", "it is a command: make it an HTTP handler"),
+        ("wasi:messaging/incoming-handler@0.2.0-draft", "messages come to the HTTP handler, as events"),
+    ] {
+        let exporting = format!("(component (instance $it) (export \"{interface}\" (instance $it)))");
+        check("f.wat", exporting.as_bytes(), &[interface, step]).await;
+    }
 }
 
 #[tokio::test]
@@ -40,6 +55,42 @@ async fn imports_that_are_not_there() {
     )
     .await;
     check("f.wat", &importing("acme:billing/invoices@1.0.0"), &["`acme:billing/invoices@1.0.0`", "wac plug"]).await;
+}
+
+#[tokio::test]
+async fn another_version_than_there_is() {
+    for (interface, step) in [
+        ("wasi:config/store@0.2.0", "there is `wasi:config/store@0.2.0-rc.1`"),
+        ("wasi:logging/logging@0.1.0", "there is `wasi:logging/logging@0.1.0-draft`"),
+        ("wasi:random/random@1.0.0", "build it with a toolchain for WASI 0.2 or 0.3.0"),
+    ] {
+        check("f.wat", &also_importing(interface, "(export \"f\" (func))"), &[&format!("`{interface}`"), step]).await;
+    }
+}
+
+#[tokio::test]
+async fn configuration_by_its_older_names_is_linked() {
+    for (interface, error) in
+        [("wasi:config/runtime@0.2.0-draft", "config-error"), ("wasi:config/store@0.2.0-draft", "error")]
+    {
+        let exports = format!(
+            "(type $cases (variant (case \"upstream\" string) (case \"io\" string)))
+             (export \"{error}\" (type $error (eq $cases)))
+             (type $value (option string)) (type $one (result $value (error $error)))
+             (type $pair (tuple string string)) (type $pairs (list $pair)) (type $all (result $pairs (error $error)))
+             (export \"get\" (func (param \"key\" string) (result $one)))
+             (export \"get-all\" (func (result $all)))"
+        );
+        let deployed = Host::try_bytes("f.wat", &also_importing(interface, &exports)).await;
+        assert!(deployed.is_ok(), "{interface}: {:?}", deployed.err());
+    }
+}
+
+#[tokio::test]
+async fn middleware_has_to_be_composed_first() {
+    let middleware = std::fs::read(guest("middleware.wasm")).unwrap();
+    check("f.wasm", &middleware, &["`wasi:http/incoming-handler@0.2.12`: it is middleware", "wac plug"]).await;
+    check("f.wat", &importing("wasi:http/handler@0.3.0"), &["`wasi:http/handler@0.3.0`: it is middleware"]).await;
 }
 
 #[tokio::test]
