@@ -1,5 +1,5 @@
-"""What a Python function on Marram is given and gives back: Request, Response, Headers, fetch for requests of its own,
-and StateError for what `env.kv`, `env.stream` and `env.mqtt` refuse.
+"""What a Python function on Marram is given and gives back: Request, Response, Headers, File for what came with a form,
+fetch for requests of its own, and StateError for what `env.kv`, `env.stream` and `env.mqtt` refuse.
 
     from marram import Response
 
@@ -7,16 +7,18 @@ and StateError for what `env.kv`, `env.stream` and `env.mqtt` refuse.
         return Response.json({"hello": request.query.get("name", "world")})
 """
 
-import asyncio
 import functools
-import http.cookies
 import json
+import string
 import urllib.parse
-from collections.abc import Buffer
 
-from marram_engine import transport
+from marram_engine import bodies, transport
+from marram_engine.headers import Headers
 
-__all__ = ["FetchError", "Headers", "Request", "Response", "StateError", "fetch", "fetch_sync"]
+__all__ = ["FetchError", "File", "Headers", "Request", "Response", "StateError", "fetch", "fetch_sync"]
+
+# The standard's: Fetch §4.4.
+REDIRECTS_MAX = 20
 
 
 class FetchError(OSError):
@@ -31,56 +33,6 @@ class StateError(Exception):
         self.kind = kind
 
 
-class Headers:
-    """Header fields in their order; names compare without regard to case, and may repeat."""
-
-    def __init__(self, fields=()):
-        pairs = fields.items() if hasattr(fields, "items") else fields
-        self._pairs = [(str(name), str(value)) for name, value in pairs]
-
-    def get(self, name, default=None):
-        values = self.get_all(name)
-        return ", ".join(values) if values else default
-
-    def get_all(self, name):
-        return [value for key, value in self._pairs if key.lower() == name.lower()]
-
-    def append(self, name, value):
-        self._pairs.append((str(name), str(value)))
-
-    def items(self):
-        return list(self._pairs)
-
-    def keys(self):
-        return [name for name, _ in self._pairs]
-
-    def __getitem__(self, name):
-        value = self.get(name)
-        if value is None:
-            raise KeyError(name)
-        return value
-
-    def __setitem__(self, name, value):
-        if name in self:
-            del self[name]
-        self.append(name, value)
-
-    def __delitem__(self, name):
-        self._pairs = [(key, value) for key, value in self._pairs if key.lower() != name.lower()]
-
-    def __contains__(self, name):
-        return any(key.lower() == name.lower() for key, _ in self._pairs)
-
-    def __iter__(self):
-        return iter(self.keys())
-
-    def __len__(self):
-        return len(self._pairs)
-
-    def __repr__(self):
-        return f"Headers({self._pairs!r})"
-
-
 class _Content:
     """The readable side that requests and fetched responses share."""
 
@@ -91,8 +43,19 @@ class _Content:
         return json.loads(self.body)
 
 
+class File(_Content):
+    """A file that came with a form: `filename`, `content_type`, and its content as `body`, `text()` or `json()`."""
+
+    def __init__(self, filename, content_type, body):
+        self.filename, self.content_type, self.body = filename, content_type, body
+
+    def __repr__(self):
+        return f"File({self.filename!r}, {self.content_type!r}, {len(self.body)} bytes)"
+
+
 class Request(_Content):
-    """One HTTP request. The body is read when it is asked for, all at once with `body` or in pieces with `stream()`."""
+    """One HTTP request. The body is read when it is asked for: all at once with `body`, or with `await read()` while other
+    tasks run; or in pieces with `stream()`, for `for` or `async for`."""
 
     def __init__(self, method, url, headers, chunks=()):
         self.method = method
@@ -112,36 +75,30 @@ class Request(_Content):
 
     @functools.cached_property
     def cookies(self):
-        # One broken cookie must not take the others along, so each is read alone.
-        found = {}
-        for piece in self.headers.get("cookie", "").split(";"):
-            try:
-                found.update((name, morsel.value) for name, morsel in http.cookies.SimpleCookie(piece.strip()).items())
-            except http.cookies.CookieError:
-                continue
-        return found
+        return bodies.cookies(self.headers.get("cookie", ""))
 
     @functools.cached_property
     def body(self):
         return b"".join(self._chunks)
 
+    async def read(self):
+        """Reads the body while other tasks run, and gives it. It is in `body` then."""
+        if "body" not in self.__dict__:
+            pieces = self.stream()
+            self.body = b"".join([piece async for piece in pieces] if hasattr(pieces, "__aiter__") else pieces)
+        return self.body
+
     def form(self):
-        """The fields of a form that was sent as `application/x-www-form-urlencoded`."""
-        return dict(urllib.parse.parse_qsl(self.text(), keep_blank_values=True))
+        """The fields of a form: text, and a File for each that was uploaded; of a field that repeats, the last. Raises
+        ValueError for what is no form."""
+        parts = bodies.parts_of_form(self.headers.get("content-type"), self.body)
+        return {
+            name: content.decode("utf-8", "replace") if file is None else File(file, kind, content)
+            for name, content, file, kind in parts
+        }
 
     def stream(self):
         return iter(self._chunks)
-
-
-def _bytes(body, rule):
-    """Text or bytes as bytes; nothing at all is an empty body. `bytes(5)` would be five zeros."""
-    if body is None:
-        return b""
-    if isinstance(body, str):
-        return body.encode()
-    if isinstance(body, Buffer):
-        return bytes(body)
-    raise TypeError(f"{rule}, not {type(body).__name__}: convert it with str(), or send it as JSON")
 
 
 class _Json:
@@ -161,15 +118,17 @@ class _Json:
 
 
 class Response(_Content):
-    """One HTTP response. The body is text, bytes, or an iterable (async or not) of either, which is streamed."""
+    """One HTTP response. The body is text, bytes, or an iterable (async or not) of either, which is streamed. `url` is
+    where one that was fetched came from, after redirects."""
 
     def __init__(self, body=b"", status=200, headers=()):
         self.status = int(status)
-        self.headers = headers if isinstance(headers, Headers) else Headers(headers)
+        # A copy: whose headers they are may use them again.
+        self.headers = Headers(headers)
+        self.url = None
         if isinstance(body, str) and "content-type" not in self.headers:
             self.headers["content-type"] = "text/plain; charset=utf-8"
-        streamed = not isinstance(body, (str, Buffer)) and (hasattr(body, "__iter__") or hasattr(body, "__aiter__"))
-        self.body = body if streamed else _bytes(body, "a response's body is text, bytes, or an iterable of either")
+        self.body = bodies.answer(body)
 
     json = _Json()
 
@@ -188,36 +147,75 @@ class Response(_Content):
         return 200 <= self.status < 300
 
 
-def _outgoing(url, method, headers, body, timeout):
-    if isinstance(body, (dict, list)):
-        body = json.dumps(body, ensure_ascii=False)
-        headers = Headers(headers)
-        if "content-type" not in headers:
-            headers["content-type"] = "application/json"
-    body = _bytes(body, "a request's body is text, bytes, or a dict or list to be sent as JSON")
+class _Asking:
+    """A request that is sent, and sent again where it is redirected to, until there is a response."""
+
+    def __init__(self, url, method, headers, body, redirect):
+        if redirect not in ("follow", "manual", "error"):
+            raise ValueError(f"redirect is 'follow', 'manual' or 'error', not {redirect!r}")
+        self._headers, self._redirect, self._redirected = Headers(headers), redirect, 0
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body, ensure_ascii=False)
+            if "content-type" not in self._headers:
+                self._headers["content-type"] = "application/json"
+        self._body = bodies.to_bytes(body, "a request's body is text, bytes, or a dict or list to be sent as JSON")
+        self._url, self._method = url, method.upper()
+        self._asked = f"{self._method} {url}"
+
+    def request(self):
+        return self._url, self._method, self._headers.items(), self._body
+
+    def answered(self, status, headers, body):
+        """The response, or None if the request has to be sent once more."""
+        response = Response(body, status, headers)
+        response.url = self._url
+        location = response.headers.get("location")
+        if self._redirect == "manual" or status not in (301, 302, 303, 307, 308) or location is None:
+            return response
+        if self._redirect == "error":
+            raise transport.Failed(f"it redirects to {location}")
+        if self._redirected == REDIRECTS_MAX:
+            raise transport.Failed(f"it redirects more than {REDIRECTS_MAX} times")
+        self._redirected += 1
+        self._go(status, location)
+
+    def _go(self, status, location):
+        """Fetch §4.4 (HTTP-redirect fetch)."""
+        # Bytes that no URL has are in UTF-8, most likely.
+        location = urllib.parse.quote(location.encode("latin-1"), string.punctuation)
+        before, self._url = self._url, urllib.parse.urljoin(self._url, location)
+        dropped = []
+        if status in (301, 302) and self._method == "POST" or status == 303 and self._method not in ("GET", "HEAD"):
+            self._method, self._body = "GET", b""
+            dropped += ["content-type", "content-length", "content-encoding", "content-language", "content-location"]
+        if urllib.parse.urlsplit(before)[:2] != urllib.parse.urlsplit(self._url)[:2]:
+            # What is for one server is not for another.
+            dropped += ["authorization", "cookie", "host"]
+        for name in dropped:
+            del self._headers[name]
+
+    def failed(self, failure):
+        return FetchError(f"{self._asked}: {failure}")
+
+
+async def fetch(url, method="GET", headers=(), body=None, timeout=None, redirect="follow"):
+    """Sends a request and gives the Response; several at once with asyncio.gather. The manifest's `allow` must list it.
+    Redirects are followed, or with "manual" answered as they come, or with "error" not taken."""
+    asking, response = _Asking(url, method, headers, body, redirect), None
     try:
-        return transport.send(url, method.upper(), Headers(headers).items(), body, timeout)
+        while response is None:
+            response = asking.answered(*await transport.exchange(*asking.request(), timeout))
     except transport.Failed as failure:
-        raise FetchError(f"{method.upper()} {url}: {failure}") from None
+        raise asking.failed(failure) from None
+    return response
 
 
-def _incoming(url, method, take):
-    try:
-        status, headers, body = take()
-    except transport.Failed as failure:
-        raise FetchError(f"{method.upper()} {url}: {failure}") from None
-    return Response(body, status, Headers(headers))
-
-
-async def fetch(url, method="GET", headers=(), body=None, timeout=None):
-    """Sends a request and gives the Response; several at once with asyncio.gather. The manifest's `allow` must list it."""
-    pending = _outgoing(url, method, headers, body, timeout)
-    await asyncio.get_running_loop().wait(pending.pollable)
-    return _incoming(url, method, pending.take)
-
-
-def fetch_sync(url, method="GET", headers=(), body=None, timeout=None):
+def fetch_sync(url, method="GET", headers=(), body=None, timeout=None, redirect="follow"):
     """The same for programs that are not async."""
-    pending = _outgoing(url, method, headers, body, timeout)
-    pending.pollable.block()
-    return _incoming(url, method, pending.take)
+    asking, response = _Asking(url, method, headers, body, redirect), None
+    try:
+        while response is None:
+            response = asking.answered(*transport.exchange_sync(*asking.request(), timeout))
+    except transport.Failed as failure:
+        raise asking.failed(failure) from None
+    return response

@@ -6,6 +6,10 @@ use marram_core::{Failure, Kind};
 
 use crate::host::{Host, TOKEN, get};
 
+mod library;
+mod tasks;
+mod web;
+
 /// One function from this source, with more of its manifest.
 async fn try_python(source: &str, more: &str) -> Result<Host, Failure> {
     let functions = format!("[[function]]\nname = \"f\"\ncomponent = \"src/app.py\"\n{more}\n");

@@ -14,6 +14,8 @@ def ask(capability, head, data=b""):
         # A character for each byte: see the interface.
         answer = state.call(capability, json.dumps(head) + "\n" + data.decode("latin-1"))
     except Err as error:
+        # The frame that raised it refers to it, and to all of the payload.
+        error.with_traceback(None)
         raise marram.StateError(error.value.kind, error.value.message) from None
     line, _, rest = answer.partition(b"\n")
     return json.loads(line), rest

@@ -9,7 +9,8 @@ from wit_world.imports import types as http
 from wit_world.exports.loader import Failure
 
 import marram
-from marram_engine import loading, loop, preload, state, transport, wsgi  # noqa: F401, preload is there for its imports
+from marram_engine import bodies, loading, loop, preload, state, transport, wsgi  # noqa: F401, preload for its imports
+from marram_engine.steps import blocking, waiting
 
 
 class Loader:
@@ -58,17 +59,21 @@ def _answer(incoming, out):
         sent = True
         return body
 
+    body = transport.Incoming(incoming.consume())
     try:
         app = loading.module()
-        request = _request(incoming)
+        request = _request(incoming, body)
         function = loading.handler(app)
         if function is not None:
-            _send(_called(function, request), request, begin)
+            _serve(function, request, begin)
         else:
             wsgi.serve(loading.application(app), request, begin)
     except loading.LoadError as error:
         _fail(out, error.trace or f"{error.file}: {error.message}")
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:
+        # A CancelledError is no Exception: that of a task which the function cancelled, and awaited.
         trace = loading.trace_of(error)
         if not sent:
             return _fail(out, trace)
@@ -76,37 +81,59 @@ def _answer(incoming, out):
         print(trace, file=sys.stderr)
         _flush()
         os.abort()
+    finally:
+        # Whoever holds on to the request: half a body must not be left to the garbage collector, which knows no order.
+        body.close()
 
 
-def _request(incoming):
+def _request(incoming, body):
     scheme = "https" if isinstance(incoming.scheme(), http.Scheme_Https) else "http"
     headers = marram.Headers(transport.pairs(incoming.headers()))
     authority = incoming.authority() or headers.get("host", "localhost")
     url = f"{scheme}://{authority}{incoming.path_with_query() or '/'}"
-    return marram.Request(transport.method_name(incoming.method()), url, headers, transport.chunks(incoming.consume()))
+    return marram.Request(transport.method_name(incoming.method()), url, headers, body)
+
+
+def _serve(function, request, begin):
+    """Has the user's function answer, async or not. An async body is sent while its loop runs."""
+    answered = _called(function, request)
+    if inspect.isawaitable(answered):
+        answered = loop.run(_awaited(answered, function, request, begin))
+        if answered is None:
+            return
+    else:
+        answered = _checked(answered, function)
+        if _is_async(answered):
+            return loop.run(_send_async(answered, begin))
+    _send(answered, request, begin)
 
 
 def _called(function, request):
-    """Calls the user's function with as many of (request, env) as it takes, async or not."""
+    """Calls the user's function with as many of (request, env) as it takes."""
     parameters = inspect.signature(function).parameters.values()
     takes = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
     takes = 2 if any(p.kind == p.VAR_POSITIONAL for p in parameters) else takes
-    response = function(*(request, Env(os.environ))[:takes])
-    if inspect.isawaitable(response):
-        response = loop.run(_awaited(response))
+    return function(*(request, Env(os.environ))[:takes])
+
+
+async def _awaited(awaitable, function, request, begin):
+    """The response, or None if it has been sent."""
+    response = _checked(await awaitable, function)
+    if not _is_async(response):
+        return response
+    await _send_async(response, begin)
+
+
+def _checked(response, function):
     if isinstance(response, (str, bytes)):
-        response = marram.Response(response)
+        return marram.Response(response)
     if not isinstance(response, marram.Response):
         raise TypeError(f"{function.__name__} returned {type(response).__name__}; return a marram.Response, text or bytes")
     return response
 
 
-async def _awaited(awaitable):
-    response = await awaitable
-    # An async body is read here, where its loop runs.
-    if isinstance(response, marram.Response) and hasattr(response.body, "__aiter__"):
-        response.body = [piece async for piece in response.body]
-    return response
+def _is_async(response):
+    return hasattr(response.body, "__aiter__")
 
 
 def _send(response, request, begin):
@@ -114,17 +141,28 @@ def _send(response, request, begin):
     if isinstance(response.body, bytes):
         if request.method != "HEAD" and response.status not in (204, 304) and "content-length" not in response.headers:
             headers.append(("content-length", str(len(response.body))))
-        transport.write_whole(begin(response.status, headers), response.body)
+        blocking(transport.write_whole(begin(response.status, headers), response.body))
         return
     body = begin(response.status, headers)
     stream = body.write()
     try:
         for piece in response.body:
-            transport.write(stream, piece.encode() if isinstance(piece, str) else piece)
+            blocking(transport.write(stream, bodies.piece(piece)))
     except transport.Closed:
         pass
     # Not after another exception: the body would look complete.
-    transport.finish(body, stream)
+    blocking(transport.finish(body, stream))
+
+
+async def _send_async(response, begin):
+    body = begin(response.status, response.headers.items())
+    stream = body.write()
+    try:
+        async for piece in response.body:
+            await waiting(transport.write(stream, bodies.piece(piece)))
+    except transport.Closed:
+        pass
+    await waiting(transport.finish(body, stream))
 
 
 def _fail(out, trace):

@@ -4,7 +4,7 @@ Everything but the waiting is asyncio's own BaseEventLoop; the waiting is one ca
 """
 
 import asyncio
-from asyncio import base_events
+from asyncio import base_events, events, runners
 
 from wit_world.imports import monotonic_clock
 from wit_world.imports.poll import poll
@@ -64,23 +64,42 @@ class Loop(base_events.BaseEventLoop):
             if not woken.done():
                 woken.set_result(None)
 
+    def run_in_executor(self, executor, function, *args):
+        # There is one thread, so `asyncio.to_thread` calls the function right away, and others wait.
+        outcome = self.create_future()
+        try:
+            outcome.set_result(function(*args))
+        except Exception as error:
+            outcome.set_exception(error)
+        return outcome
+
     def _write_to_self(self):
         # There is one thread: nobody needs waking.
         pass
 
 
+class _Policy(events._BaseDefaultEventLoopPolicy):
+    """Makes `asyncio.run` and `asyncio.new_event_loop` take this loop."""
+
+    _loop_factory = Loop
+
+
+events._set_event_loop_policy(_Policy())
+
+
 def run(coroutine):
     """Runs `coroutine` to its end, cancels what it left running, and gives its result."""
+    # asyncio.run does the same, in more turns of the loop.
     loop = Loop()
     try:
         asyncio.set_event_loop(loop)
-        result = loop.run_until_complete(coroutine)
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        return result
+        return loop.run_until_complete(coroutine)
     finally:
-        asyncio.set_event_loop(None)
-        loop.close()
+        try:
+            # Also after an exception: what waits holds resources that have to be dropped in order.
+            runners._cancel_all_tasks(loop)
+            if loop._asyncgens:
+                loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()

@@ -1,13 +1,18 @@
 """HTTP over wasi:http 0.2: reading what came in, sending what goes out, in plain Python values.
 
-Children are always dropped before their parents (a stream before its body): the host insists on it.
+Children are always dropped before their parents (a stream before its body): the host insists on it. What waits is a
+generator of pollables, see steps.py.
 """
 
+import asyncio
+import contextlib
 import urllib.parse
 
 from componentize_py_types import Err, Ok
 from wit_world.imports import outgoing_handler, types
 from wit_world.imports.streams import StreamError_Closed
+
+from .steps import blocking, waiting
 
 READ_BYTES_MAX = 64 * 1024
 # Of the account of a failure; a line of the log has 16 KiB.
@@ -24,6 +29,13 @@ def _words(code):
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
     detail = getattr(code, "value", None)
     return f"{words}: {detail}" if detail else words
+
+
+def _value(error):
+    """What an Err says. Its traceback goes: the frame that raised it refers to it, and would stay, with a whole body in the
+    frames above, until the garbage collector comes by."""
+    error.with_traceback(None)
+    return error.value
 
 
 _METHODS = {name.partition("_")[2].upper(): kind for name, kind in vars(types).items() if name.startswith("Method_")}
@@ -45,43 +57,105 @@ def pairs(fields):
         return [(name, value.decode("latin-1")) for name, value in fields.entries()]
 
 
-def chunks(body):
-    """The pieces of an incoming body as they come."""
-    with body:
-        with body.stream() as stream:
-            while True:
-                try:
-                    yield stream.blocking_read(READ_BYTES_MAX)
-                except Err as error:
-                    if isinstance(error.value, StreamError_Closed):
-                        return
-                    raise EOFError("the sender broke off before the body's end") from None
-
-
-class Pending:
-    """A request that has been sent. `pollable` is ready when `take` can be called."""
-
-    def __init__(self, future):
-        self._future = future
-        self.pollable = future.subscribe()
-
-    def take(self):
-        with self.pollable:
-            pass
-        with self._future as future:
-            outcome = future.get().value
-        if isinstance(outcome, Err):
-            raise Failed(_words(outcome.value))
-        with outcome.value as response:
+def _pieces(body):
+    """The pieces of an incoming body as they come, and between them the pollables to wait for."""
+    with body, body.stream() as stream:
+        while True:
             try:
-                body = b"".join(chunks(response.consume()))
+                piece = stream.read(READ_BYTES_MAX)
+            except Err as error:
+                if isinstance(_value(error), StreamError_Closed):
+                    return
+                raise EOFError("the sender broke off before the body's end") from None
+            if piece:
+                yield piece
+            else:
+                with stream.subscribe() as readable:
+                    yield readable
+
+
+class Incoming:
+    """The body of a request that came in: its pieces, for `for` and for `async for`."""
+
+    def __init__(self, body):
+        self._steps = _pieces(body)
+        self._awaited = False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        while not isinstance(step := self._next(StopIteration), bytes):
+            step.block()
+        return step
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        while not isinstance(step := self._next(StopAsyncIteration), bytes):
+            self._awaited = True
+            try:
+                await asyncio.get_running_loop().wait(step)
+            finally:
+                self._awaited = False
+        return step
+
+    def _next(self, end):
+        # The next step would drop the pollable that the other task waits for.
+        if self._awaited:
+            raise RuntimeError("another task is reading this body")
+        for step in self._steps:
+            return step
+        raise end
+
+    def close(self):
+        self._steps.close()
+
+
+def _receive(future):
+    with future:
+        with future.subscribe() as answered:
+            yield answered
+        outcome = future.get().value
+    if isinstance(outcome, Err):
+        raise Failed(_words(outcome.value))
+    with outcome.value as response:
+        status, headers, body = response.status(), pairs(response.headers()), []
+        with contextlib.closing(_pieces(response.consume())) as pieces:
+            try:
+                for step in pieces:
+                    if isinstance(step, bytes):
+                        body.append(step)
+                    else:
+                        yield step
             except EOFError as broken:
                 raise Failed(str(broken)) from None
-            return response.status(), pairs(response.headers()), body
+        return status, headers, b"".join(body)
 
 
-def send(url, method, headers, body, timeout):
-    """Sends a request; raises Failed for what is refused at once."""
+async def exchange(url, method, headers, body, timeout):
+    """Sends a request: status, headers and body of what is answered. Raises Failed."""
+    future, outgoing = _send(url, method, headers, timeout)
+    # At the same time: a server can answer while it still reads.
+    writer = asyncio.create_task(waiting(write_whole(outgoing, body)))
+    try:
+        answer = await waiting(_receive(future))
+        await writer
+        return answer
+    finally:
+        writer.cancel()
+
+
+def exchange_sync(url, method, headers, body, timeout):
+    """The same, one after the other."""
+    future, outgoing = _send(url, method, headers, timeout)
+    blocking(write_whole(outgoing, body))
+    return blocking(_receive(future))
+
+
+def _send(url, method, headers, timeout):
+    """Sends a request's head: what its answer comes from, and its body to write. Raises Failed if it is refused at once."""
     target = urllib.parse.urlsplit(url)
     if target.scheme not in ("http", "https") or not target.netloc:
         raise Failed("the URL must start with http:// or https:// and name a host")
@@ -101,11 +175,9 @@ def send(url, method, headers, body, timeout):
             set_timeout(int(timeout * 1e9))
     outgoing = request.body()
     try:
-        future = outgoing_handler.handle(request, options)
-        write_whole(outgoing, body)
+        return outgoing_handler.handle(request, options), outgoing
     except Err as error:
-        raise Failed(_words(error.value)) from None
-    return Pending(future)
+        raise Failed(_words(_value(error))) from None
 
 
 class Closed(Exception):
@@ -120,26 +192,33 @@ def write(stream, data):
             permitted = stream.check_write()
             if permitted == 0:
                 with stream.subscribe() as writable:
-                    writable.block()
+                    yield writable
                 continue
             stream.write(bytes(rest[:permitted]))
             rest = rest[permitted:]
         stream.flush()
     except Err as error:
-        raise Closed from error
+        _value(error)
+        raise Closed from None
+
+
+def _flushed(stream):
+    try:
+        while stream.check_write() == 0:
+            with stream.subscribe() as writable:
+                yield writable
+    except Err:
+        pass  # as for Closed
 
 
 def finish(body, stream):
     """Ends a body after everything was written."""
     with stream:
-        try:
-            stream.blocking_flush()
-        except Err:
-            pass  # as for Closed
-    end(body)
+        yield from _flushed(stream)
+    _end(body)
 
 
-def end(body):
+def _end(body):
     try:
         types.OutgoingBody.finish(body, None)
     except Err:
@@ -149,20 +228,31 @@ def end(body):
 def write_whole(body, data):
     """Writes `data` as the whole of a body."""
     if not data:
-        return end(body)
-    stream = body.write()
+        return _end(body)
     try:
-        write(stream, data)
-    except Closed:
-        pass
-    finish(body, stream)
+        with body.write() as stream:
+            try:
+                yield from write(stream, data)
+                yield from _flushed(stream)
+            except Closed:
+                pass
+    except GeneratorExit:
+        # It must not look complete.
+        with body:
+            raise
+    _end(body)
 
 
 def start_response(out, status, headers):
     """Sends a response's head and gives its body to write."""
     fields = []
     for name, value in headers:
-        fields.append((name.lower(), value.encode("latin-1", "replace")))
+        try:
+            fields.append((name.lower(), value.encode("latin-1")))
+        except UnicodeEncodeError as error:
+            character = value[error.start]
+            account = f"header {name!r} has {character!r}, which HTTP does not allow: encode it, as urllib.parse.quote does"
+            raise ValueError(account) from None
     try:
         response = types.OutgoingResponse(types.Fields.from_list(fields))
         response.set_status_code(status)

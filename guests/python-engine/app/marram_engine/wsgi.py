@@ -5,6 +5,7 @@ import sys
 import urllib.parse
 
 from marram_engine import transport
+from marram_engine.steps import blocking
 
 
 class _Input(io.RawIOBase):
@@ -49,6 +50,9 @@ def environ_of(request):
         "wsgi.run_once": False,
     }
     for name, value in request.headers.items():
+        # With "_" it would be taken for the field with "-", which says how long the body is, or who asks.
+        if "_" in name:
+            continue
         key = name.upper().replace("-", "_")
         key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
         if key != "HTTP_HOST":
@@ -85,11 +89,11 @@ class _Answer:
     def write(self, data):
         if data:
             self._send_head()
-            transport.write(self._stream, data)
+            blocking(transport.write(self._stream, data))
 
     def finish(self):
         self._send_head()
-        transport.finish(self._body, self._stream)
+        blocking(transport.finish(self._body, self._stream))
 
 
 def serve(application, request, begin):
