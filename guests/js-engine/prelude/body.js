@@ -3,16 +3,18 @@
 
 class Body {
   // null, a string, a Uint8Array, a Source or a ReadableStream.
-  #content = null; #type = null; #used = false;
-  // A ReadableStream that is not the content itself but made from it, once `body` was asked for.
+  #content = null; #used = false;
+  // The content where that is a ReadableStream, or one that was made from it when `body` was asked for.
   #stream = null;
 
-  static set(owner, content, type) {
+  static set(owner, content) {
     owner.#content = content;
-    owner.#type = type;
+    if (typeof content === 'object' && content instanceof ReadableStream) owner.#stream = content;
   }
   static has(owner) { return owner.#content !== null; }
-  static unusable(owner) { return owner.#used || owner.#stream !== null && (owner.#stream.locked || touched.has(owner.#stream)); }
+  static unusable(owner) {
+    return owner.#used || owner.#stream !== null && (owner.#stream.locked || disturbed(owner.#stream));
+  }
   // Takes the content away for sending: null, string, bytes, an untouched Source, or a stream.
   static take(owner) {
     if (bodyUnusable(owner)) throw new TypeError('the body has been read already');
@@ -22,7 +24,6 @@ class Body {
   }
   static copy(owner, target) {
     if (bodyUnusable(owner)) throw new TypeError('the body has been read already and cannot be cloned');
-    target.#type = owner.#type;
     if (owner.#content instanceof Source || owner.#stream !== null) {
       const [one, two] = owner.body.tee();
       owner.#content = owner.#stream = one;
@@ -37,14 +38,12 @@ class Body {
     if (content === null) return null;
     if (this.#stream === null) {
       this.#stream = content instanceof Source ? content.stream()
-        : content instanceof ReadableStream ? content
         : new Blob([content]).stream();
-      watch(this.#stream);
       if (this.#used) this.#stream.getReader();
     }
     return this.#stream;
   }
-  get bodyUsed() { return this.#used || this.#stream !== null && touched.has(this.#stream); }
+  get bodyUsed() { return this.#used || this.#stream !== null && disturbed(this.#stream); }
 
   async #read() {
     const content = takeBody(this);
@@ -82,37 +81,11 @@ class Body {
 const { set: setBody, has: hasBody, take: takeBody, copy: copyBody, unusable: bodyUnusable } = Body;
 for (const name of ['set', 'has', 'take', 'copy', 'unusable']) delete Body[name];
 
-// Streams that somebody has begun to read: the polyfill keeps its own flag to itself.
-const touched = new WeakSet();
-function watch(stream) {
-  const getReader = stream.getReader;
-  const note = (method) => Object.defineProperty(stream, method, {
-    configurable: true, writable: true, enumerable: false,
-    value(...args) {
-      touched.add(stream);
-      return ReadableStream.prototype[method].apply(stream, args);
-    },
-  });
-  for (const method of ['cancel', 'pipeTo', 'pipeThrough', 'tee', 'values', Symbol.asyncIterator]) note(method);
-  Object.defineProperty(stream, 'getReader', {
-    configurable: true, writable: true, enumerable: false,
-    value(...args) {
-      const reader = getReader.apply(stream, args);
-      const { read } = reader;
-      Object.defineProperty(reader, 'read', { configurable: true, value(...rest) {
-        touched.add(stream);
-        return read.apply(reader, rest);
-      } });
-      return reader;
-    },
-  });
-}
-
 // What a `body` argument becomes: its content, and the content type that it implies.
 function extractBody(owner, init) {
   let content, type = null;
   if (init instanceof ReadableStream) {
-    if (init.locked || touched.has(init)) throw new TypeError('the stream has been read or is locked');
+    if (init.locked || disturbed(init)) throw new TypeError('the stream has been read or is locked');
     content = init;
   } else if (isBufferSource(init)) {
     content = asBytes(init).slice();
@@ -130,6 +103,6 @@ function extractBody(owner, init) {
     content = asScalarText(init);
     type = 'text/plain;charset=UTF-8';
   }
-  setBody(owner, content, type);
+  setBody(owner, content);
   return type;
 }

@@ -10,9 +10,14 @@ function publish(name, value) {
   Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
 }
 
+// Prototypes of what is more than its properties: neither JSON nor a clone would have it.
+const opaque = new Set([Promise, WeakMap, WeakSet, WeakRef, FinalizationRegistry, Iterator].map((cls) => cls.prototype));
+opaque.add(Object.getPrototypeOf(async function* () {}).prototype);
+
 // Gives a class its tag and makes its members enumerable, as Web IDL asks.
 function publishClass(cls, name = cls.name) {
   Object.defineProperty(cls.prototype, Symbol.toStringTag, { value: name, configurable: true });
+  opaque.add(cls.prototype);
   for (const key of Object.getOwnPropertyNames(cls.prototype)) {
     if (key !== 'constructor') Object.defineProperty(cls.prototype, key, { enumerable: true });
   }
@@ -23,6 +28,21 @@ function refuseAtTopLevel(what) {
   if (loading) {
     throw new TypeError(`${what} is not allowed at the module's top level; move it into the fetch handler`);
   }
+}
+
+// What such a value is an instance of, or null.
+function opaqueName(value) {
+  for (let at = Object.getPrototypeOf(value); at !== null; at = Object.getPrototypeOf(at)) {
+    if (opaque.has(at)) return at[Symbol.toStringTag];
+  }
+  return null;
+}
+
+function articled(name) { return (/^[AEIO]/.test(name) ? 'an ' : 'a ') + name; }
+
+// Web IDL counts what it is given: `append('name')` alone would append "undefined".
+function needArguments(given, least, call) {
+  if (given.length < least) throw new TypeError(`${call} needs ${least === 1 ? 'an argument' : `${least} arguments`}`);
 }
 
 function asBytes(value) {

@@ -32,6 +32,12 @@ function hashName(algorithm) {
   }
   return name;
 }
+// What a key's algorithm says of its digest.
+function hmacHash(algorithm) {
+  needHmac(algorithm);
+  if (algorithm.hash === undefined) throw new TypeError("HMAC needs a hash: { name: 'HMAC', hash: 'SHA-256' }");
+  return hashName(algorithm.hash);
+}
 function needHmac(algorithm) {
   const name = asText(typeof algorithm === 'object' && algorithm !== null ? algorithm.name : algorithm).toUpperCase();
   if (name !== 'HMAC') throw new DOMException(`${name} is not supported; HMAC is`, 'NotSupportedError');
@@ -39,40 +45,72 @@ function needHmac(algorithm) {
 const fromBase64Url = (text) => Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
 const toBase64Url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');
 
+const jwkName = (hash) => 'HS' + hash.slice(4);
+
+const USAGES = ['encrypt', 'decrypt', 'sign', 'verify', 'deriveKey', 'deriveBits', 'wrapKey', 'unwrapKey'];
+function usagesOf(usages) {
+  const list = [...new Set(usages)];
+  const unknown = list.find((usage) => !USAGES.includes(usage));
+  if (unknown !== undefined) throw new TypeError(`${asText(unknown)} is not a usage of a key`);
+  const wrong = list.some((usage) => usage !== 'sign' && usage !== 'verify');
+  if (wrong) throw new DOMException('an HMAC key is for sign or verify', 'SyntaxError');
+  return list;
+}
+
+// The bytes of a JSON Web Key, which may not be meant for anything else (HMAC's import key in Web Crypto; RFC 7517 §4).
+function jwkBytes(jwk, hash, extractable, usages) {
+  if (typeof jwk !== 'object' || jwk === null || isBufferSource(jwk)) throw new TypeError('a key as jwk is an object');
+  const need = (right, what) => {
+    if (!right) throw new DOMException(`the key's ${what}`, 'DataError');
+  };
+  const { kty, k, alg, use, key_ops: operations, ext } = jwk;
+  need(kty === 'oct', 'kty is not oct');
+  need(typeof k === 'string' && /^[\w-]+$/.test(k) && k.length % 4 !== 1, 'k is not base64url');
+  need(alg === undefined || alg === jwkName(hash), `alg is not ${jwkName(hash)}`);
+  need(use === undefined || use === 'sig' || usages.length === 0, 'use is not sig');
+  need(operations === undefined || Array.isArray(operations) && new Set(operations).size === operations.length
+    && usages.every((usage) => operations.includes(usage)), `key_ops are not those asked for: ${usages.join(', ')}`);
+  need(ext === undefined || ext === true || !extractable, 'ext says that it may not be extractable');
+  return fromBase64Url(k);
+}
+
 class SubtleCrypto {
   async digest(algorithm, data) {
     return host.digest(hashName(algorithm), asBytes(data)).buffer;
   }
   async importKey(format, data, algorithm, extractable, usages) {
-    needHmac(algorithm);
-    const hash = hashName(algorithm.hash);
+    const hash = hmacHash(algorithm);
+    const list = usagesOf(usages);
     let bytes;
     if (format === 'raw') bytes = asBytes(data).slice();
-    else if (format === 'jwk') bytes = fromBase64Url(asText(data.k));
+    else if (format === 'jwk') bytes = jwkBytes(data, hash, extractable, list);
     else throw new DOMException(`the key format ${format} is not supported; use raw or jwk`, 'NotSupportedError');
-    return this.#key(bytes, hash, extractable, usages);
+    if (bytes.length === 0) throw new DOMException('the key is empty', 'DataError');
+    const { length } = algorithm;
+    if (length !== undefined && Number(length) !== bytes.length * 8) {
+      throw new DOMException(`the key has ${bytes.length * 8} bits, not ${length}`, 'DataError');
+    }
+    return this.#key(bytes, hash, extractable, list);
   }
   async generateKey(algorithm, extractable, usages) {
     refuseAtTopLevel('crypto.subtle.generateKey');
-    needHmac(algorithm);
-    const hash = hashName(algorithm.hash);
+    const hash = hmacHash(algorithm);
+    const list = usagesOf(usages);
     const length = algorithm.length === undefined ? HASHES[hash] : Math.ceil(algorithm.length / 8);
-    return this.#key(host.randomBytes(length), hash, extractable, usages);
+    if (!(length > 0)) throw new DOMException('a key needs a length', 'OperationError');
+    return this.#key(host.randomBytes(length), hash, extractable, list);
   }
   #key(bytes, hash, extractable, usages) {
-    const list = [...usages];
-    const wrong = list.find((usage) => usage !== 'sign' && usage !== 'verify');
-    if (wrong || list.length === 0) throw new DOMException('an HMAC key is for sign or verify', 'SyntaxError');
-    if (bytes.length === 0) throw new DOMException('the key is empty', 'DataError');
-    return new CryptoKey(KEY, bytes, { name: 'HMAC', hash: { name: hash }, length: bytes.length * 8 }, Boolean(extractable), list);
+    if (usages.length === 0) throw new DOMException('a key needs a usage: sign or verify', 'SyntaxError');
+    const algorithm = { name: 'HMAC', hash: { name: hash }, length: bytes.length * 8 };
+    return new CryptoKey(KEY, bytes, algorithm, Boolean(extractable), usages);
   }
   async exportKey(format, key) {
     const bytes = keyBytes(key);
     if (!key.extractable) throw new DOMException('the key is not extractable', 'InvalidAccessError');
     if (format === 'raw') return bytes.slice().buffer;
     if (format !== 'jwk') throw new DOMException(`the key format ${format} is not supported; use raw or jwk`, 'NotSupportedError');
-    const alg = 'HS' + key.algorithm.hash.name.slice(4);
-    return { kty: 'oct', k: toBase64Url(bytes), alg, ext: true, key_ops: key.usages };
+    return { kty: 'oct', k: toBase64Url(bytes), alg: jwkName(key.algorithm.hash.name), ext: true, key_ops: key.usages };
   }
   async sign(algorithm, key, data) {
     needHmac(algorithm);

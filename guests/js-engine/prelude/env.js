@@ -3,6 +3,7 @@
 const OFFERS = { kv: KeyBucket, blob: ObjectBucket, stream: EventStream };
 for (const cls of [KeyBucket, KeySet, KeyMap, ObjectBucket, StoredObject, EventStream, MqttTopics]) {
   Object.defineProperty(cls.prototype, Symbol.toStringTag, { value: cls.name, configurable: true });
+  if (cls !== StoredObject) opaque.add(cls.prototype);
 }
 
 // Puts what was granted on `env`; each is `<kind>/<name>`.

@@ -75,6 +75,10 @@ class Event {
 const deliver = Event.deliver;
 delete Event.deliver;
 publishClass(Event);
+for (const [phase, value] of Object.entries({ NONE: 0, CAPTURING_PHASE: 1, AT_TARGET: 2, BUBBLING_PHASE: 3 })) {
+  Object.defineProperty(Event, phase, { value, enumerable: true });
+  Object.defineProperty(Event.prototype, phase, { value, enumerable: true });
+}
 
 class CustomEvent extends Event {
   #detail;
@@ -115,10 +119,7 @@ class EventTarget {
   }
   dispatchEvent(event) {
     if (!(event instanceof Event)) throw new TypeError('dispatchEvent needs an Event');
-    const handler = this['on' + event.type];
-    const list = this.#listeners?.get(event.type) ?? [];
-    const extra = typeof handler === 'function' ? [{ callback: handler }] : [];
-    return deliver(event, this, [...extra, ...list]);
+    return deliver(event, this, this.#listeners?.get(event.type) ?? []);
   }
 }
 publishClass(EventTarget);
@@ -126,13 +127,21 @@ publishClass(EventTarget);
 const SIGNAL = Symbol('signal');
 class AbortSignal extends EventTarget {
   #aborted = false; #reason = undefined; #steps = [];
-  onabort = null;
+  #handler = null; #listener = null;
   constructor(token) {
     if (token !== SIGNAL) throw new TypeError('AbortSignal has no public constructor; use AbortController');
     super();
   }
   get aborted() { return this.#aborted; }
   get reason() { return this.#reason; }
+  get onabort() { return this.#handler; }
+  // It takes its place among the listeners when it is set first.
+  set onabort(handler) {
+    this.#handler = typeof handler === 'function' ? handler : null;
+    if (this.#handler === null || this.#listener !== null) return;
+    this.#listener = (event) => this.#handler?.call(this, event);
+    this.addEventListener('abort', this.#listener);
+  }
   throwIfAborted() { if (this.#aborted) throw this.#reason; }
 
   static abort(reason) {
@@ -141,6 +150,7 @@ class AbortSignal extends EventTarget {
     return signal;
   }
   static timeout(milliseconds) {
+    if (!(milliseconds >= 0)) throw new TypeError('AbortSignal.timeout needs a number of milliseconds, 0 or more');
     const signal = new AbortSignal(SIGNAL);
     setTimeout(() => abortSignal(signal, new DOMException('the time limit has passed', 'TimeoutError')), milliseconds);
     return signal;

@@ -9,6 +9,9 @@ publish('fetch', function fetch(input, init) {
   try {
     refuseAtTopLevel('fetch');
     const request = new Request(input, init);
+    // A browser's would come along with the headers of its request, and bodies are not decoded here. The standard does not
+    // let a script set it either.
+    request.headers.delete('accept-encoding');
     const signal = requestSignal(request);
     if (signal?.aborted) return Promise.reject(signal.reason);
     return startFetch(request, signal);
@@ -40,11 +43,7 @@ function startFetch(request, signal) {
       entry.forget = onAbort(signal, () => {
         host.abortFetch(op);
         stopPump(key, signal.reason);
-        const source = sources.get(key);
-        if (source) {
-          source.broken('the fetch was aborted');
-          source.error = signal.reason;
-        }
+        sources.get(key)?.broken(signal.reason);
         fetches.delete(op);
         reject(signal.reason);
       });
@@ -58,7 +57,8 @@ function onHead(op, status, url, lines, kind, bytes) {
   fetches.delete(op);
   current = entry.owner;
   const content = kind === 0 ? null : kind === 1 ? bytes : new Source(op * 2 + 1);
-  if (kind !== 2) entry.forget?.();
+  if (kind === 2) content.over = entry.forget;
+  else entry.forget?.();
   entry.resolve(fetchedResponse(status, url, entry.url, lines, content));
 }
 

@@ -10,12 +10,19 @@ class FormData {
   }
   static list(form) { return form.#list; }
   #value(value, filename) {
-    if (!(value instanceof Blob)) return asScalarText(value);
+    if (!(value instanceof Blob)) {
+      if (filename !== undefined) throw new TypeError('only a Blob or a File has a file name');
+      return asScalarText(value);
+    }
     if (value instanceof File && filename === undefined) return value;
     return new File([value], filename ?? 'blob', { type: value.type });
   }
-  append(name, value, filename) { this.#list.push([asScalarText(name), this.#value(value, filename)]); }
+  append(name, value, filename) {
+    needArguments(arguments, 2, 'append');
+    this.#list.push([asScalarText(name), this.#value(value, filename)]);
+  }
   set(name, value, filename) {
+    needArguments(arguments, 2, 'set');
     name = asScalarText(name);
     const entry = [name, this.#value(value, filename)];
     const at = this.#list.findIndex((pair) => pair[0] === name);
@@ -25,7 +32,10 @@ class FormData {
       this.#list = this.#list.filter((pair, index) => index <= at || pair[0] !== name);
     }
   }
-  delete(name) { this.#list = this.#list.filter((pair) => pair[0] !== asScalarText(name)); }
+  delete(name) {
+    needArguments(arguments, 1, 'delete');
+    this.#list = this.#list.filter((pair) => pair[0] !== asScalarText(name));
+  }
   get(name) { return this.#list.find((pair) => pair[0] === asScalarText(name))?.[1] ?? null; }
   getAll(name) { return this.#list.filter((pair) => pair[0] === asScalarText(name)).map((pair) => pair[1]); }
   has(name) { return this.#list.some((pair) => pair[0] === asScalarText(name)); }
@@ -36,12 +46,13 @@ delete FormData.list;
 publishClass(FormData);
 
 function encodeFormData(form, boundary) {
-  const quote = (text) => text.replace(/\r\n?|\n/g, '%0D%0A').replaceAll('"', '%22');
+  const lines = (text) => text.replace(/\r\n?|\n/g, '\r\n');
+  const quote = (text) => text.replaceAll('\r', '%0D').replaceAll('\n', '%0A').replaceAll('"', '%22');
   const pieces = [];
   for (const [name, value] of formList(form)) {
-    const head = `--${boundary}\r\ncontent-disposition: form-data; name="${quote(name)}"`;
+    const head = `--${boundary}\r\ncontent-disposition: form-data; name="${quote(lines(name))}"`;
     if (typeof value === 'string') {
-      pieces.push(host.encode(`${head}\r\n\r\n${value.replace(/\r\n?|\n/g, '\r\n')}\r\n`));
+      pieces.push(host.encode(`${head}\r\n\r\n${lines(value)}\r\n`));
     } else {
       const type = value.type || 'application/octet-stream';
       pieces.push(host.encode(`${head}; filename="${quote(value.name)}"\r\ncontent-type: ${type}\r\n\r\n`));

@@ -83,7 +83,7 @@ class Headers {
     const out = [];
     for (const name of [...names].sort()) {
       if (name === 'set-cookie') for (const value of headers.getSetCookie()) out.push([name, value]);
-      else out.push([name, headers.get(name)]);
+      else out.push([name, headers.#joined(name)]);
     }
     return out;
   }
@@ -113,8 +113,8 @@ class Headers {
     const fields = this.#list;
     for (let at = fields.length - 2; at >= from; at -= 2) if (fields[at] === lower) fields.splice(at, 2);
   }
-  get(name) {
-    const lower = headerName(name);
+  get(name) { return this.#joined(headerName(name)); }
+  #joined(lower) {
     const fields = this.#fields();
     let found = null;
     for (let at = 0; at < fields.length; at += 2) {

@@ -30,6 +30,7 @@ class StoredObject {
     this.modified = new Date(said.modified);
     if (content) this.#content = new Response(content);
   }
+  static hasContent(object) { return object.#content !== null; }
   get body() { return this.#asked().body; }
   get bodyUsed() { return this.#asked().bodyUsed; }
   async bytes() { return this.#asked().bytes(); }
@@ -42,14 +43,19 @@ class StoredObject {
   }
 }
 
+const { hasContent } = StoredObject;
+delete StoredObject.hasContent;
+
 class ObjectBucket {
   #bucket;
   constructor(bucket) { this.#bucket = bucket; }
 
   // The object with its content, or null. Options: range, { offset, length }. Where the object is replaced while its content
   // is read, that fails with a conflict.
-  async get(name, { range = {} } = {}) {
-    const asked = { bucket: this.#bucket, name: asText(name), offset: range.offset, length: range.length };
+  async get(name, options) {
+    const { range } = optionsOf(options, 'get of env.blob', ['range']);
+    const { offset, length } = optionsOf(range, 'the range of get', ['offset', 'length']);
+    const asked = { bucket: this.#bucket, name: nameText(name), offset, length };
     const [head, piece] = await ask('blob.get', asked);
     if (head === null) return null;
     const [first, past] = head.range;
@@ -58,17 +64,18 @@ class ObjectBucket {
 
   // What is said of the object, or null.
   async head(name) {
-    const [head] = await ask('blob.head', { bucket: this.#bucket, name: asText(name) });
+    const [head] = await ask('blob.head', { bucket: this.#bucket, name: nameText(name) });
     return head && new StoredObject(head, null);
   }
 
   // Stores an object: a stream of bytes, or what `put` of keys takes; settles once that is durable, with what is said of it.
   // Options: contentType, metadata (an object), ifEtag (an etag, or null for no object).
-  async put(name, value, options = {}) {
+  async put(name, value, given) {
+    const options = optionsOf(given, 'put of env.blob', ['contentType', 'metadata', 'ifEtag']);
     const streamed = value instanceof ReadableStream;
-    const implied = typeof value === 'string' ? 'text/plain' : streamed || isBufferSource(value) ? undefined : 'application/json';
+    const implied = streamed ? undefined : impliedType(value);
     const head = {
-      bucket: this.#bucket, name: asText(name), contentType: text(options.contentType) ?? implied,
+      bucket: this.#bucket, name: nameText(name), contentType: text(options.contentType) ?? implied,
       metadata: Object.entries(options.metadata ?? {}).map(([name, value]) => [name, asText(value)]),
     };
     const expected = { etag: text(options.ifEtag), absent: options.ifEtag === null };
@@ -78,11 +85,13 @@ class ObjectBucket {
 
   // Deletes one object, or several; settles once that is durable.
   async delete(names) {
-    await ask('blob.delete', { bucket: this.#bucket, names: (Array.isArray(names) ? names : [names]).map(asText) });
+    await ask('blob.delete', { bucket: this.#bucket, names: (Array.isArray(names) ? names : [names]).map(nameText) });
   }
 
   // { objects, prefixes, list_complete, cursor }. Options: prefix, delimiter, limit, cursor.
-  async list({ prefix = '', delimiter, limit, cursor } = {}) {
+  async list(options) {
+    const known = ['prefix', 'delimiter', 'limit', 'cursor'];
+    const { prefix = '', delimiter, limit, cursor } = optionsOf(options, 'list of env.blob', known);
     const head = { bucket: this.#bucket, prefix: asText(prefix), delimiter: text(delimiter), limit, after: cursor };
     const [{ objects, prefixes, after }] = await ask('blob.list', head);
     const listed = { objects: objects.map((head) => new StoredObject(head, null)), prefixes, list_complete: after === null };

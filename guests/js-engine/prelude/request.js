@@ -21,6 +21,8 @@ class Request extends Body {
       this.#method = init.method;
       this.#url = init.url;
       this.#lines = init.headers;
+      // As in Workers: what a server answers goes on to the client that asked, redirects too.
+      this.#redirect = 'manual';
       return;
     }
     if (arguments.length === 0) throw new TypeError('a Request needs a URL');
@@ -37,6 +39,7 @@ class Request extends Body {
       if (parts[3] > parts[2]) throw new TypeError('a URL with a user or a password is not allowed in a Request');
     }
     init ??= {};
+    if (typeof init !== 'object') throw new TypeError('a request is made from a URL and an object');
     if (init.method !== undefined) this.#method = methodOf(init.method);
     if (init.redirect !== undefined) {
       if (!['follow', 'error', 'manual'].includes(init.redirect)) throw new TypeError(`invalid redirect mode: ${init.redirect}`);
@@ -56,7 +59,7 @@ class Request extends Body {
       if (type !== null && !this.#headers.has('content-type')) this.#headers.set('content-type', type);
     } else if (from && hasBody(from)) {
       if (bodyless) throw new TypeError(`a ${this.#method} request cannot have a body`);
-      setBody(this, takeBody(from), null);
+      setBody(this, takeBody(from));
     }
   }
   static signalOf(request) { return request.#signal; }

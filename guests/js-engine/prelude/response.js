@@ -47,7 +47,7 @@ class Response extends Body {
     response.#redirected = url !== '' && url !== asked;
     response.#headers = headersFromLines(lines, true);
     response.#type = 'basic';
-    setBody(response, content, null);
+    setBody(response, content);
     return response;
   }
   static error() {

@@ -36,7 +36,7 @@ function release(id) {
 function onRequest(id, method, url, headers, kind, bytes) {
   current = id;
   const request = new Request(INCOMING, { method, url, headers });
-  if (kind !== 0) setBody(request, kind === 1 ? bytes : new Source(id * 2), null);
+  if (kind !== 0) setBody(request, kind === 1 ? bytes : new Source(id * 2));
   active.set(id, { waits: 1, request, controller: null, answered: false });
   let result;
   try {
@@ -172,7 +172,7 @@ return {
     const source = sources.get(key);
     if (!source) return;
     current = source.owner;
-    source.broken(message);
+    source.broken(new TypeError(message));
   },
   head: onHead,
   fetchFailed: onFetchFailed,

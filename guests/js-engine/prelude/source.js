@@ -2,8 +2,15 @@
 // somebody reads: that is the back-pressure.
 
 const { ReadableStream, WritableStream, TransformStream } = globalThis.WebStreamsPolyfill;
-for (const [name, value] of Object.entries(globalThis.WebStreamsPolyfill)) publish(name, value);
+for (const [name, value] of Object.entries(globalThis.WebStreamsPolyfill)) {
+  publish(name, value);
+  opaque.add(value.prototype);
+}
 delete globalThis.WebStreamsPolyfill;
+
+// Whether somebody has begun to read this stream, which only the polyfill knows.
+function disturbed(stream) { return stream._disturbed; }
+if (disturbed(new ReadableStream()) !== false) throw new Error('these streams do not say whether they were read');
 
 // By key: even for the bodies of requests, odd for those of fetches.
 const sources = new Map();
@@ -13,13 +20,16 @@ class Source {
     this.key = key;
     this.waiting = null;
     this.ended = false;
-    this.error = null;
+    // { error } once it broke off.
+    this.failure = null;
     this.owner = current;
+    // Called once nothing more can come.
+    this.over = null;
     sources.set(key, this);
   }
   // The next piece, or null at the end. One call at a time.
   next() {
-    if (this.error) return Promise.reject(this.error);
+    if (this.failure) return Promise.reject(this.failure.error);
     if (this.ended) return Promise.resolve(null);
     return new Promise((resolve, reject) => {
       this.waiting = { resolve, reject };
@@ -32,23 +42,25 @@ class Source {
     waiting?.resolve(bytes);
   }
   end() {
-    this.ended = true;
-    sources.delete(this.key);
+    this.close();
     this.chunk(null);
   }
-  broken(message) {
+  broken(error) {
     const { waiting } = this;
     this.waiting = null;
-    this.error = new TypeError(message);
-    sources.delete(this.key);
-    waiting?.reject(this.error);
+    this.failure = { error };
+    this.close();
+    waiting?.reject(error);
   }
   // Nobody reads the rest.
   discard() {
-    if (this.ended || this.error) return;
-    this.ended = true;
-    sources.delete(this.key);
+    if (this.ended) return;
+    this.close();
     host.discard(this.key);
+  }
+  close() {
+    this.release();
+    this.over?.();
   }
   // The host passes the rest on by itself; JavaScript has no part in it any more.
   release() {

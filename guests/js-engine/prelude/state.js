@@ -8,13 +8,32 @@ async function ask(capability, head, bytes) {
   return [JSON.parse(host.decode(answer.subarray(0, end), false, true)), answer.slice(end + 1)];
 }
 
-// A string, bytes, or anything that JSON takes.
+const VALUES = 'give a string, bytes, a Blob, or what JSON takes';
 function toBytes(value) {
   if (typeof value === 'string') return host.encode(value);
   if (isBufferSource(value)) return asBytes(value);
+  if (value instanceof Blob) return blobBytes(value);
+  if (typeof value === 'object' && value !== null && typeof value.toJSON !== 'function') refuseEmptied(value);
   const text = JSON.stringify(value);
-  if (text === undefined) throw new TypeError(`${inspect(value, DEPTH_MAX)} is not a value: give a string, bytes, or what JSON takes`);
+  if (text === undefined) throw new TypeError(`${inspect(value, DEPTH_MAX)} is not a value: ${VALUES}`);
   return host.encode(text);
+}
+
+// JSON would make {} of these, and nobody would notice.
+function refuseEmptied(value) {
+  const prototype = Object.getPrototypeOf(value);
+  if (prototype === Object.prototype || prototype === Array.prototype || prototype === null) return;
+  if (value instanceof StoredObject && !hasContent(value)) return;
+  const pairs = 'give [...it] or Object.fromEntries(it)', bytes = 'give await it.bytes()';
+  const known = [
+    [Promise, 'await it first'], [Body, bytes], [StoredObject, `${bytes}, or { ...it } for what is said of it`],
+    [Map, pairs], [Headers, pairs], [FormData, 'give its fields one by one'],
+    [ReadableStream, 'only put of env.blob takes one; for the rest, give await new Response(it).bytes()'],
+    [Set, 'give [...it]'], [URLSearchParams, 'give String(it)'], [Error, 'give its message'], [RegExp, 'give its source'],
+  ];
+  const [cls, instead = VALUES] = known.find(([cls]) => value instanceof cls) ?? [];
+  const name = opaqueName(value) ?? cls?.name;
+  if (name) throw new TypeError(`${articled(name)} is not a value: ${instead}`);
 }
 
 function fromBytes(bytes, type) {
@@ -28,7 +47,25 @@ function fromBytes(bytes, type) {
 }
 
 function typeOf(options) {
-  return typeof options === 'object' && options !== null ? options.type : options;
+  if (typeof options !== 'object') return options;
+  // The second says how long Workers may answer from a cache; here there is none.
+  return optionsOf(options, 'get of env.kv', ['type', 'cacheTtl']).type;
+}
+
+// The options of a call. A misspelt one is an error: what it asks for would not be done.
+function optionsOf(options, call, known) {
+  if (options === undefined || options === null) return {};
+  if (typeof options !== 'object') throw new TypeError(`the options of ${call} are an object, not ${inspect(options, 1)}`);
+  for (const name of Object.keys(options)) {
+    if (!known.includes(name)) throw new TypeError(`${call} has no option ${name}; it has ${known.join(', ')}`);
+  }
+  return options;
+}
+
+// The name of a key or an object. No name at all would be "undefined", and several would be one.
+function nameText(name) {
+  if (name !== undefined && name !== null && !Array.isArray(name)) return asText(name);
+  throw new TypeError(`a name is text, not ${inspect(name, 1)}`);
 }
 
 class KeyBucket {
@@ -42,39 +79,43 @@ class KeyBucket {
 
   // { value, version, expiration }: null where there is none. The expiration is in seconds since the Unix epoch.
   async getWithVersion(key, options) {
-    const [head, bytes] = await ask('kv.get', { bucket: this.#bucket, key: asText(key) });
+    const type = typeOf(options);
+    const [head, bytes] = await ask('kv.get', { bucket: this.#bucket, key: nameText(key) });
     if (head === null) return { value: null, version: null, expiration: null };
-    return { value: fromBytes(bytes, typeOf(options)), version: head.version, expiration: head.expiration };
+    return { value: fromBytes(bytes, type), version: head.version, expiration: head.expiration };
   }
 
   // Sets the value; settles once that is durable, with its version. Options: expirationTtl (seconds), expiration (seconds since
   // the Unix epoch), ifVersion (a version, or null for no entry).
-  async put(key, value, options = {}) {
-    const ttlMs = options.expirationTtl !== undefined ? Math.ceil(Number(options.expirationTtl) * 1000)
-      : options.expiration !== undefined ? Math.ceil(Number(options.expiration) * 1000 - host.now()) : undefined;
+  async put(key, value, options) {
+    const known = ['expirationTtl', 'expiration', 'ifVersion'];
+    const { expirationTtl, expiration, ifVersion } = optionsOf(options, 'put of env.kv', known);
+    const ttlMs = expirationTtl !== undefined ? Math.ceil(Number(expirationTtl) * 1000)
+      : expiration !== undefined ? Math.ceil(Number(expiration) * 1000 - host.now()) : undefined;
     if (ttlMs !== undefined && !(ttlMs > 0)) throw new RangeError('the expiration is not in the future');
-    const head = { bucket: this.#bucket, key: asText(key), ttl_ms: ttlMs, ...expectation(options) };
+    const head = { bucket: this.#bucket, key: nameText(key), ttl_ms: ttlMs, ...expectation(ifVersion) };
     return (await ask('kv.put', head, toBytes(value)))[0].version;
   }
 
   // Removes the entry; settles once that is durable. Options: ifVersion.
-  async delete(key, options = {}) {
-    await ask('kv.delete', { bucket: this.#bucket, key: asText(key), ...expectation(options) });
+  async delete(key, options) {
+    const { ifVersion } = optionsOf(options, 'delete of env.kv', ['ifVersion']);
+    await ask('kv.delete', { bucket: this.#bucket, key: nameText(key), ...expectation(ifVersion) });
   }
 
   // Adds to a number, which begins at 0; settles once that is durable, with the sum.
   async increment(key, delta = 1) {
     if (!Number.isSafeInteger(delta)) throw new TypeError('a counter counts in whole numbers');
-    return (await ask('kv.increment', { bucket: this.#bucket, key: asText(key), delta }))[0].sum;
+    return (await ask('kv.increment', { bucket: this.#bucket, key: nameText(key), delta }))[0].sum;
   }
 
   // The set or the map at a key, whether it is there or not. A key holds one kind of thing at a time.
-  setAt(key) { return new KeySet(this.#bucket, asText(key)); }
-  mapAt(key) { return new KeyMap(this.#bucket, asText(key)); }
+  setAt(key) { return new KeySet(this.#bucket, nameText(key)); }
+  mapAt(key) { return new KeyMap(this.#bucket, nameText(key)); }
 
   // { keys: [{ name }], list_complete, cursor }. Options: prefix, limit, cursor.
-  async list(options = {}) {
-    const { prefix = '', limit, cursor } = options ?? {};
+  async list(options) {
+    const { prefix = '', limit, cursor } = optionsOf(options, 'list of env.kv', ['prefix', 'limit', 'cursor']);
     const head = { bucket: this.#bucket, prefix: asText(prefix), limit, after: cursor };
     const [{ keys, more }] = await ask('kv.list', head);
     const listed = { keys: keys.map((name) => ({ name })), list_complete: !more };
@@ -83,10 +124,12 @@ class KeyBucket {
   }
 }
 
-function expectation({ ifVersion }) {
+function expectation(ifVersion) {
   if (ifVersion === undefined) return {};
   return ifVersion === null ? { absent: true } : { version: asText(ifVersion) };
 }
+
+const ATTRIBUTES = ['type', 'subject', 'id', 'source', 'time', 'contentType', 'dataSchema', 'extensions'];
 
 class EventStream {
   #stream;
@@ -94,17 +137,19 @@ class EventStream {
 
   // Publishes an event; settles once it is durable, with { position, duplicate }. Options are the attributes of a CloudEvent:
   // type, subject, id, source, time, contentType, dataSchema, extensions.
-  async publish(data, options = {}) {
-    return (await this.publishBatch([{ ...options, data }]))[0];
+  async publish(data, options) {
+    return (await this.publishBatch([{ ...optionsOf(options, 'publish of env.stream', ATTRIBUTES), data }]))[0];
   }
 
   // Publishes events in this order, all or none.
   async publishBatch(events) {
     const parts = [];
-    const heads = Array.from(events, ({ data, contentType, extensions = {}, ...attributes }) => {
+    const heads = Array.from(events, (event) => {
+      optionsOf(event, 'publishBatch of env.stream', ['data', ...ATTRIBUTES]);
+      const { data, contentType, extensions = {}, ...attributes } = event;
       const bytes = data === undefined || data === null ? null : toBytes(data);
       if (bytes) parts.push(bytes);
-      const implied = bytes === null || isBufferSource(data) ? undefined : typeof data === 'string' ? 'text/plain' : 'application/json';
+      const implied = bytes === null ? undefined : impliedType(data);
       return {
         id: text(attributes.id), source: text(attributes.source), type: text(attributes.type),
         subject: text(attributes.subject), time: attributes.time instanceof Date ? attributes.time.toISOString() : text(attributes.time),
@@ -117,14 +162,24 @@ class EventStream {
   }
 }
 
+// The content type of a value, where none is given.
+function impliedType(value) {
+  if (typeof value === 'string') return 'text/plain';
+  if (value instanceof Blob) return value.type || undefined;
+  return isBufferSource(value) ? undefined : 'application/json';
+}
+
 function text(value) {
   return value === undefined || value === null ? undefined : asText(value);
 }
 
+const MESSAGE_OPTIONS = ['qos', 'retain', 'expiry', 'contentType', 'responseTopic', 'correlationData', 'userProperties'];
+
 class MqttTopics {
   // Publishes a message; settles once it is durable. Options: qos (0 to 2, default 1), retain, expiry (seconds), contentType,
   // responseTopic, correlationData, userProperties (an object, or an array of pairs).
-  async publish(topic, payload, options = {}) {
+  async publish(topic, payload, given) {
+    const options = optionsOf(given, 'publish of env.mqtt', MESSAGE_OPTIONS);
     const { qos = 1, retain = false, expiry, userProperties = [] } = options;
     const pairs = Array.isArray(userProperties) ? userProperties : Object.entries(userProperties);
     const bytes = toBytes(payload);

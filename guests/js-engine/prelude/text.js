@@ -1,10 +1,12 @@
 // The Encoding standard's UTF-8 and UTF-16LE and Latin-1 decoders, and base64.
 
-const LABELS = {
-  'utf-8': 'utf-8', utf8: 'utf-8', 'unicode-1-1-utf-8': 'utf-8', 'utf-16': 'utf-16le', 'utf-16le': 'utf-16le',
-  unicode: 'utf-16le', ascii: 'windows-1252', 'us-ascii': 'windows-1252', latin1: 'windows-1252',
-  'iso-8859-1': 'windows-1252', 'windows-1252': 'windows-1252', l1: 'windows-1252',
-};
+// By encoding, the labels of encoding.spec.whatwg.org §4.2.
+const LABELS = new Map(Object.entries({
+  'utf-8': 'utf-8 utf8 unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8',
+  'utf-16le': 'utf-16le utf-16 unicode csunicode iso-10646-ucs-2 ucs-2 unicodefeff',
+  'windows-1252': 'windows-1252 ascii us-ascii ansi_x3.4-1968 latin1 l1 csisolatin1 iso-8859-1 iso8859-1 iso88591 '
+    + 'iso_8859-1 iso_8859-1:1987 iso-ir-100 cp1252 x-cp1252 cp819 ibm819',
+}).flatMap(([encoding, labels]) => labels.split(' ').map((label) => [label, encoding])));
 // Windows-1252 in 0x80 to 0x9f.
 const WINDOWS_1252 = '\u20ac\x81\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\x8d\u017d\x8f\x90\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\x9d\u017e\u0178';
 
@@ -31,7 +33,7 @@ publishClass(TextEncoder);
 class TextDecoder {
   #encoding; #fatal; #ignoreBOM; #held = null; #begun = false;
   constructor(label = 'utf-8', options = {}) {
-    this.#encoding = LABELS[asText(label).trim().toLowerCase()];
+    this.#encoding = LABELS.get(asText(label).trim().toLowerCase());
     if (!this.#encoding) throw new RangeError(`the encoding ${label} is not supported; use utf-8, utf-16le or latin1`);
     this.#fatal = Boolean(options?.fatal);
     this.#ignoreBOM = Boolean(options?.ignoreBOM);
@@ -78,19 +80,28 @@ class TextDecoder {
     for (let back = 1; back <= Math.min(3, length); back++) {
       const byte = bytes[length - back];
       if (byte < 0x80) return 0;
-      if (byte >= 0xc0) return back < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2) ? back : 0;
+      if (byte >= 0xc0) return begins(byte, bytes[length - back + 1], back) ? back : 0;
     }
     return 0;
   }
 }
 publishClass(TextDecoder);
 
+// Whether so many bytes can be the beginning of a character: the first says how many there are, and bounds the second.
+function begins(first, second, count) {
+  if (first < 0xc2 || first > 0xf4 || count >= (first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2)) return false;
+  if (count === 1) return true;
+  return second >= ({ 0xe0: 0xa0, 0xf0: 0x90 }[first] ?? 0x80) && second <= ({ 0xed: 0x9f, 0xf4: 0x8f }[first] ?? 0xbf);
+}
+
 publish('atob', function atob(text) {
+  needArguments(arguments, 1, 'atob');
   const decoded = host.atob(asText(text));
   if (decoded === undefined || decoded === null) throw new DOMException('the text is not base64', 'InvalidCharacterError');
   return decoded;
 });
 publish('btoa', function btoa(text) {
+  needArguments(arguments, 1, 'btoa');
   const encoded = host.btoa(asText(text));
   if (encoded === undefined || encoded === null) throw new DOMException('the text has characters past U+00FF', 'InvalidCharacterError');
   return encoded;

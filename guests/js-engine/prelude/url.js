@@ -157,10 +157,12 @@ class URLSearchParams {
   }
   get size() { return this.#list.length; }
   append(name, value) {
+    needArguments(arguments, 2, 'append');
     this.#list.push([asScalarText(name), asScalarText(value)]);
     this.#changed();
   }
   delete(name, value) {
+    needArguments(arguments, 1, 'delete');
     name = asScalarText(name);
     const only = value === undefined ? undefined : asScalarText(value);
     this.#list = this.#list.filter((pair) => pair[0] !== name || only !== undefined && pair[1] !== only);
@@ -181,6 +183,7 @@ class URLSearchParams {
     return this.#list.some((pair) => pair[0] === name && (only === undefined || pair[1] === only));
   }
   set(name, value) {
+    needArguments(arguments, 2, 'set');
     name = asScalarText(name);
     value = asScalarText(value);
     const at = this.#list.findIndex((pair) => pair[0] === name);

@@ -32,6 +32,7 @@ const PRELUDE: &str = concat!(
     include_str!("../prelude/formdata.js"),
     include_str!("../prelude/fetch.js"),
     include_str!("../prelude/timers.js"),
+    include_str!("../prelude/locale.js"),
     include_str!("../prelude/clone.js"),
     include_str!("../prelude/state.js"),
     include_str!("../prelude/collections.js"),
@@ -214,6 +215,8 @@ fn declare<'js>(ctx: &Ctx<'js>, load: &Load<'_>) -> Result<(Module<'js>, Vec<u8>
 fn prelude(ctx: &Ctx<'_>) -> Result<Handlers> {
     script::<()>(ctx, "streams.js", STREAMS)?;
     let prelude: Function<'_> = script(ctx, "prelude.js", PRELUDE)?;
+    // What compiling left behind would take in, far apart, the objects that a request counts references to.
+    crate::heap::seal(ctx);
     let host = Object::new(ctx.clone())?;
     actions::install(ctx, &host)?;
     native::install(ctx, &host)?;

@@ -56,7 +56,8 @@ const SMALL_BYTES_MAX: usize = 512;
 /// Fills every hole that is in the heap now, so that what is allocated from here on lies together, behind all that there
 /// is. A script and a request then touch few runs of pages, and a fresh instance is made by copying these.
 ///
-/// The filling stays allocated for good. To be called once, before the snapshot is taken.
+/// The filling stays allocated for good. To be called between compiling the prelude and running it, and before the snapshot is
+/// taken.
 #[allow(unsafe_code)] // The C library's allocator, and QuickJS's.
 pub(crate) fn seal(ctx: &rquickjs::Ctx<'_>) {
     let ctx = ctx.as_raw().as_ptr();

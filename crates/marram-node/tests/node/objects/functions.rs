@@ -109,6 +109,17 @@ export default { async fetch(request, env) {
             case "/only-new": return show(await pictures.put("n", "x", { ifEtag: null }));
             case "/only-this": return show((await pictures.put("j", "x", { ifEtag: (await pictures.head("j")).etag })).size);
             case "/delete": await pictures.delete(["a/b", "j"]); return show((await pictures.list()).objects.map((o) => o.name));
+            case "/file": {
+                const form = new FormData();
+                form.append("f", new File(["png"], "a.png", { type: "image/png" }));
+                const types = [(await pictures.put("f", form.get("f"))).contentType, (await pictures.put("f", form.get("f"), { contentType: "a/b" })).contentType];
+                return show([types, await (await pictures.get("f")).text()]);
+            }
+            case "/response": return show(await pictures.put("r", new Response("x")));
+            case "/copy": return show(await pictures.put("r", await pictures.get("n")));
+            case "/said": await pictures.put("s", await pictures.head("n")); return show((await (await pictures.get("s")).json()).name);
+            case "/misspelt": return show(await pictures.put("r", "x", { contenttype: "a/b" }));
+            case "/suffix": return show(await pictures.get("n", { range: { suffix: 1 } }));
             case "/unread": return show(await (await pictures.head("n")).text());
         }
     } catch (error) {
@@ -136,11 +147,20 @@ async fn by_javascript() {
         ("/only-this", json!(1)),
         ("/big", json!(17 << 20)),
         ("/delete", json!(["big", "n"])),
+        ("/file", json!([["image/png", "a/b"], "png"])),
+        ("/said", json!("n")),
     ];
     for (path, expected) in cases {
         assert_eq!(node.http().get(path).await.expect(200).json(), expected, "{path}");
     }
-    for (path, part) in [("/only-new", "conflict: "), ("/unread", "use get")] {
+    for (path, part) in [
+        ("/only-new", "conflict: "),
+        ("/unread", "use get"),
+        ("/response", "a Response is not a value: give await it.bytes()"),
+        ("/copy", "a StoredObject is not a value"),
+        ("/misspelt", "put of env.blob has no option contenttype; it has contentType, metadata, ifEtag"),
+        ("/suffix", "the range of get has no option suffix; it has offset, length"),
+    ] {
         let told = node.http().get(path).await.expect(200).text();
         assert!(told.contains(part), "{path}: {told}");
     }

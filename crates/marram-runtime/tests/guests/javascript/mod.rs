@@ -3,6 +3,8 @@
 mod instances;
 mod limits;
 mod memories;
+mod outbound;
+mod standards;
 mod web;
 
 use marram_core::Failure;
