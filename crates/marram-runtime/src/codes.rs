@@ -73,6 +73,15 @@ pub(crate) fn failure_of(error: &Error) -> Failure {
     }
 }
 
+/// The same for an answer of 0.2, whose guests have no codes for it: the one that comes says that the body was dropped before its
+/// end, or has another length than it declares, and not why.
+pub(crate) fn given_up(error: &Error) -> Failure {
+    match error {
+        Error::HttpProtocolError => broken_off(error),
+        error => failure_of(error),
+    }
+}
+
 /// For an answer that is longer or shorter than it declares.
 pub(crate) fn untrue_length() -> Failure {
     Failure::new(Kind::NoResponse, "the answer's body is not as long as its content-length says")

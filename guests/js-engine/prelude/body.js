@@ -25,7 +25,7 @@ class Body {
   static copy(owner, target) {
     if (bodyUnusable(owner)) throw new TypeError('the body has been read already and cannot be cloned');
     if (owner.#content instanceof Source || owner.#stream !== null) {
-      const [one, two] = owner.body.tee();
+      const [one, two] = byteStream(owner.body).tee();
       owner.#content = owner.#stream = one;
       target.#content = target.#stream = two;
     } else {
@@ -80,6 +80,33 @@ class Body {
 }
 const { set: setBody, has: hasBody, take: takeBody, copy: copyBody, unusable: bodyUnusable } = Body;
 for (const name of ['set', 'has', 'take', 'copy', 'unusable']) delete Body[name];
+
+// The same as a stream of bytes, the `tee` of which gives each branch memory of its own.
+function byteStream(stream) {
+  try {
+    stream.getReader({ mode: 'byob' }).releaseLock();
+    return stream;
+  } catch {
+    // It gives whatever is put in.
+  }
+  const reader = stream.getReader();
+  return new ReadableStream({
+    type: 'bytes',
+    async pull(out) {
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) {
+          out.close();
+          out.byobRequest?.respond(0);
+          return;
+        }
+        if (!isBufferSource(value)) throw new TypeError('a body stream has to give Uint8Arrays');
+        if (value.byteLength > 0) return out.enqueue(asBytes(value).slice());
+      }
+    },
+    cancel: (reason) => reader.cancel(reason),
+  }, { highWaterMark: 0 });
+}
 
 // What a `body` argument becomes: its content, and the content type that it implies.
 function extractBody(owner, init) {

@@ -19,54 +19,72 @@ function cloneValue(value, seen) {
   if (typeof value === 'function' || typeof value === 'symbol') throw uncloned(`a ${typeof value} cannot be cloned`);
   if (typeof value !== 'object' || value === null) return value;
   if (seen.has(value)) return seen.get(value);
-  const copy = Array.isArray(value) ? new Array(value.length) : cloneSpecial(value, seen) ?? {};
+  const { make, fill } = Array.isArray(value) ? ARRAY : kindOf(value);
+  const copy = make(value, seen);
   seen.set(value, copy);
-  if (copy instanceof Map) for (const [key, item] of [...value]) copy.set(cloneValue(key, seen), cloneValue(item, seen));
-  else if (copy instanceof Set) for (const item of [...value]) copy.add(cloneValue(item, seen));
-  else if (copy instanceof Error) cloneError(copy, value, seen);
-  else if (Array.isArray(copy) || Object.getPrototypeOf(copy) === Object.prototype) fill(copy, value, seen);
+  fill?.(copy, value, seen);
   return copy;
 }
 
-// Anything but arrays and plain objects, which it answers with null. Maps, sets and errors are empty yet: they may contain
-// themselves.
-function cloneSpecial(value, seen) {
-  const prototype = Object.getPrototypeOf(value);
-  if (prototype === Object.prototype || prototype === null) return null;
-  for (const [cls, clone] of CLONES) {
-    if (!(value instanceof cls)) continue;
-    try {
-      return clone(value, seen);
-    } catch (error) {
-      // One that only has its prototype is a plain object.
-      if (!(error instanceof TypeError)) throw error;
+function kindOf(value) {
+  kinds ??= makeKinds();
+  for (let at = Object.getPrototypeOf(value); at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+    const kind = kinds.get(at);
+    if (kind !== undefined) {
+      if (isOf(kind, value)) return kind;
+      if (host.isProxy(value)) throw uncloned(`a Proxy of ${articled(at.constructor.name)} cannot be cloned`);
     }
+    if (opaque.has(at)) throw uncloned(`${articled(at[Symbol.toStringTag])} cannot be cloned`);
   }
-  const name = opaqueName(value);
-  if (name !== null) throw uncloned(`${articled(name)} cannot be cloned`);
-  return null;
+  return PLAIN;
+}
+
+// One that only has its prototype is a plain object. No code of the value itself runs here: what that throws is no answer.
+function isOf({ is }, value) {
+  try {
+    return is(value) !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 const NATIVE_ERRORS = { EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError };
-const sizeOf = (cls) => Function.prototype.call.bind(Object.getOwnPropertyDescriptor(cls.prototype, 'size').get);
-const [mapSize, setSize] = [Map, Set].map(sizeOf);
+const bound = (method) => Function.prototype.call.bind(method);
+const getter = (cls, name) => bound(Object.getOwnPropertyDescriptor(cls.prototype, name).get);
 const TypedArray = Object.getPrototypeOf(Uint8Array);
-const kindOf = Function.prototype.call.bind(Object.getOwnPropertyDescriptor(TypedArray.prototype, Symbol.toStringTag).get);
-const primitive = (cls) => (value) => Object(cls.prototype.valueOf.call(value));
-const CLONES = [
-  [Date, (value) => new Date(Date.prototype.getTime.call(value))],
-  [RegExp, (value) => new RegExp(value.source, value.flags)],
-  [Map, (value) => mapSize(value) >= 0 && new Map()],
-  [Set, (value) => setSize(value) >= 0 && new Set()],
-  [ArrayBuffer, cloneBuffer],
-  [DataView, (value, seen) => new DataView(cloneValue(value.buffer, seen), value.byteOffset, value.byteLength)],
-  [TypedArray, cloneArray],
-  [DOMException, ({ message, name }) => new DOMException(message, name)],
-  [Error, ({ name }) => new (Object.hasOwn(NATIVE_ERRORS, name) ? NATIVE_ERRORS[name] : Error)()],
-  [File, (value) => new File([value], value.name, value)],
-  [Blob, (value) => new Blob([value], value)],
-  ...[Boolean, Number, String, BigInt].map((cls) => [cls, primitive(cls)]),
-];
+const arrayName = getter(TypedArray, Symbol.toStringTag);
+const timeOf = bound(Date.prototype.getTime);
+
+const PLAIN = { make: () => ({}), fill: cloneMembers };
+const ARRAY = { make: (value) => new Array(value.length), fill: cloneMembers };
+// By prototype, for anything but arrays and plain objects: what tells that a value is one, how a copy is made, and how it is
+// filled where it may contain itself. Made when it is needed, which in most functions it never is.
+let kinds = null;
+const makeKinds = () => new Map([
+  [Date, { is: timeOf, make: (value) => new Date(timeOf(value)) }],
+  [RegExp, { is: getter(RegExp, 'source'), make: (value) => new RegExp(value.source, value.flags) }],
+  [Map, { is: getter(Map, 'size'), make: () => new Map(), fill: cloneEntries }],
+  [Set, { is: getter(Set, 'size'), make: () => new Set(), fill: cloneItems }],
+  [ArrayBuffer, { is: getter(ArrayBuffer, 'byteLength'), make: cloneBuffer }],
+  [DataView, { is: getter(DataView, 'buffer'), make: cloneView }],
+  [TypedArray, { is: arrayName, make: cloneArray }],
+  [DOMException, { is: getter(DOMException, 'name'), make: newException, fill: cloneError }],
+  [Error, { is: () => true, make: newError, fill: cloneError }],
+  [File, { is: getter(File, 'name'), make: (value) => new File([value], value.name, value) }],
+  [Blob, { is: getter(Blob, 'size'), make: (value) => new Blob([value], value) }],
+  ...[Boolean, Number, String, BigInt].map((cls) => {
+    const is = bound(cls.prototype.valueOf);
+    return [cls, { is, make: (value) => Object(is(value)) }];
+  }),
+].map(([cls, kind]) => [cls.prototype, kind]));
+
+function cloneEntries(copy, value, seen) {
+  for (const [key, item] of [...value]) copy.set(cloneValue(key, seen), cloneValue(item, seen));
+}
+
+function cloneItems(copy, value, seen) {
+  for (const item of [...value]) copy.add(cloneValue(item, seen));
+}
 
 function cloneBuffer(buffer) {
   if (buffer.detached) throw uncloned('an ArrayBuffer that was transferred cannot be cloned');
@@ -78,8 +96,18 @@ function cloneBuffer(buffer) {
 
 // Of its own kind also where a class extends it.
 function cloneArray(value, seen) {
-  const cls = globalThis[kindOf(value)];
+  const cls = globalThis[arrayName(value)];
   return new cls(cloneValue(value.buffer, seen), value.byteOffset, value.length);
+}
+
+function cloneView(value, seen) {
+  return new DataView(cloneValue(value.buffer, seen), value.byteOffset, value.byteLength);
+}
+
+function newException({ message, name }) { return new DOMException(message, name); }
+
+function newError({ name }) {
+  return new (Object.hasOwn(NATIVE_ERRORS, name) ? NATIVE_ERRORS[name] : Error)();
 }
 
 function cloneError(copy, value, seen) {
@@ -91,7 +119,7 @@ function cloneError(copy, value, seen) {
   }
 }
 
-function fill(copy, value, seen) {
+function cloneMembers(copy, value, seen) {
   for (const key of Object.keys(value)) {
     const item = cloneValue(value[key], seen);
     // An assignment to this name would set the copy's prototype.

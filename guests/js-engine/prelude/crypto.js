@@ -42,7 +42,8 @@ function needHmac(algorithm) {
   const name = asText(typeof algorithm === 'object' && algorithm !== null ? algorithm.name : algorithm).toUpperCase();
   if (name !== 'HMAC') throw new DOMException(`${name} is not supported; HMAC is`, 'NotSupportedError');
 }
-const fromBase64Url = (text) => Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
+const fromBase64 = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+const fromBase64Url = (text) => fromBase64(text.replaceAll('-', '+').replaceAll('_', '/'));
 const toBase64Url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');
 
 const jwkName = (hash) => 'HS' + hash.slice(4);
@@ -65,13 +66,14 @@ function jwkBytes(jwk, hash, extractable, usages) {
   };
   const { kty, k, alg, use, key_ops: operations, ext } = jwk;
   need(kty === 'oct', 'kty is not oct');
-  need(typeof k === 'string' && /^[\w-]+$/.test(k) && k.length % 4 !== 1, 'k is not base64url');
+  // Padding should not be there, and is taken elsewhere all the same.
+  need(typeof k === 'string' && /^[\w-]+={0,2}$/.test(k) && k.replace(/=+$/, '').length % 4 !== 1, 'k is not base64url');
   need(alg === undefined || alg === jwkName(hash), `alg is not ${jwkName(hash)}`);
   need(use === undefined || use === 'sig' || usages.length === 0, 'use is not sig');
   need(operations === undefined || Array.isArray(operations) && new Set(operations).size === operations.length
     && usages.every((usage) => operations.includes(usage)), `key_ops are not those asked for: ${usages.join(', ')}`);
   need(ext === undefined || ext === true || !extractable, 'ext says that it may not be extractable');
-  return fromBase64Url(k);
+  return fromBase64Url(k.replace(/=+$/, ''));
 }
 
 class SubtleCrypto {

@@ -10,8 +10,8 @@ publish('fetch', function fetch(input, init) {
     refuseAtTopLevel('fetch');
     const request = new Request(input, init);
     // A browser's would come along with the headers of its request, and bodies are not decoded here. The standard does not
-    // let a script set it either.
-    request.headers.delete('accept-encoding');
+    // let a script set it either. One that asks for no encoding may be part of a signature.
+    if (request.headers.get('accept-encoding')?.toLowerCase() !== 'identity') request.headers.delete('accept-encoding');
     const signal = requestSignal(request);
     if (signal?.aborted) return Promise.reject(signal.reason);
     return startFetch(request, signal);

@@ -53,7 +53,8 @@ class ObjectBucket {
   // The object with its content, or null. Options: range, { offset, length }. Where the object is replaced while its content
   // is read, that fails with a conflict.
   async get(name, options) {
-    const { range } = optionsOf(options, 'get of env.blob', ['range']);
+    // unstorage's driver for Workers gives the second, too, which is what it makes of the object itself.
+    const { range } = optionsOf(unlessIndex(options), 'get of env.blob', ['range'], ['type']);
     const { offset, length } = optionsOf(range, 'the range of get', ['offset', 'length']);
     const asked = { bucket: this.#bucket, name: nameText(name), offset, length };
     const [head, piece] = await ask('blob.get', asked);
@@ -71,7 +72,8 @@ class ObjectBucket {
   // Stores an object: a stream of bytes, or what `put` of keys takes; settles once that is durable, with what is said of it.
   // Options: contentType, metadata (an object), ifEtag (an etag, or null for no object).
   async put(name, value, given) {
-    const options = optionsOf(given, 'put of env.blob', ['contentType', 'metadata', 'ifEtag']);
+    const said = ['name', 'size', 'etag', 'modified'];
+    const options = optionsOf(given, 'put of env.blob', ['contentType', 'metadata', 'ifEtag'], [], said);
     const streamed = value instanceof ReadableStream;
     const implied = streamed ? undefined : impliedType(value);
     const head = {
@@ -80,7 +82,8 @@ class ObjectBucket {
     };
     const expected = { etag: text(options.ifEtag), absent: options.ifEtag === null };
     if (streamed) return new StoredObject(await sendObject(head, expected, value), null);
-    return new StoredObject((await ask('blob.put', { ...head, ...expected }, toBytes(value)))[0], null);
+    const bytes = valueBytes(value, 'give it.body, which streams');
+    return new StoredObject((await ask('blob.put', { ...head, ...expected }, bytes))[0], null);
   }
 
   // Deletes one object, or several; settles once that is durable.
@@ -91,7 +94,9 @@ class ObjectBucket {
   // { objects, prefixes, list_complete, cursor }. Options: prefix, delimiter, limit, cursor.
   async list(options) {
     const known = ['prefix', 'delimiter', 'limit', 'cursor'];
-    const { prefix = '', delimiter, limit, cursor } = optionsOf(options, 'list of env.blob', known);
+    const page = ['objects', 'prefixes', 'list_complete'];
+    // Workers include what is said of an object only where it is asked for.
+    const { prefix = '', delimiter, limit, cursor } = optionsOf(options, 'list of env.blob', known, ['include'], page);
     const head = { bucket: this.#bucket, prefix: asText(prefix), delimiter: text(delimiter), limit, after: cursor };
     const [{ objects, prefixes, after }] = await ask('blob.list', head);
     const listed = { objects: objects.map((head) => new StoredObject(head, null)), prefixes, list_complete: after === null };

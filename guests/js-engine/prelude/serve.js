@@ -74,8 +74,8 @@ function answer(id, response) {
     host.respond(id, status, lines, 3, content.key);
   } else {
     host.respond(id, status, lines, 2, null);
-    pump(id * 2, content).then((error) => {
-      if (error) host.log(id, 3, 'response body: ' + inspect(error));
+    pump(id * 2, content).then((broken) => {
+      if (broken !== null) host.log(id, 3, 'response body: ' + inspect(broken.error));
       release(id);
     });
     return;

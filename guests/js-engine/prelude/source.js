@@ -102,7 +102,7 @@ function drained(key, bytes) {
   }
 }
 
-// Sends a stream to the host under this key; settles when it has ended either way, with the error if there was one.
+// Sends a stream to the host under this key; settles when it has ended either way, with { error } if it broke off.
 async function pump(key, stream) {
   const sink = { room: WINDOW_BYTES, wake: null, reader: null, stopped: false };
   sinks.set(key, sink);
@@ -125,7 +125,7 @@ async function pump(key, stream) {
   } catch (error) {
     if (!sink.stopped) host.broken(key, String(error?.message ?? error));
     sink.reader?.cancel(error).catch(() => {});
-    return error;
+    return { error };
   } finally {
     sinks.delete(key);
   }

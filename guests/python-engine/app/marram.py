@@ -19,6 +19,7 @@ __all__ = ["FetchError", "File", "Headers", "Request", "Response", "StateError",
 
 # The standard's: Fetch §4.4.
 REDIRECTS_MAX = 20
+_PORTS = {"http": 80, "https": 443}
 
 
 class FetchError(OSError):
@@ -75,7 +76,7 @@ class Request(_Content):
 
     @functools.cached_property
     def cookies(self):
-        return bodies.cookies(self.headers.get("cookie", ""))
+        return bodies.cookies("; ".join(self.headers.get_all("cookie")))
 
     @functools.cached_property
     def body(self):
@@ -84,8 +85,9 @@ class Request(_Content):
     async def read(self):
         """Reads the body while other tasks run, and gives it. It is in `body` then."""
         if "body" not in self.__dict__:
-            pieces = self.stream()
-            self.body = b"".join([piece async for piece in pieces] if hasattr(pieces, "__aiter__") else pieces)
+            if not isinstance(self._chunks, transport.Incoming):
+                return self.body
+            self.body = await self._chunks.whole()
         return self.body
 
     def form(self):
@@ -147,6 +149,17 @@ class Response(_Content):
         return 200 <= self.status < 300
 
 
+def _public(url):
+    """A URL without its fragment, which is not sent, and without user and password."""
+    parts = urllib.parse.urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
+
+
+def _origin(url):
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.hostname, _PORTS.get(parts.scheme) if parts.port is None else parts.port
+
+
 class _Asking:
     """A request that is sent, and sent again where it is redirected to, until there is a response."""
 
@@ -168,7 +181,7 @@ class _Asking:
     def answered(self, status, headers, body):
         """The response, or None if the request has to be sent once more."""
         response = Response(body, status, headers)
-        response.url = self._url
+        response.url = _public(self._url)
         location = response.headers.get("location")
         if self._redirect == "manual" or status not in (301, 302, 303, 307, 308) or location is None:
             return response
@@ -176,26 +189,32 @@ class _Asking:
             raise transport.Failed(f"it redirects to {location}")
         if self._redirected == REDIRECTS_MAX:
             raise transport.Failed(f"it redirects more than {REDIRECTS_MAX} times")
-        self._redirected += 1
         self._go(status, location)
+        self._redirected += 1
 
     def _go(self, status, location):
         """Fetch §4.4 (HTTP-redirect fetch)."""
         # Bytes that no URL has are in UTF-8, most likely.
         location = urllib.parse.quote(location.encode("latin-1"), string.punctuation)
-        before, self._url = self._url, urllib.parse.urljoin(self._url, location)
+        try:
+            target = urllib.parse.urljoin(self._url, location)
+            elsewhere = _origin(target) != _origin(self._url)
+        except ValueError:
+            raise transport.Failed(f"it redirects to {location}, which is no URL") from None
+        self._url = target
         dropped = []
         if status in (301, 302) and self._method == "POST" or status == 303 and self._method not in ("GET", "HEAD"):
             self._method, self._body = "GET", b""
             dropped += ["content-type", "content-length", "content-encoding", "content-language", "content-location"]
-        if urllib.parse.urlsplit(before)[:2] != urllib.parse.urlsplit(self._url)[:2]:
+        if elsewhere:
             # What is for one server is not for another.
             dropped += ["authorization", "cookie", "host"]
         for name in dropped:
             del self._headers[name]
 
     def failed(self, failure):
-        return FetchError(f"{self._asked}: {failure}")
+        redirected = f", redirected to {_public(self._url)}" if self._redirected else ""
+        return FetchError(f"{self._asked}{redirected}: {failure}")
 
 
 async def fetch(url, method="GET", headers=(), body=None, timeout=None, redirect="follow"):

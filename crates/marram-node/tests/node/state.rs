@@ -314,8 +314,23 @@ export default { async fetch(request, env) {
                 const told = await Promise.all(values.map((value) => state.put("no", value).catch((error) => error.message)));
                 return show([told.map((message) => message.split(" is not a value: ")[0]), await state.get("no")]);
             }
+            case "/fields": {
+                class AppError extends Error { code = 4; }
+                class OrderPlaced extends Event { constructor(order) { super("order"); this.order = order; } }
+                class Store extends EventTarget { data = 1; }
+                class Pairs extends Map { toJSON() { return [...this]; } }
+                const values = [new AppError("x"), new OrderPlaced(7), new Store(), new Pairs([[1, 2]]), { toJSON: () => ({}) }];
+                return show(await Promise.all(values.map(async (value, n) => { await state.put(`f${n}`, value); return state.get(`f${n}`, "json"); })));
+            }
+            case "/taken": {
+                await state.put("t1", "x", { expirationTtl: 60, ttl: 60, ifVersion: undefined, metadata: undefined });
+                await state.put("t2", "y", { ttl: 60, expirationTtl: undefined });
+                const { expiration } = await state.getWithVersion("t2");
+                const page = await state.list({ prefix: "t", limit: 1 });
+                return show([expiration > Date.now() / 1000, await Promise.all(["t1", "t2"].map(state.get, state)), (await state.list({ prefix: "t", ...page })).keys]);
+            }
             case "/options": return show(await Promise.all([
-                state.put("no", "x", { ttl: 60 }), state.put("no", "x", 60), state.get("no", { typ: "json" }), state.delete("no", { ifEtag: "1" }),
+                state.put("no", "x", { ttlSeconds: 60 }), state.put("no", "x", 60), state.get("no", { typ: "json" }), state.delete("no", { ifEtag: "1" }),
                 state.list({ prefx: "a" }), state.get(["a", "b"]), state.put(undefined, "x"), trends.publish("x", { Type: "t" }),
                 mqtt.publish("commands/x", "y", { retained: true }),
             ].map((call) => call.then(() => "done", (error) => error.message))));
@@ -355,6 +370,8 @@ async fn javascript_has_it_in_env() {
         ("/at-once", json!(1225)),
         ("/mqtt", json!("ok")),
         ("/blob", json!("one")),
+        ("/fields", json!([{ "code": 4 }, { "order": 7 }, { "data": 1 }, [[1, 2]], {}])),
+        ("/taken", json!([true, ["x", "y"], [{ "name": "t2" }]])),
         (
             "/emptied",
             json!([
@@ -375,7 +392,7 @@ async fn javascript_has_it_in_env() {
         (
             "/options",
             json!([
-                "put of env.kv has no option ttl; it has expirationTtl, expiration, ifVersion",
+                "put of env.kv has no option ttlSeconds; it has expirationTtl, expiration, ifVersion",
                 "the options of put of env.kv are an object, not 60",
                 "get of env.kv has no option typ; it has type, cacheTtl",
                 "delete of env.kv has no option ifEtag; it has ifVersion",

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use marram_core::port::Body;
 use marram_core::record::Start;
 use marram_core::{Failure, Kind};
@@ -106,7 +107,8 @@ impl Component02 {
             invocation.fail(&failure);
             failure
         })?;
-        let (parts, mut body) = response.into_parts();
+        let (parts, body) = response.into_parts();
+        let mut body = body.map_err(|error| codes::given_up(&error));
         let mut ready = Ready::default();
         std::future::poll_fn(|cx| Poll::Ready(ready.take(&mut body, cx))).await;
         let stop = if ended { None } else { Some(finish_elsewhere(environment, run, Arc::clone(&invocation))) };

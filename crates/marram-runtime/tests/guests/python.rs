@@ -6,6 +6,7 @@ use marram_core::{Failure, Kind};
 
 use crate::host::{Host, TOKEN, get};
 
+mod bodies;
 mod library;
 mod tasks;
 mod web;

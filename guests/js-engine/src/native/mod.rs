@@ -33,6 +33,7 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>, host: &Object<'js>) -> Result<()> {
     url::install(ctx, host)?;
     crypto::install(ctx, host)?;
     random::install(ctx, host)?;
+    host.set("isProxy", Function::new(ctx.clone(), |value: Value<'_>| value.is_proxy())?)?;
     host.set("now", Function::new(ctx.clone(), || crate::imports::now_us() / 1000.0)?)?;
     host.set("monotonic", Function::new(ctx.clone(), || crate::imports::monotonic() / 1000.0)?)
 }

@@ -155,10 +155,14 @@ def _send(response, request, begin):
 
 
 async def _send_async(response, begin):
+    pieces = aiter(response.body)
+    # Before the head goes out: what fails before it has anything to say is a failure, and no answer that breaks off.
+    first = bodies.piece(await anext(pieces, b""))
     body = begin(response.status, response.headers.items())
     stream = body.write()
     try:
-        async for piece in response.body:
+        await waiting(transport.write(stream, first))
+        async for piece in pieces:
             await waiting(transport.write(stream, bodies.piece(piece)))
     except transport.Closed:
         pass

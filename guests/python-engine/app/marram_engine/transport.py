@@ -5,6 +5,7 @@ generator of pollables, see steps.py.
 """
 
 import asyncio
+import collections
 import contextlib
 import urllib.parse
 
@@ -15,8 +16,7 @@ from wit_world.imports.streams import StreamError_Closed
 from .steps import blocking, waiting
 
 READ_BYTES_MAX = 64 * 1024
-# Of the account of a failure; a line of the log has 16 KiB.
-ACCOUNT_CHARS_MAX = 12 * 1024
+ACCOUNT_CHARS_MAX = 12 * 1024  # of the account of a failure; a line of the log has 16 KiB
 
 
 class Failed(Exception):
@@ -80,6 +80,8 @@ class Incoming:
     def __init__(self, body):
         self._steps = _pieces(body)
         self._awaited = False
+        self._returned = collections.deque()
+        self._ended = None  # or what is raised, and what that says
 
     def __iter__(self):
         return self
@@ -105,12 +107,33 @@ class Incoming:
         # The next step would drop the pollable that the other task waits for.
         if self._awaited:
             raise RuntimeError("another task is reading this body")
-        for step in self._steps:
-            return step
+        if self._ended:
+            raise self._ended[0](self._ended[1])
+        if self._returned:
+            return self._returned.popleft()
+        try:
+            for step in self._steps:
+                return step
+        except EOFError as broken:
+            # Asked again, half a body must not look complete.
+            self._ended = EOFError, str(broken)
+            raise
         raise end
+
+    async def whole(self):
+        """All pieces. A reader that gives up leaves them to the next one."""
+        read = []
+        try:
+            async for piece in self:
+                read.append(piece)
+        except BaseException:
+            self._returned.extend(read)
+            raise
+        return b"".join(read)
 
     def close(self):
         self._steps.close()
+        self._ended = RuntimeError, "the request is over, and its body can no longer be read"
 
 
 def _receive(future):
@@ -137,14 +160,16 @@ def _receive(future):
 async def exchange(url, method, headers, body, timeout):
     """Sends a request: status, headers and body of what is answered. Raises Failed."""
     future, outgoing = _send(url, method, headers, timeout)
-    # At the same time: a server can answer while it still reads.
-    writer = asyncio.create_task(waiting(write_whole(outgoing, body)))
+    # At the same time: a server can answer while it still reads. And one that is not sent all would wait for it.
+    tasks = [asyncio.create_task(waiting(steps)) for steps in (_receive(future), write_whole(outgoing, body))]
     try:
-        answer = await waiting(_receive(future))
-        await writer
+        answer, _ = await asyncio.gather(*tasks)
         return answer
     finally:
-        writer.cancel()
+        for task in tasks:
+            task.cancel()
+        # A task refers to its exception, and that to this frame.
+        del tasks, task
 
 
 def exchange_sync(url, method, headers, body, timeout):
@@ -236,8 +261,8 @@ def write_whole(body, data):
                 yield from _flushed(stream)
             except Closed:
                 pass
-    except GeneratorExit:
-        # It must not look complete.
+    except BaseException:
+        # Given up or failed: it must not look complete.
         with body:
             raise
     _end(body)

@@ -56,7 +56,8 @@ def environ_of(request):
         key = name.upper().replace("-", "_")
         key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
         if key != "HTTP_HOST":
-            environ[key] = f"{environ[key]},{value}" if key in environ else value
+            between = "; " if key == "HTTP_COOKIE" else ","
+            environ[key] = f"{environ[key]}{between}{value}" if key in environ else value
     return environ
 
 
@@ -98,14 +99,15 @@ class _Answer:
 
 def serve(application, request, begin):
     """Calls `application` for one request; `begin(status, headers)` sends the head and gives the body."""
-    answer = _Answer(begin)
-    result = application(environ_of(request), answer.start)
+    answer, result = _Answer(begin), None
     try:
+        result = application(environ_of(request), answer.start)
         for data in result:
             answer.write(data)
         answer.finish()
     except transport.Closed:
-        pass
+        # Nobody wants more of it. What was begun is let go of in order all the same.
+        answer.finish()
     finally:
         close = getattr(result, "close", None)
         if close:

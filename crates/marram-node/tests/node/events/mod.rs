@@ -1,6 +1,7 @@
 //! Everything but a web request that starts a function, through a whole node: it is stored, delivered, settled, and what is
 //! settled stays so after a restart.
 
+mod again;
 mod doors;
 
 use std::path::PathBuf;

@@ -118,6 +118,14 @@ export default { async fetch(request, env) {
             case "/response": return show(await pictures.put("r", new Response("x")));
             case "/copy": return show(await pictures.put("r", await pictures.get("n")));
             case "/said": await pictures.put("s", await pictures.head("n")); return show((await (await pictures.get("s")).json()).name);
+            case "/taken": {
+                const [found] = await Promise.all(["f"].map(pictures.get, pictures));
+                const copy = await pictures.put("copy", found.body, found), again = await pictures.put("again", "x", { ...copy });
+                const page = await pictures.list({ limit: 1, include: ["customMetadata"] }), next = await pictures.list(page);
+                const part = await pictures.get("n", { range: undefined, type: "bytes", onlyIf: undefined });
+                return show([copy.name, copy.contentType, again.contentType, next.objects[0].name, (await part.bytes()).length]);
+            }
+            case "/etag": return show(await pictures.put("r", "x", { etag: "1" }));
             case "/misspelt": return show(await pictures.put("r", "x", { contenttype: "a/b" }));
             case "/suffix": return show(await pictures.get("n", { range: { suffix: 1 } }));
             case "/unread": return show(await (await pictures.head("n")).text());
@@ -149,6 +157,7 @@ async fn by_javascript() {
         ("/delete", json!(["big", "n"])),
         ("/file", json!([["image/png", "a/b"], "png"])),
         ("/said", json!("n")),
+        ("/taken", json!(["copy", "a/b", "a/b", "big", 3])),
     ];
     for (path, expected) in cases {
         assert_eq!(node.http().get(path).await.expect(200).json(), expected, "{path}");
@@ -156,8 +165,9 @@ async fn by_javascript() {
     for (path, part) in [
         ("/only-new", "conflict: "),
         ("/unread", "use get"),
-        ("/response", "a Response is not a value: give await it.bytes()"),
-        ("/copy", "a StoredObject is not a value"),
+        ("/response", "a Response is not a value: give it.body, which streams"),
+        ("/copy", "a StoredObject is not a value: give it.body, which streams, or { ...it } for what is said of it"),
+        ("/etag", "put of env.blob has no option etag; it has contentType, metadata, ifEtag"),
         ("/misspelt", "put of env.blob has no option contenttype; it has contentType, metadata, ifEtag"),
         ("/suffix", "the range of get has no option suffix; it has offset, length"),
     ] {

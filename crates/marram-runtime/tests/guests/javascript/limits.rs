@@ -33,6 +33,10 @@ const BAD: &str = "const kept = []; export default { async fetch(request) {
             await new Promise((resolve) => setTimeout(resolve, 5));
             if (sent++ < 3) out.enqueue(new TextEncoder().encode('more')); else throw new Error('half way');
         } })); }
+        case '/broken-by-nothing': return new Response(new ReadableStream({ async pull(out) {
+            await new Promise((resolve) => setTimeout(resolve, 5));
+            out.error(null);
+        } }));
         case '/broken-at-once': return new Response(new ReadableStream({ start(out) {
             out.enqueue(new TextEncoder().encode('more'));
             out.error(new Error('before it began'));
@@ -125,6 +129,7 @@ async fn who_never_answers_is_told_at_once_or_at_the_deadline() {
 async fn a_body_that_does_not_end_well_breaks_off() {
     check("deadline = \"200ms\"", "/endless-body", Kind::Deadline, "raise `deadline`").await;
     check("", "/broken-body", Kind::NoResponse, "half way").await;
+    check("", "/broken-by-nothing", Kind::NoResponse, "response body: null").await;
 }
 
 /// Nothing of it was sent yet, so its client can be told what happened.

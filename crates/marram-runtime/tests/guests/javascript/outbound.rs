@@ -27,6 +27,9 @@ async fn a_request_that_is_handed_on_is_answered_as_the_server_answers() {
         let page = format!("export default {{ fetch: (request) => fetch({request}) }}");
         assert_eq!(proxied(&page, seen).await, (200, "plain".to_owned()), "{request}");
     }
+    // A function that signs its headers says that it wants none.
+    let page = "export default { fetch: () => fetch('http://seen.internal/', { headers: { 'accept-encoding': 'identity' } }) }";
+    assert_eq!(proxied(page, seen).await, (200, "identity".to_owned()));
     let page = "export default { fetch: (request) => fetch('http://seen.internal/', request) }";
     let moved =
         "export default { fetch: () => new Response('moved', { status: 302, headers: { location: '/elsewhere' } }) }";

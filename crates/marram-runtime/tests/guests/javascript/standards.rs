@@ -56,6 +56,26 @@ async fn a_body_and_its_clones_are_read_each_for_itself() {
              return [await told(() => one.text()), await told(() => two.text())];",
             json!(["throws RangeError", "throws RangeError"]),
         ),
+        // What is done to the bytes of one is not done to those of another.
+        (
+            "const one = new Response(stream('abc')), two = one.clone(), three = two.clone();
+             for await (const bytes of one.body) bytes.fill(65);
+             for await (const bytes of two.body) bytes.buffer.transfer();
+             return three.text();",
+            json!("abc"),
+        ),
+        // Nothing is read of a stream before somebody asks, and what is given up by all is given up.
+        (
+            "const seen = [];
+             const pull = (out) => { seen.push('pull'); out.enqueue(utf8('a')); }, cancel = () => seen.push('cancel');
+             const source = new ReadableStream({ pull, cancel }, { highWaterMark: 0 });
+             const one = new Response(source), two = one.clone(), reader = two.body.getReader();
+             const before = seen.length;
+             await reader.read();
+             await Promise.all([one.body.cancel(), reader.cancel()]);
+             return [before, seen];",
+            json!([0, ["pull", "cancel"]]),
+        ),
         ("const one = new Response(stream('a')); await one.text(); return one.clone();", json!("throws TypeError")),
         // Also where it was the stream that was read, and not the body.
         (
@@ -103,6 +123,24 @@ async fn clones_are_of_the_same_kind_or_an_error_says_why_not() {
         // What calls itself something is not that.
         ("return structuredClone({ [Symbol.toStringTag]: 'Map', a: 1 });", json!({ "a": 1 })),
         ("return structuredClone(Object.create(Date.prototype, { a: { value: 1, enumerable: true } }));", json!({ "a": 1 })),
+        ("return structuredClone(Object.create(Map.prototype));", json!({})),
+        (
+            "const values = [new Map([[1, 2]]), new Set([1]), new Date()].map((value) => new Proxy(value, {}));
+             return Promise.all(values.map((value) => told(() => structuredClone(value))));",
+            json!(vec!["throws DataCloneError"; 3]),
+        ),
+        (
+            "class Place { constructor(x) { this.x = x; } }
+             return structuredClone([new Place(1), Object.create(null)]);",
+            json!([{ "x": 1 }, {}]),
+        ),
+        // What the value itself throws comes through, whatever it is.
+        (
+            "class Mine extends RegExp { get source() { throw new TypeError('mine'); } }
+             const values = [new Mine('a'), { get a() { throw new TypeError('mine'); } }];
+             return values.map((value) => { try { structuredClone(value); } catch (error) { return error.message; } });",
+            json!(["mine", "mine"]),
+        ),
         ("const buffer = new ArrayBuffer(1); buffer.transfer(); return structuredClone(buffer);", json!("throws DataCloneError")),
         (
             "const buffer = new ArrayBuffer(1);
@@ -127,13 +165,15 @@ async fn a_json_web_key_is_taken_only_for_what_it_is_meant_for() {
              return (await crypto.subtle.importKey('jwk', jwk, hmac, true, ['sign'])).usages;"
         )
     };
-    let taken = ["", "alg: 'HS256'", "use: 'sig'", "key_ops: ['verify', 'sign']", "ext: true"];
+    let taken =
+        ["", "k: 'AAECAwQFBgcICQoLDA0ODw=='", "alg: 'HS256'", "use: 'sig'", "key_ops: ['verify', 'sign']", "ext: true"];
     let refused = [
         "kty: 'RSA'",
         "kty: undefined",
         "k: undefined",
         "k: ''",
         "k: 'a+/='",
+        "k: 'AA==='",
         "alg: 'HS512'",
         "alg: 'A128GCM'",
         "use: 'enc'",

@@ -227,6 +227,31 @@ async def upper(request):
 }
 
 #[tokio::test]
+async fn an_upload_that_cannot_be_written_raises_why() {
+    // The server would wait for the rest.
+    let source = r#"
+import marram
+from marram_engine import transport
+
+
+def broken(stream, data):
+    raise MemoryError("no room")
+    yield
+
+
+async def fetch(request):
+    write, transport.write = transport.write, broken
+    try:
+        await marram.fetch("http://server.internal/head", "POST", body=b"x")
+    except MemoryError as error:
+        return str(error)
+    finally:
+        transport.write = write
+"#;
+    assert_eq!(with_server(source).await.get("/").await.unwrap(), (200, "no room".to_owned()));
+}
+
+#[tokio::test]
 async fn asyncio_runs_where_the_handler_is_not_async() {
     let source = r#"
 import asyncio
