@@ -66,6 +66,10 @@ class Peers:
         """The same answer from hyper alone, with a thread a core: what HTTP costs by itself."""
         return Server(name, [self.bench.bare_hyper], self._log("bare-hyper"))
 
+    def syncing_hyper(self, name="bare hyper that syncs"):
+        """The same, but each request is written to a file and synced first: what a durable publish costs at least."""
+        return Server(name, [self.bench.bare_hyper, self._folder("hyper") / "log"], self._log("syncing-hyper"))
+
     def nats_mqtt(self, name="NATS, sync always"):
         """JetStream's MQTT, each message synced; `url` is its MQTT listener."""
         port = free_port()
