@@ -1,6 +1,11 @@
 //! Python as source: what it answers with, and what is found before its first request.
 
-use http_body_util::BodyExt as _;
+use bytes::Bytes;
+use futures::channel::mpsc;
+use http::Request;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use marram_core::port::Body;
 use marram_core::record::{Outcome, Start};
 use marram_core::{Failure, Kind};
 
@@ -19,6 +24,20 @@ async fn try_python(source: &str, more: &str) -> Result<Host, Failure> {
 
 async fn python(source: &str, more: &str) -> Host {
     try_python(source, more).await.unwrap_or_else(|failure| panic!("{failure:?}"))
+}
+
+/// A piece of a body.
+type Piece = Result<Frame<Bytes>, Failure>;
+
+fn piece(text: &'static str) -> Piece {
+    Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+}
+
+/// A request with a body that is still to come.
+fn upload() -> (mpsc::Sender<Piece>, Request<Body>) {
+    let (send, receive) = mpsc::channel(1);
+    let body = StreamBody::new(receive).boxed_unsync();
+    (send, Request::post("http://shop.example/").body(body).unwrap())
 }
 
 #[tokio::test]

@@ -1,14 +1,10 @@
 //! Bodies that do not go as planned: too long, failed before they began, given up half way, asked for too late.
 
-use bytes::Bytes;
 use futures::SinkExt as _;
-use http::Request;
-use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
-use marram_core::port::Body;
-use marram_core::{Failure, Kind};
+use http_body_util::BodyExt as _;
+use marram_core::Kind;
 
-use super::python;
+use super::{piece, python, upload};
 use crate::host::{Host, get, post};
 
 /// A function whose requests come one after the other to one instance, as long as it lives.
@@ -95,14 +91,12 @@ async def fetch(request):
 "
         );
         let host = python(&source, "").await;
-        let (mut send, receive) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, Failure>>(1);
-        let body: Body = StreamBody::new(receive).boxed_unsync();
-        send.send(Ok(Frame::data(Bytes::from_static(b"first")))).await.unwrap();
-        let request = Request::post("http://shop.example/").body(body).unwrap();
+        let (mut send, request) = upload();
+        send.send(piece("first")).await.unwrap();
         let (response, ()) = tokio::join!(host.send(request), async {
             let twice = |texts: &[String]| (texts.iter().filter(|text| *text == "given up").count() == 2).then_some(());
             host.observed.until("both readers", |observed| twice(&observed.texts())).await;
-            send.send(Ok(Frame::data(Bytes::from_static(b" second")))).await.unwrap();
+            send.send(piece(" second")).await.unwrap();
             drop(send);
         });
         let answer = response.unwrap().into_body().collect().await.unwrap().to_bytes();

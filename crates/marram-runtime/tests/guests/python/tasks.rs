@@ -1,15 +1,10 @@
 //! Tasks of asyncio: what one gives up, what others do meanwhile, and bodies that come and go piece by piece.
 
-use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
-use http::Request;
-use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
-use marram_core::Failure;
-use marram_core::port::Body;
+use http_body_util::BodyExt as _;
 use marram_core::record::Outcome;
 
-use super::python;
+use super::{piece, python, upload};
 use crate::host::Host;
 
 /// Never answers, never ends its answer, or ends it when it is told to.
@@ -176,13 +171,11 @@ async def fetch(request):
 "
         );
         let host = python(&source, "").await;
-        let (mut send, receive) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, Failure>>(1);
-        let body: Body = StreamBody::new(receive).boxed_unsync();
-        let request = Request::post("http://shop.example/").body(body).unwrap();
+        let (mut send, request) = upload();
         let (response, ()) = tokio::join!(host.send(request), async {
             let seen = |texts: &[String]| texts.iter().any(|text| text == "meanwhile").then_some(());
             host.observed.until("the other task", |observed| seen(&observed.texts())).await;
-            send.send(Ok(Frame::data(Bytes::from_static(b"all of it")))).await.unwrap();
+            send.send(piece("all of it")).await.unwrap();
             drop(send);
         });
         let answer = response.unwrap().into_body().collect().await.unwrap().to_bytes();
@@ -208,13 +201,12 @@ async def upper(request):
 "
         );
         let host = python(&source, "").await;
-        let (mut send, receive) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, Failure>>(1);
-        let body: Body = StreamBody::new(receive).boxed_unsync();
-        send.send(Ok(Frame::data(Bytes::from_static(b"first")))).await.unwrap();
-        let response = host.send(Request::post("http://shop.example/").body(body).unwrap()).await.unwrap();
+        let (mut send, request) = upload();
+        send.send(piece("first")).await.unwrap();
+        let response = host.send(request).await.unwrap();
         let mut body = response.into_body().into_data_stream();
         assert_eq!(body.next().await.unwrap().unwrap(), "FIRST", "{handler}: before the second piece is sent");
-        send.send(Ok(Frame::data(Bytes::from_static(b" second")))).await.unwrap();
+        send.send(piece(" second")).await.unwrap();
         drop(send);
         let mut rest = Vec::new();
         while let Some(piece) = body.next().await {
