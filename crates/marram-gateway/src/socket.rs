@@ -116,8 +116,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "malformed body")));
                 }
                 // While an answer is under way, hyper would take the end of the stream for the client's departure.
-                let unfinished = this.state.in_flight() > 0 || this.state.blocked.get().is_some();
-                return if unfinished { Poll::Pending } else { Poll::Ready(Ok(())) };
+                if this.state.in_flight() > 0 {
+                    this.state.await_end();
+                    return Poll::Pending;
+                }
+                // `note_write` wakes.
+                return if this.state.blocked.get().is_some() { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;

@@ -23,6 +23,8 @@ pub(crate) struct State {
     opened: Instant,
     /// Requests whose answers have not ended.
     in_flight: AtomicU32,
+    /// The socket tells the end of the stream when there are none.
+    end_awaited: AtomicBool,
     /// Answers with bytes that the client has not taken.
     unread: AtomicU32,
     /// When there was last a request.
@@ -73,6 +75,7 @@ impl State {
             tasks,
             opened,
             in_flight: AtomicU32::new(0),
+            end_awaited: AtomicBool::new(false),
             unread: AtomicU32::new(0),
             idle_since: AtomicU64::new(0),
             taken: AtomicU64::new(0),
@@ -101,7 +104,14 @@ impl State {
 
     pub(crate) fn end(&self, now: Instant) {
         self.idle_since.store(nanos(now.saturating_duration_since(self.opened)), Relaxed);
-        self.in_flight.fetch_sub(1, Relaxed);
+        if self.in_flight.fetch_sub(1, Relaxed) == 1 && self.end_awaited.swap(false, Relaxed) {
+            self.wake();
+        }
+    }
+
+    /// Wakes the connection's task when no request is in flight. For HTTP/1.1, whose requests are of that task.
+    pub(crate) fn await_end(&self) {
+        self.end_awaited.store(true, Relaxed);
     }
 
     pub(crate) fn in_flight(&self) -> u32 {

@@ -1,5 +1,9 @@
 //! Bytes that are not, or not quite, HTTP/1.1: what is answered, and that the next request is not inside of them.
 
+use futures::StreamExt as _;
+use http_body_util::{BodyExt as _, StreamBody};
+use marram_core::port::full_body;
+use marram_gateway::Limits;
 use proptest::prelude::*;
 use tokio::io::AsyncWriteExt as _;
 
@@ -150,6 +154,34 @@ async fn targets() {
 async fn a_pipeline_that_goes_wrong() {
     let good = "GET /1 HTTP/1.1\r\nhost: a\r\n\r\nPOST /2 HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc";
     check(&format!("{good}GET /3 HTTP/1.1\r\nhost: a\nx\r\n\r\n"), &[200, 200, 400], "LF without CR").await;
+}
+
+/// However the request before it is answered: at once, later, piece by piece, or not by a function.
+#[tokio::test]
+async fn what_is_wrong_behind_a_request_is_told_after_its_answer() {
+    let later = fake("later", |_, _| async {
+        tokio::task::yield_now().await;
+        Ok(http::Response::new(full_body("later")))
+    });
+    let pieces = fake("pieces", |_, _| async {
+        let piece = |text: &'static str| async move {
+            tokio::task::yield_now().await;
+            Ok(http_body::Frame::data(bytes::Bytes::from(text)))
+        };
+        let pieces = futures::stream::iter(["one", "two"]).then(piece);
+        Ok(http::Response::new(StreamBody::new(pieces).boxed_unsync()))
+    });
+    let routes = Routes::new().on("/now", says("now")).on("/later", later).on("/pieces", pieces);
+    let front = Front::start(routes, Limits::default()).await;
+    for (path, status) in [("now", 200), ("later", 200), ("pieces", 200), ("nothing", 404)] {
+        let good = format!("GET /{path} HTTP/1.1\r\nhost: a\r\n\r\n");
+        for (count, wrong) in [(1, "host: a\r\n"), (2, "GET / HTTP/1.1\r\nhost: a\nx\r\n\r\n"), (1, "\u{90}\r\n")] {
+            let answer = front.exchange(good.repeat(count) + wrong).await;
+            let mut expected = vec![status; count];
+            expected.push(400);
+            assert_eq!(statuses(&answer), expected, "/{path}, then {wrong:?}:\n{answer}");
+        }
+    }
 }
 
 #[tokio::test]
