@@ -13,13 +13,13 @@ use marram_core::port::Body;
 const READY_BYTES_MAX: usize = 64 << 10;
 
 /// A body, and its beginning that was taken to see whether it is all there is.
-pub(super) struct Arriving {
+pub(crate) struct Arriving {
     first: Option<Bytes>,
     rest: Body,
 }
 
 /// What [`Arriving::take_ready`] finds.
-pub(super) enum Start {
+pub(crate) enum Start {
     Empty,
     Full(Bytes),
     Streaming(Arriving),
@@ -27,7 +27,7 @@ pub(super) enum Start {
 
 impl Arriving {
     /// Takes what is there without waiting.
-    pub(super) fn take_ready(mut body: Body) -> Start {
+    pub(crate) fn take_ready(mut body: Body) -> Start {
         use http_body::Body as _;
         let mut ready = BytesMut::new();
         loop {

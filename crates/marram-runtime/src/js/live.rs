@@ -33,7 +33,7 @@ pub(crate) struct Incoming {
     /// Absolute.
     pub(crate) url: String,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Body,
+    pub(crate) body: Start,
     /// When it has to be over. It is given up then, and the instance with it.
     pub(crate) deadline: Instant,
     /// Kept until the request is done with everything that it waits for, and dropped then.
@@ -100,8 +100,7 @@ impl<T: State> Live<T> {
 
     /// Whether it can be given a request.
     pub(crate) fn is_open(&self) -> bool {
-        let shared = self.lock();
-        shared.dead.is_none() && !shared.retired
+        self.lock().is_open()
     }
 
     /// Whether JavaScript runs in it at this moment.
@@ -109,15 +108,25 @@ impl<T: State> Live<T> {
         self.lock().instance.is_none()
     }
 
-    /// Runs the function on a request. Dropping the future tells JavaScript that the client is gone.
-    pub(crate) async fn request(self: &Arc<Self>, incoming: Incoming) -> Answer {
+    /// Runs the function on a request. Dropping the future tells JavaScript that the client is gone. An instance that is not
+    /// open gives the request back: nothing of it was begun.
+    pub(crate) async fn request(self: &Arc<Self>, incoming: Incoming) -> Result<Answer, Box<Incoming>> {
         let (request, deadline) = (incoming.id, incoming.deadline);
         let (send, mut receive) = oneshot::channel();
         self.enter(incoming, send)?;
+        Ok(self.answered(request, deadline, &mut receive).await)
+    }
+
+    async fn answered(
+        self: &Arc<Self>,
+        request: u32,
+        deadline: Instant,
+        receive: &mut oneshot::Receiver<Answer>,
+    ) -> Answer {
         let mut leave = Leave { live: Arc::downgrade(self), request, deadline, armed: true };
         let answer = async {
             self.drive(|| !receive.is_empty()).await;
-            (&mut receive).await.unwrap_or_else(|_| Err(closed()))
+            (&mut *receive).await.unwrap_or_else(|_| Err(closed()))
         };
         let answer = tokio::time::timeout_at(deadline.into(), answer).await;
         leave.armed = false;
@@ -156,13 +165,12 @@ impl<T: State> Live<T> {
 
     /// Lets go of a request that did not end. JavaScript cannot be stopped for one request alone.
     fn give_up(&self, request: u32, failure: &Failure) {
+        // First: whoever is let in next must not be sent here.
+        self.lock().retired = true;
         self.host.given_up(request);
         let (slot, source) = self.take_request(request);
         self.end_feed(Sink::Response(request), Err(failure.clone()));
-        let mut shared = self.lock();
-        shared.retired = true;
-        let empty = shared.requests.is_empty();
-        drop(shared);
+        let empty = self.lock().requests.is_empty();
         if empty {
             self.die(&closed());
         }
@@ -175,18 +183,17 @@ impl<T: State> Live<T> {
         (shared.requests.remove(&request), shared.sources.remove(&Source::Request(request)))
     }
 
-    fn enter(&self, incoming: Incoming, answer: oneshot::Sender<Answer>) -> Result<(), Failure> {
+    fn enter(&self, incoming: Incoming, answer: oneshot::Sender<Answer>) -> Result<(), Box<Incoming>> {
         let mut headers = String::with_capacity(incoming.headers.len() * 32);
         for (name, value) in &incoming.headers {
             lines::push(&mut headers, name.as_str(), value.as_bytes());
         }
-        let start = Arriving::take_ready(incoming.body);
         let mut shared = self.lock();
-        if let Some(failure) = &shared.dead {
-            return Err(failure.clone());
+        if !shared.is_open() {
+            return Err(Box::new(incoming));
         }
         let id = incoming.id;
-        let body = match &start {
+        let body = match &incoming.body {
             Start::Empty => BodyIn::None,
             Start::Full(bytes) => BodyIn::Full(bytes),
             Start::Streaming(_) => BodyIn::Stream,
@@ -194,7 +201,7 @@ impl<T: State> Live<T> {
         let event =
             Event::Request { id, method: incoming.method.as_str(), url: &incoming.url, headers: &headers, body };
         push(&mut shared.events, &event);
-        if let Start::Streaming(arriving) = start {
+        if let Start::Streaming(arriving) = incoming.body {
             shared.sources.insert(Source::Request(id), Some(arriving));
         }
         shared.requests.insert(id, Slot { answer: Some(answer), guard: None, _keep: incoming.keep });
@@ -292,6 +299,10 @@ impl<T: State> Live<T> {
 }
 
 impl<T: 'static> Shared<T> {
+    fn is_open(&self) -> bool {
+        self.dead.is_none() && !self.retired
+    }
+
     /// [`Live::tell`], for several events that stay together.
     pub(super) fn tell(&mut self, event: &Event<'_>) {
         if self.dead.is_none() {

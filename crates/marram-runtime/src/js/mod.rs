@@ -31,6 +31,7 @@ use crate::uncaught::{self, IN_THE_LOG};
 
 pub(crate) use engine::{JsEngine, State};
 pub(crate) use image::Image;
+pub(crate) use incoming::Arriving;
 pub(crate) use instance::{JsInstance, Script};
 pub(crate) use live::{Incoming, Live};
 pub(crate) use marram_js_abi::{Code, Level, ScriptError};

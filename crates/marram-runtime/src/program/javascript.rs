@@ -20,7 +20,7 @@ use crate::cpu::{Account, SharedPollClock};
 use crate::deployed::SourceText;
 use crate::function::Environment;
 use crate::invocation::Invocation;
-use crate::js::{Code, Image, Incoming, JsEngine, JsInstance, Live, Script, ScriptError, State as _};
+use crate::js::{Arriving, Code, Image, Incoming, JsEngine, JsInstance, Live, Script, ScriptError, State as _};
 use crate::load;
 use crate::program::component02::NoInvocation;
 use crate::program::occupants::{Occupant, Occupants};
@@ -46,6 +46,13 @@ struct Member {
     live: Arc<Live<JsState>>,
     occupants: Arc<Occupants>,
     accepted: AtomicU32,
+}
+
+impl Member {
+    /// Whether it waits for a request.
+    fn is_idle(&self) -> bool {
+        self.occupants.idle_since().is_some() && self.live.is_open()
+    }
 }
 
 impl JavaScript {
@@ -100,24 +107,32 @@ impl JavaScript {
         request: Request<RequestBody>,
         invocation: Arc<Invocation>,
     ) -> Result<Response<Body>, Failure> {
-        let member = match self.choose(environment, &invocation) {
-            Some(member) => member,
-            None => self.begin(environment, &invocation).await?,
-        };
-        let occupant = Occupant::enter(&member.occupants, &invocation);
+        let mut member = self.member(environment, &invocation).await?;
         let is_head = answer::is_head(&request);
         let (parts, body) = request.into_parts();
-        let incoming = Incoming {
-            id: occupant.id,
+        let mut incoming = Incoming {
+            id: 0,
             method: parts.method,
             url: absolute(&parts.uri, parts.headers.get(header::HOST)),
             headers: parts.headers,
-            body: body.boxed_unsync(),
+            body: Arriving::take_ready(body.boxed_unsync()),
             deadline: invocation.deadline,
-            // The instance stays as long as the request is in it, whoever else lets go of it.
-            keep: Box::new((occupant, Arc::clone(&member))),
+            keep: Box::new(()),
         };
-        let answered = member.live.request(incoming).await;
+        let answered = loop {
+            let occupant = Occupant::enter(&member.occupants, &invocation);
+            incoming.id = occupant.id;
+            // The instance stays as long as the request is in it, whoever else lets go of it.
+            incoming.keep = Box::new((occupant, Arc::clone(&member)));
+            match member.live.request(incoming).await {
+                Ok(answered) => break answered,
+                Err(back) => {
+                    // It was closed since it was chosen.
+                    incoming = *back;
+                    member = self.member(environment, &invocation).await?;
+                }
+            }
+        };
         if !member.live.is_open() {
             self.open().retain(|other| !Arc::ptr_eq(other, &member));
         }
@@ -129,13 +144,13 @@ impl JavaScript {
     }
 
     pub(crate) fn idle(&self) -> usize {
-        self.open().iter().filter(|member| member.occupants.idle_since().is_some()).count()
+        self.open().iter().filter(|member| member.is_idle()).count()
     }
 
     pub(crate) fn reap(&self, before: Instant, keep: usize) {
         let mut open = self.open();
-        let mut excess =
-            open.iter().filter(|member| member.occupants.idle_since().is_some()).count().saturating_sub(keep);
+        open.retain(|member| member.live.is_open());
+        let mut excess = open.iter().filter(|member| member.is_idle()).count().saturating_sub(keep);
         let (old, kept) = std::mem::take(&mut *open).into_iter().partition(|member| {
             let old = excess > 0 && member.occupants.idle_since().is_some_and(|since| since < before);
             excess -= usize::from(old);
@@ -153,11 +168,25 @@ impl JavaScript {
         Ok(())
     }
 
+    /// The instance for a request: a live one, or its own.
+    async fn member(
+        &self,
+        environment: &Arc<Environment>,
+        invocation: &Arc<Invocation>,
+    ) -> Result<Arc<Member>, Failure> {
+        match self.choose(environment, invocation) {
+            Some(member) => Ok(member),
+            None => self.begin(environment, invocation).await,
+        }
+    }
+
     /// A live instance for one more request. One in which JavaScript is running makes its caller wait, so while there
     /// are fewer than processors, a new one is better.
     fn choose(&self, environment: &Environment, invocation: &Invocation) -> Option<Arc<Member>> {
         let policy = environment.deployed.policy;
         let mut open = self.open();
+        // One that was closed behind the answer of its last request is still there.
+        open.retain(|member| member.live.is_open());
         let has_room = |member: &&Arc<Member>| member.occupants.count() < policy.concurrent as usize;
         let member = match open.iter().rev().filter(has_room).find(|member| !member.live.is_running()) {
             Some(member) => Arc::clone(member),

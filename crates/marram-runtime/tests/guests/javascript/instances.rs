@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use marram_core::record::{Outcome, Start};
 
 use super::script;
-use crate::host::{eventually, get};
+use crate::host::{Observed, eventually, get};
 
 const COUNTING: &str = "let served = 0; export default { fetch: () => new Response(String(++served)) }";
 /// Answers when as many requests are in the instance as the path says.
@@ -37,12 +37,10 @@ async fn fresh_means_that_nothing_is_left_of_the_one_before() {
 
 #[tokio::test]
 async fn an_instance_is_replaced_after_its_number_of_requests() {
-    let host = script(COUNTING, "instances = { reuse = 3 }").await;
-    let mut answers = Vec::new();
-    for _ in 0..7 {
-        answers.push(host.get("/").await.unwrap().1);
+    let host = script(COUNTING, "instances = { reuse = 3, idle = \"5m\" }").await;
+    for (expected, idle) in [("1", 1), ("2", 1), ("3", 0), ("1", 1), ("2", 1), ("3", 0), ("1", 1)] {
+        assert_eq!(host.get_alone("/", idle).await, expected);
     }
-    assert_eq!(answers, ["1", "2", "3", "1", "2", "3", "1"]);
 }
 
 #[tokio::test]
@@ -84,19 +82,30 @@ async fn no_more_than_its_number_at_a_time() {
 
 #[tokio::test]
 async fn what_the_function_waits_for_goes_on_after_the_answer() {
-    let source = "export default { fetch(request, env, ctx) {
-        ctx.waitUntil(new Promise((resolve) => setTimeout(resolve, 100)).then(() => console.log('afterwards')));
+    let source = "let waits = false, go = false; export default { fetch(request, env, ctx) {
+        if (request.url.endsWith('/go')) { go = waits; return new Response(go ? 'goes on' : 'another instance'); }
+        waits = true;
+        ctx.waitUntil(new Promise((resolve) => {
+            const look = setInterval(() => { if (go) { clearInterval(look); resolve(); } }, 1);
+        }).then(() => console.log('afterwards')));
         return new Response('now');
     } }";
     let host = script(source, "").await;
     assert_eq!(host.get("/").await.unwrap().1, "now");
-    assert!(!host.observed.texts().contains(&"afterwards".to_owned()));
-    let record = host.observed.record().await;
-    assert_eq!(record.outcome, Outcome::Answered);
-    assert!(record.wall_ns >= 100_000_000, "the record covers what came after the answer: {record:?}");
-    let logs = host.observed.logs.lock().unwrap();
-    let line = logs.iter().find(|line| line.text == "afterwards").expect("it was logged");
+    assert_eq!((host.observed.texts().len(), host.function("f").status().running), (0, 1));
+    assert!(host.observed.records.lock().unwrap().is_empty(), "the record covers what comes after the answer");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while host.get("/go").await.unwrap().1 != "goes on" {
+        assert!(Instant::now() < deadline, "no request comes to the instance that waits");
+    }
+    let afterwards = |seen: &Observed| seen.logs.lock().unwrap().iter().find(|line| line.text == "afterwards").cloned();
+    let line = host.observed.until("the line", afterwards).await;
     assert!(line.request.is_some());
+    let of_it = |seen: &Observed| {
+        seen.records.lock().unwrap().iter().find(|record| Some(record.request) == line.request).cloned()
+    };
+    let record = host.observed.until("its record", of_it).await;
+    assert_eq!((record.outcome, record.request.0), (Outcome::Answered, 1));
 }
 
 #[tokio::test]
@@ -135,13 +144,8 @@ async fn idle_instances_and_then_the_code_go_and_come_back() {
     });
     let host = host.await.unwrap();
     assert_eq!(host.get("/").await.unwrap().1, "1");
-    assert_eq!(host.get("/").await.unwrap().1, "2");
-    assert!(host.function("f").status().idle >= 1);
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while host.function("f").status().mapped {
-        assert!(Instant::now() < deadline, "{:?}", host.function("f").status());
-        tokio::task::yield_now().await;
-    }
+    eventually("nothing is mapped", || !host.function("f").status().mapped).await;
+    assert_eq!(host.function("f").status().idle, 0);
     host.observed.records.lock().unwrap().clear();
     assert_eq!(host.get("/").await.unwrap().1, "1");
     assert_eq!(host.observed.record().await.start, Start::Cold);

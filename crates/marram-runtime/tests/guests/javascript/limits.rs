@@ -132,6 +132,20 @@ async fn a_body_that_does_not_end_well_breaks_off() {
     check("", "/broken-by-nothing", Kind::NoResponse, "response body: null").await;
 }
 
+#[tokio::test]
+async fn what_was_closed_behind_its_answer_is_given_no_request() {
+    // With so many open, a request shares one of them.
+    let many = std::thread::available_parallelism().unwrap().get();
+    let host = script(BAD, "limits = { deadline = \"300ms\" }\ninstances = { concurrent = 1 }").await;
+    let ended = (0..many).map(|_| async { host.send(get("/endless-body")).await?.into_body().collect().await });
+    for ended in futures::future::join_all(ended).await {
+        assert_eq!(ended.map(drop).unwrap_err().kind(), Kind::Deadline);
+    }
+    for _ in 0..3 {
+        assert_eq!(host.get("/ok").await.unwrap(), (200, "ok".to_owned()));
+    }
+}
+
 /// Nothing of it was sent yet, so its client can be told what happened.
 #[tokio::test]
 async fn a_body_that_breaks_off_before_anything_was_sent_is_no_answer() {
