@@ -199,18 +199,19 @@ async fn output_becomes_log_lines_of_the_request() {
 async fn instances_are_fresh_or_used_again_as_the_manifest_says() {
     let starts =
         |host: &Host| host.observed.records.lock().unwrap().iter().map(|record| record.start).collect::<Vec<_>>();
+    let (fresh, reused) = (Start::Fresh, Start::Reused);
     for (component, policy, expected) in [
-        ("hello-p2.wasm", "", [Start::Fresh, Start::Fresh, Start::Fresh]),
-        ("hello-p2.wasm", "instances = { reuse = 2 }", [Start::Fresh, Start::Reused, Start::Fresh]),
-        ("hello-p3.wasm", "", [Start::Fresh, Start::Reused, Start::Reused]),
-        ("hello-p3.wasm", "instances = \"fresh\"", [Start::Fresh, Start::Fresh, Start::Fresh]),
-        ("hello-p3.wasm", "instances = { reuse = 2 }", [Start::Fresh, Start::Reused, Start::Fresh]),
+        ("hello-p2.wasm", "", [(fresh, 0), (fresh, 0), (fresh, 0)]),
+        ("hello-p2.wasm", "instances = { reuse = 2, idle = \"5m\" }", [(fresh, 1), (reused, 0), (fresh, 1)]),
+        ("hello-p3.wasm", "instances = { idle = \"5m\" }", [(fresh, 1), (reused, 1), (reused, 1)]),
+        ("hello-p3.wasm", "instances = \"fresh\"", [(fresh, 0), (fresh, 0), (fresh, 0)]),
+        ("hello-p3.wasm", "instances = { reuse = 2, idle = \"5m\" }", [(fresh, 1), (reused, 0), (fresh, 1)]),
     ] {
         let host = Host::deploy(&function(component, policy)).await;
-        for _ in 0..3 {
-            host.get("/").await.unwrap();
+        for (_, idle) in expected {
+            host.get_alone("/", idle).await;
         }
-        assert_eq!(starts(&host), expected, "{component} with {policy:?}");
+        assert_eq!(starts(&host), expected.map(|(start, _)| start), "{component} with {policy:?}");
     }
 }
 

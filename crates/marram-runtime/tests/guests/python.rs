@@ -197,9 +197,9 @@ async fn what_is_written_before_any_request_is_bounded_and_counted() {
 #[tokio::test]
 async fn an_instance_is_used_again_as_often_as_the_manifest_says() {
     let source = "seen = 0\n\n\ndef fetch(request):\n    global seen\n    seen += 1\n    return str(seen)\n";
-    let host = python(source, "instances = { reuse = 3 }").await;
-    for expected in ["1", "2", "3", "1"] {
-        assert_eq!(host.get("/").await.unwrap().1, expected);
+    let host = python(source, "instances = { reuse = 3, idle = \"5m\" }").await;
+    for (expected, idle) in [("1", 1), ("2", 1), ("3", 0), ("1", 1)] {
+        assert_eq!(host.get_alone("/", idle).await, expected);
     }
 }
 

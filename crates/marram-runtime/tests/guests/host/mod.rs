@@ -248,6 +248,19 @@ impl Host {
         function.request(request, call).await
     }
 
+    /// `GET` of a path by a client that is alone: the body, once the run has ended and `idle` instances wait for the next. A run
+    /// that was interrupted goes on after its answer, and the next request would not find its instance.
+    pub async fn get_alone(&self, path: &str, idle: usize) -> String {
+        let (_, body) = self.get(path).await.unwrap();
+        let function = self.app.functions.values().next().expect("there is one");
+        eventually("the run has ended", || {
+            let status = function.status();
+            (status.running, status.idle) == (0, idle)
+        })
+        .await;
+        body
+    }
+
     /// `GET` of a path: status and body.
     pub async fn get(&self, path: &str) -> Result<(u16, String), Failure> {
         let response = self.send(get(path)).await?;
