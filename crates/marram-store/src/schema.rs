@@ -117,6 +117,10 @@ const MIGRATIONS: &[&str] = &[
     crate::kv::schema::TABLES,
     crate::mqtt::schema::TABLES,
     crate::object::schema::TABLES,
+    // The same tables: what version 6 takes for the whole of a stream is only a part of it from here on.
+    "
+    -- `last`, `events` and `bytes` of a stream count what it had when its row was written; events past `last` come to that.
+",
 ];
 
 /// The schema version that this code writes.

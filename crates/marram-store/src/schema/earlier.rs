@@ -43,7 +43,7 @@ fn name(text: &str) -> Name {
 }
 
 /// What the versions from 3 on wrote, each what it was the first to have.
-const WRITTEN: [fn(&Connection, &Path); 4] = [streams, keys, mqtt, objects];
+const WRITTEN: [fn(&Connection, &Path); 5] = [streams, keys, mqtt, objects, behind];
 
 /// Opens what version `version` wrote, and everything before it.
 fn opened(version: usize) -> (TempDir, Store) {
@@ -101,6 +101,21 @@ async fn what_version_6_wrote_stays() {
     objects_are_there(&store).await;
 }
 
+/// Version 7 was the first in which the row of a stream may be behind.
+#[tokio::test]
+async fn what_version_7_wrote_stays() {
+    let (_dir, store) = opened(7);
+    // The events past `last`, with their sizes, come to what the row says.
+    let streams = store.streams(Arc::new(Now), Arc::new(Now));
+    let alarms = streams.list().unwrap().into_iter().find(|stream| stream.name.as_str() == "alarms").unwrap();
+    assert_eq!((alarms.first, alarms.last, alarms.events, alarms.bytes, alarms.dropped), (3, 5, 3, 129, 2));
+    drop(streams);
+    streams_are_there(&store).await;
+    keys_are_there(&store).await;
+    mqtt_is_there(&store).await;
+    objects_are_there(&store).await;
+}
+
 /// A stream with two events, and a consumer that is done with the first.
 fn streams(db: &Connection, _: &Path) {
     let sql = "INSERT INTO stream VALUES (1, 'readings', 1073741824, 604800000000000, 0, 120000000000, 1, 2, 2, 90, 0)";
@@ -113,6 +128,17 @@ fn streams(db: &Connection, _: &Path) {
     // Everything, not by subject, 32 in flight, 30 s, 5 deliveries, from 1 s to 60 s; and nothing that is open.
     let (policy, open) = (b"\x01\x00\x00\x20\x1e\x00\x05\x01\x00\x3c\x00", b"\x01\x00");
     db.execute("INSERT INTO consumer VALUES (1, 1, 'billing', ?, 0, 1, 1, 1, 0, 0, ?)", params![policy, open]).unwrap();
+}
+
+/// A stream that has dropped two events and kept one when its row was written, and taken two more since.
+fn behind(db: &Connection, _: &Path) {
+    let sql = "INSERT INTO stream VALUES (2, 'alarms', 1073741824, 604800000000000, 1, 120000000000, 3, 3, 1, 51, 2)";
+    db.execute(sql, []).unwrap();
+    let event = b"\x01\x07plant/7\x012\x06/plant\x07reading\x00\x00\x00\x00\x0121";
+    for (position, size) in [(3, 51), (4, 39), (5, 39)] {
+        let row = params![(2_i64 << 48) + position, NOW, position, size, event];
+        db.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?)", row).unwrap();
+    }
 }
 
 async fn streams_are_there(store: &Store) {

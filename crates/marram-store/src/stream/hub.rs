@@ -15,7 +15,7 @@ use super::consumer::Cell;
 use super::key::StreamId;
 use crate::limits::{CONSUMER_READS_MAX, TAIL_BYTES_MAX, TAIL_EVENTS_MAX};
 
-/// What is counted of a stream. In the database it is the stream's row.
+/// What is counted of a stream. In the database it is the stream's row, and the events past its `last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counters {
     /// The position of the oldest event that is kept; one past `last` when there is none.

@@ -1,6 +1,7 @@
 //! The streams as the writer's transaction has them: ahead of the last commit, and taken back to it when that fails.
 //!
-//! Counters are kept here and written once a group; nobody outside of the writer's thread sees them before the commit.
+//! Counters are kept here; nobody outside of the writer's thread sees them before the commit. In the row they may be behind what
+//! was only appended since: whoever opens the database counts that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::consumer::{Cell, Change};
 use super::hub::{Counters, Hub, Shared};
-use super::key::StreamId;
+use super::key::{StreamId, key, position};
 use super::policy;
 use super::seen::Seen;
 use crate::StoreError;
-use crate::limits::{IDENTITIES_MAX, STREAMS_MAX};
+use crate::limits::{IDENTITIES_MAX, ROW_BEHIND_EVENTS_MAX, STREAMS_MAX};
 
 /// The streams of the transaction.
 pub(crate) struct Ledger {
@@ -38,6 +39,8 @@ pub(super) struct Head {
     pub(super) shared: Arc<Shared>,
     pub(super) policy: StreamPolicy,
     pub(super) counters: Counters,
+    /// What the row has.
+    written: Counters,
     /// Not read before it is needed.
     pub(super) seen: Option<Seen>,
     /// Events of this group, for the tail.
@@ -45,6 +48,8 @@ pub(super) struct Head {
     /// The last operation that changed the counters.
     touched: u64,
     dirty: bool,
+    /// The transaction writes the row.
+    writes: bool,
 }
 
 enum Effect {
@@ -84,16 +89,18 @@ impl Ledger {
             let name: String = row.get(1)?;
             let name = StreamName::new(&name).map_err(|error| StoreError::Damaged(error.to_string()))?;
             let policy = policy::stream_from_row(row, 2)?;
-            let counters = Counters {
+            let written = Counters {
                 first: row.get(6)?,
                 last: row.get(7)?,
                 events: row.get(8)?,
                 bytes: row.get(9)?,
                 dropped: row.get(10)?,
             };
-            let shared = Shared::new(row.get(0)?, name, counters, policy);
+            let id = row.get(0)?;
+            let counters = count_on(db, id, written)?;
+            let shared = Shared::new(id, name, counters, policy);
             ledger.hub.made(Arc::clone(&shared));
-            ledger.insert(Head::new(shared, counters, policy, None));
+            ledger.insert(Head { written, ..Head::new(shared, counters, policy, None) });
         }
         for (stream, cell) in Cell::load(db)? {
             let head = ledger.heads.get(&stream);
@@ -268,12 +275,12 @@ impl Ledger {
         self.cells.drain(..).for_each(|cell| cell.dirty.store(false, Ordering::Release));
         for id in self.dirty.drain(..) {
             let Some(head) = self.heads.get_mut(&id) else { continue };
-            head.dirty = false;
+            (head.dirty, head.writes) = (false, false);
             head.fresh.clear();
         }
     }
 
-    /// Before the commit: writes what was only counted.
+    /// Before the commit: writes what was only counted, and cannot be counted again.
     pub(crate) fn flush(&mut self, db: &Connection) -> Result<(), StoreError> {
         for cell in &self.cells {
             cell.flush(db)?;
@@ -284,9 +291,13 @@ impl Ledger {
         let sql = "UPDATE stream SET first = ?2, last = ?3, events = ?4, bytes = ?5, dropped = ?6 WHERE id = ?1";
         let mut update = db.prepare_cached(sql)?;
         for id in &self.dirty {
-            let Some(head) = self.heads.get(id) else { continue };
+            let Some(head) = self.heads.get_mut(id) else { continue };
+            if head.can_be_counted() {
+                continue;
+            }
             let Counters { first, last, events, bytes, dropped } = head.counters;
             update.execute(params![id, first, last, events, bytes, dropped])?;
+            head.writes = true;
         }
         Ok(())
     }
@@ -295,6 +306,9 @@ impl Ledger {
     pub(crate) fn committed(&mut self) {
         for id in &self.dirty {
             let Some(head) = self.heads.get_mut(id) else { continue };
+            if head.writes {
+                head.written = head.counters;
+            }
             head.shared.set_committed(head.counters, head.policy, &mut head.fresh);
         }
         for effect in self.effects.drain(..) {
@@ -329,6 +343,29 @@ impl Head {
     }
 
     fn new(shared: Arc<Shared>, counters: Counters, policy: StreamPolicy, seen: Option<Seen>) -> Self {
-        Self { shared, policy, counters, seen, fresh: Vec::new(), touched: 0, dirty: false }
+        let written = counters;
+        Self { shared, policy, counters, written, seen, fresh: Vec::new(), touched: 0, dirty: false, writes: false }
     }
+
+    /// Whether the row and the events past its `last` tell the counters: something was appended, but nothing removed, and
+    /// not much. A publish that leaves the row alone writes a page less, of two.
+    fn can_be_counted(&self) -> bool {
+        let (written, now) = (&self.written, &self.counters);
+        (written.first, written.dropped) == (now.first, now.dropped) && now.last - written.last <= ROW_BEHIND_EVENTS_MAX
+    }
+}
+
+/// The counters of a stream whose row has `written`: what was appended since is counted.
+fn count_on(db: &Connection, id: StreamId, written: Counters) -> Result<Counters, StoreError> {
+    let sql = "SELECT count(*), sum(size), max(key) FROM event WHERE key > ? AND key <= ?";
+    let mut query = db.prepare_cached(sql)?;
+    Ok(query.query_row(params![key(id, written.last), key(id, u64::MAX)], |row| {
+        let (events, bytes, newest): (u64, Option<u64>, Option<i64>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Counters {
+            last: newest.map_or(written.last, position),
+            events: written.events + events,
+            bytes: written.bytes + bytes.unwrap_or(0),
+            ..written
+        })
+    })?)
 }

@@ -59,7 +59,7 @@ pub(super) fn after(
         looked += 1;
     }
     if looked < most.rows {
-        // The end. What was removed between is not there to be looked at.
+        // The end. What was removed between is not there to be looked at; the row has its positions.
         let sql = "SELECT last FROM stream WHERE id = ?";
         let last: Option<u64> = db.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
         chunk.through = chunk.through.max(last.unwrap_or(0));

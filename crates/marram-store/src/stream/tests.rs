@@ -2,7 +2,7 @@
 
 use marram_core::event::Event;
 use marram_core::port::streams::Published;
-use marram_core::stream::StreamName;
+use marram_core::stream::{Overflow, StreamName, StreamPolicy};
 
 use super::*;
 use crate::{Store, StoreConfig, StoreError, Tx};
@@ -107,4 +107,56 @@ async fn a_bare_operation_that_fails_after_it_has_written_fails_its_group_and_me
     assert_eq!(effects.load(std::sync::atomic::Ordering::SeqCst), 0, "the effect of what was not committed");
     let again = store.writer().write(|tx| capture(tx, "1")).await.unwrap();
     assert_eq!((again.position, again.duplicate), (2, false));
+}
+
+/// What the row of the stream says: `last`, `events`, `bytes`.
+fn row(store: &Store) -> (u64, u64, u64) {
+    let sql = "SELECT last, events, bytes FROM stream";
+    let read =
+        |db: &rusqlite::Connection| Ok(db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?);
+    store.readers.read(read).unwrap()
+}
+
+#[tokio::test]
+async fn the_row_of_a_stream_is_seldom_written_and_what_it_lacks_is_counted() {
+    let (dir, mut store) = open();
+    let size = event("1000").size;
+    let bytes_max = 600 * size;
+    let policy = StreamPolicy { bytes_max, overflow: Overflow::DropOldest, ..StreamPolicy::default() };
+    let declare = move |tx: &Tx| tx.ledger().find_or_make(tx, &name("s"), policy).map(|_| ());
+    store.writer().write(declare).await.unwrap();
+    // As many as it may be behind; one more; a group that is too many at once; what drops the oldest.
+    let steps = [(256, 0), (1, 257), (1, 257), (300, 558), (1, 558), (42, 601), (255, 856), (1, 857)];
+    let mut last = 0;
+    for (count, row_last) in steps {
+        let events: Vec<_> = (last..last + count).map(|n| event(&(1000 + n).to_string())).collect();
+        store.writer().write(move |tx| append_all(tx, &name("s"), &events, NOW)).await.unwrap();
+        last += count;
+        assert_eq!(row(&store).0, row_last, "after {last}");
+        let before = store.hub.stream(&name("s")).unwrap().committed();
+        assert_eq!(before.0.events, last.min(600));
+        drop(store);
+        store = Store::open(&StoreConfig::new(dir.path())).unwrap();
+        assert_eq!(store.hub.stream(&name("s")).unwrap().committed(), before, "after {last}");
+        let (row_last, events, bytes) = row(&store);
+        assert_eq!((events, bytes), (row_last.min(600), row_last.min(600) * size), "the row is a whole");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_was_not_committed_is_written_again() {
+    let (_dir, store) = open();
+    let append_some = |tx: &Tx, from: u64, count: u64| {
+        let events: Vec<_> = (from..from + count).map(|n| event(&n.to_string())).collect();
+        append_all(tx, &name("keys"), &events, NOW).map(|_| ())
+    };
+    store.writer().write(move |tx| append_some(tx, 0, 1)).await.unwrap();
+    let failing = move |tx: &Tx| {
+        tx.faults.borrow_mut().push(StoreError::Busy);
+        append_some(tx, 1, 300)
+    };
+    assert!(matches!(store.writer().write(failing).await, Err(StoreError::Busy)));
+    assert_eq!(row(&store).0, 0);
+    store.writer().write(move |tx| append_some(tx, 1, 300)).await.unwrap();
+    assert_eq!(row(&store).0, 301);
 }

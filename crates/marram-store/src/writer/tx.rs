@@ -23,7 +23,7 @@ pub struct Tx {
     disk: Disk,
     pub(super) room: Room,
     #[cfg(test)]
-    pub(super) faults: RefCell<Vec<StoreError>>,
+    pub(crate) faults: RefCell<Vec<StoreError>>,
 }
 
 /// A point of a transaction to which what is in memory can be taken back.
