@@ -10,15 +10,16 @@
 
 mod disk;
 mod job;
+mod quick;
 mod room;
 mod tx;
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,14 +30,8 @@ use crate::limits::{
 
 pub(crate) use job::Effect;
 use job::{Undo, Write, job};
+use quick::Quick;
 pub use tx::Tx;
-
-/// A commit that takes no longer is waited for on the caller's thread: two changes of threads take as long.
-const QUICK: Duration = Duration::from_micros(250);
-/// So many commits of one write each have to be quick, one after the other, before the next is taken to be.
-const QUICK_STREAK: u32 = 8;
-/// After so many commits on callers' threads the writer's own looks whether the log is long.
-const COMMITS_PER_LOOK: u32 = 64;
 
 /// Takes writes and commits them in groups.
 #[derive(Debug)]
@@ -53,8 +48,7 @@ struct Desk {
     tx: Mutex<Option<Tx>>,
     /// Writes that were handed in and not answered.
     waiting: AtomicUsize,
-    /// How many commits were quick and of one write, up to the last one.
-    quick: AtomicU32,
+    quick: Quick,
 }
 
 /// The answer to a write: await it, or [`Ticket::wait`] for it on a thread. It comes once the write is durable.
@@ -75,7 +69,7 @@ impl Writer {
     /// Starts the writer's thread.
     pub(crate) fn start(tx: Tx) -> Result<Self, StoreError> {
         let (queue, receiver) = mpsc::channel(WRITE_QUEUE_MAX);
-        let desk = Arc::new(Desk { tx: Mutex::new(Some(tx)), waiting: AtomicUsize::new(0), quick: AtomicU32::new(0) });
+        let desk = Arc::new(Desk { tx: Mutex::new(Some(tx)), waiting: AtomicUsize::new(0), quick: Quick::new() });
         let at = Arc::clone(&desk);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -138,8 +132,8 @@ impl Writer {
         ticket.await
     }
 
-    /// [`Writer::submit`] without a savepoint, as [`Writer::free_bare`], and on this thread if nobody else writes and the last commits
-    /// were quick. So it may block for as long as a sync takes, and its caller must hold nothing that an operation waits for.
+    /// [`Writer::submit`] without a savepoint, as [`Writer::free_bare`], and on this thread if nobody else writes and commits
+    /// are usually quick. So it may block for as long as a sync takes, and its caller must hold nothing that an operation waits for.
     pub(crate) fn write_here<T, F>(&self, operation: F) -> Result<Ticket<T>, StoreError>
     where
         T: Send + 'static,
@@ -155,7 +149,7 @@ impl Writer {
     /// Gives the write back if it is for the writer's thread.
     fn commit_here(&self, write: Box<dyn Write>) -> Option<Box<dyn Write>> {
         let desk = &*self.desk;
-        if desk.quick.load(Ordering::Relaxed) < QUICK_STREAK {
+        if !desk.quick.is_likely() {
             return Some(write);
         }
         let Ok(mut tx) = desk.tx.try_lock() else { return Some(write) };
@@ -165,7 +159,7 @@ impl Writer {
         }
         let Some(tx) = tx.as_mut() else { return Some(write) };
         desk.commit(tx, &mut vec![write]);
-        if desk.quick.load(Ordering::Relaxed).is_multiple_of(COMMITS_PER_LOOK) {
+        if desk.quick.is_time_to_look() {
             // If there is no place in the queue, the writer is awake.
             let _ = self.queue.try_send(Message::Look);
         }
@@ -250,10 +244,9 @@ impl Desk {
         if let Err(StoreError::Full) = &committed {
             missed(tx, begun);
         }
-        if alone && committed.is_ok() && begun.elapsed() <= QUICK {
-            self.quick.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.quick.store(0, Ordering::Relaxed);
+        match &committed {
+            Ok(_) if alone => self.quick.alone(begun.elapsed()),
+            _ => self.quick.other(),
         }
         answer(group, &committed);
     }
@@ -261,7 +254,7 @@ impl Desk {
     /// [`Desk::commit`] on a disk that is full, or was, of all of them: in the same order, but what takes something away for
     /// itself.
     fn commit_short(&self, tx: &mut Tx, group: &mut Vec<Box<dyn Write>>, begun: Instant) {
-        self.quick.store(0, Ordering::Relaxed);
+        self.quick.other();
         while let Some(first) = group.first() {
             let effect = first.effect();
             let most = match effect {
