@@ -158,6 +158,10 @@ impl Writer {
             return Some(write);
         }
         let Some(tx) = tx.as_mut() else { return Some(write) };
+        // The writer looks at the log after each commit, which has to stay short then.
+        if tx.room.is_tight() {
+            return Some(write);
+        }
         desk.commit(tx, &mut vec![write]);
         if desk.quick.is_time_to_look() {
             // If there is no place in the queue, the writer is awake.

@@ -1,6 +1,7 @@
 //! Whether the disk is quick enough to be waited for on the thread of who writes.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 /// A commit that usually takes no longer is waited for on the caller's thread. Two changes of threads take 20 to 150 µs; and what
@@ -8,7 +9,8 @@ use std::time::Duration;
 const QUICK: Duration = Duration::from_micros(500);
 /// So many commits of one write each have to come one after the other before the next is taken to be alone, too.
 const ALONE_STREAK: u32 = 8;
-/// After so many commits on callers' threads the writer's own looks whether the log is long.
+/// After so many commits on callers' threads the writer's own looks whether the log is long; and after one that was not quick, as
+/// large ones are not.
 const COMMITS_PER_LOOK: u32 = 64;
 
 /// How the last commits went. Changed by one at a time, who has the transaction.
@@ -18,17 +20,20 @@ pub(super) struct Quick {
     alone: AtomicU32,
     /// What those usually took: a mean in which an eighth is the last one's.
     usual_ns: AtomicU64,
+    /// Whether the last one was not quick.
+    was_long: AtomicBool,
 }
 
 impl Quick {
     /// Nobody knows the disk yet.
     pub(super) fn new() -> Self {
-        Self { alone: AtomicU32::new(0), usual_ns: AtomicU64::new(LONGEST_NS) }
+        Self { alone: AtomicU32::new(0), usual_ns: AtomicU64::new(LONGEST_NS), was_long: AtomicBool::new(false) }
     }
 
     /// A commit of one write has taken so long.
     pub(super) fn alone(&self, took: Duration) {
         self.alone.fetch_add(1, Relaxed);
+        self.was_long.store(took > QUICK, Relaxed);
         // One that took very long is one: a disk has such moments.
         let took = u64::try_from(took.as_nanos()).unwrap_or(LONGEST_NS).min(LONGEST_NS);
         let usual = self.usual_ns.load(Relaxed);
@@ -47,7 +52,7 @@ impl Quick {
 
     /// Whether the writer's thread has to look at the log.
     pub(super) fn is_time_to_look(&self) -> bool {
-        self.alone.load(Relaxed).is_multiple_of(COMMITS_PER_LOOK)
+        self.alone.load(Relaxed).is_multiple_of(COMMITS_PER_LOOK) || self.was_long.load(Relaxed)
     }
 
     /// As if it had been so for long.
@@ -85,6 +90,20 @@ mod tests {
         assert!(quick.is_likely());
         (0..100).for_each(|_| quick.alone(us(550)));
         assert!(!quick.is_likely());
+    }
+
+    #[test]
+    fn the_log_is_looked_at_now_and_then_and_after_what_took_long() {
+        let quick = Quick::new();
+        let looks = (1..=128).filter(|_| {
+            quick.alone(us(100));
+            quick.is_time_to_look()
+        });
+        assert_eq!(looks.collect::<Vec<_>>(), [64, 128]);
+        quick.alone(us(501));
+        assert!(quick.is_time_to_look());
+        quick.alone(us(500));
+        assert!(!quick.is_time_to_look());
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn check(dir: &Path, stored: &BTreeMap<u64, u64>) {
 fn what_cannot_be_written_is_refused_and_the_rest_stays() {
     let dir = tempfile::tempdir().unwrap();
     let limited = ["-c", "trap '' XFSZ; ulimit -f 24576; exec \"$@\"", "bash"];
-    let (stored, failed) = run(dir.path(), 3_500, "bash", &limited);
+    let (stored, failed) = run(dir.path(), 6_000, "bash", &limited);
     println!("{} stored and {} failed", stored.len(), failed.len());
     assert!(stored.len() > 1_000 && failed.len() > 100, "{} stored and {} failed", stored.len(), failed.len());
     assert!(failed.values().all(|kind| kind == "internal" || kind == "storage-full"), "{failed:?}");
