@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -22,6 +22,9 @@ use crate::{Limits, body};
 
 /// What an HTTP/2 connection starts with (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A connection that its own parts wake is polled again so often before others have their turn.
+const OWN_TURNS_MAX: u32 = 4;
 
 /// The two protocols as configured.
 pub(crate) struct Protocols {
@@ -159,11 +162,27 @@ fn note(ended: hyper::Result<()>) {
     }
 }
 
+/// Polls the connection until it waits for somebody else. Its parts wake it while it is polled, hyper at the end of each
+/// body; by way of the scheduler that would be another turn, and a thread of the runtime woken to see whether it can help.
+fn poll_through<C: Connection>(state: &State, mut connection: Pin<&mut C>, own: &Waker) -> Poll<()> {
+    for _ in 0..OWN_TURNS_MAX {
+        state.begin_turn();
+        let polled = connection.as_mut().poll_serve(&mut Context::from_waker(own));
+        if state.end_turn() || polled.is_ready() {
+            return polled;
+        }
+    }
+    state.wake();
+    Poll::Pending
+}
+
 /// Drives a connection, and ends it when it is told to or a deadline of its state has passed.
-async fn watch<C: Connection>(state: &State, mut connection: Pin<&mut C>, mut sleep: Pin<&mut Sleep>) {
+async fn watch<C: Connection>(state: &Arc<State>, mut connection: Pin<&mut C>, mut sleep: Pin<&mut Sleep>) {
     let mut finishing = false;
     let mut armed = Duration::ZERO;
+    let own = Waker::from(Arc::clone(state));
     poll_fn(|cx| {
+        state.register(cx.waker());
         loop {
             if state.must_cut() {
                 return Poll::Ready(());
@@ -172,7 +191,7 @@ async fn watch<C: Connection>(state: &State, mut connection: Pin<&mut C>, mut sl
                 finishing = true;
                 connection.as_mut().finish();
             }
-            if connection.as_mut().poll_serve(cx).is_ready() {
+            if poll_through(state, connection.as_mut(), &own).is_ready() {
                 return Poll::Ready(());
             }
             // The timer is only touched when a deadline comes closer than the one it is set for, which whole and

@@ -4,9 +4,10 @@
 //! request costs no timer.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::connection::Tasks;
@@ -43,9 +44,16 @@ pub(crate) struct State {
     finish: AtomicBool,
     /// Set at the deadline of a drain.
     cut: AtomicBool,
+    /// Whether the connection is polled at this moment, and was woken since that began.
+    turn: AtomicU8,
     /// The connection's task.
     task: OnceLock<Waker>,
 }
+
+/// Values of [`State::turn`].
+const NO_TURN: u8 = 0;
+const TURN: u8 = 1;
+const WOKEN: u8 = 2;
 
 /// Nanoseconds from the opening of the connection; 0 is never.
 #[derive(Default)]
@@ -85,6 +93,7 @@ impl State {
             slow: AtomicBool::new(false),
             finish: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            turn: AtomicU8::new(NO_TURN),
             task: OnceLock::new(),
         }
     }
@@ -170,7 +179,17 @@ impl State {
         self.task.get_or_init(|| waker.clone());
     }
 
-    fn wake(&self) {
+    /// From here on the connection itself is not woken by its own waker, but polled again.
+    pub(crate) fn begin_turn(&self) {
+        self.turn.store(TURN, Release);
+    }
+
+    /// Whether nobody has woken the connection since its turn began.
+    pub(crate) fn end_turn(&self) -> bool {
+        self.turn.swap(NO_TURN, AcqRel) == TURN
+    }
+
+    pub(crate) fn wake(&self) {
         if let Some(task) = self.task.get() {
             task.wake_by_ref();
         }
@@ -202,6 +221,21 @@ impl State {
             Some((due, what)) if due <= age => what,
             Some((due, _)) => Watch::At(due),
             None => Watch::At(age + self.limits().write_stall.min(self.limits().idle)),
+        }
+    }
+}
+
+/// The waker of the connection's parts.
+impl Wake for State {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Whoever polls it sees this when the turn ends.
+        let woken = self.turn.compare_exchange(TURN, WOKEN, AcqRel, Acquire);
+        if woken == Err(NO_TURN) {
+            State::wake(self);
         }
     }
 }
