@@ -102,11 +102,18 @@ impl Component02 {
             return Err(failure);
         };
         let (answer, ended) = answered?;
-        let response = answer.map_err(|code| {
-            let failure = if self.engine { loader::raised(code) } else { codes::failed_answer(&code.into()) };
-            invocation.fail(&failure);
-            failure
-        })?;
+        let response = match answer {
+            Ok(response) => response,
+            Err(code) => {
+                let failure = if self.engine { loader::raised(code) } else { codes::failed_answer(&code.into()) };
+                invocation.fail(&failure);
+                // Its instance is used again like any other.
+                if !ended {
+                    finish_elsewhere(environment, run, Arc::clone(&invocation));
+                }
+                return Err(failure);
+            }
+        };
         let (parts, body) = response.into_parts();
         let mut body = body.map_err(|error| codes::given_up(&error));
         let mut ready = Ready::default();

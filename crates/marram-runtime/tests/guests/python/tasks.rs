@@ -31,7 +31,7 @@ export default { async fetch(request) {
 /// A function `f` of this source, which may ask `SERVER`.
 async fn with_server(source: &str) -> Host {
     let functions = "[[function]]\nname = \"f\"\ncomponent = \"app.py\"\nallow = { http = [\"internal:server\"] }
-        limits = { concurrency = 1, memory = \"64MiB\" }\n\
+        limits = { concurrency = 1, memory = \"64MiB\" }\ninstances = { idle = \"5m\" }\n\
         [[function]]\nname = \"server\"\ncomponent = \"server.js\"\ninstances = { concurrent = 16 }\n";
     Host::try_sources(functions, &[("app.py", source), ("server.js", SERVER)]).await.unwrap()
 }
