@@ -4,8 +4,8 @@ import os
 import statistics
 import time
 
-# The shape of a small commit in SQLite's log: two pages and their heads.
-WRITE = bytes(2 * (4096 + 24))
+# The shape of a small commit in SQLite's log: a page and its head.
+WRITE = bytes(4096 + 24)
 FILE_BYTES = 4 << 20
 
 

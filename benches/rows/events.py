@@ -46,9 +46,9 @@ def publish(bench, report):
                 f"≥ {RATE_MIN:,}", many.rate >= RATE_MIN),
         Finding("events", "one connection: a publish, to one sync of the disk", f"{each / sync:.2f} ×",
                 f"≤ {SYNCS_MAX} ×", each <= SYNCS_MAX * sync),
-        Finding("events", "one connection: a publish; one sync of 8 KiB alone; their difference",
+        Finding("events", "one connection: a publish; one sync of 4 KiB alone; their difference",
                 f"{each * 1e6:.0f}; {sync * 1e6:.0f}; {(each - sync) * 1e6:.0f} µs"),
-        Finding("events", "the same for a bare hyper server that writes 8 KiB and syncs", f"{bare / sync:.2f} ×; "
+        Finding("events", "the same for a bare hyper server that writes 4 KiB and syncs", f"{bare / sync:.2f} ×; "
                 f"{bare * 1e6:.0f} µs"),
     ], ["256 bytes of data an event, binary mode, ids that differ; `wrk -t1 -c64` and `-c1` with `benches/events.lua`. "
         "What was answered was on the disk. The bare server writes over a file of 4 MB, on its connection's thread."],

@@ -19,10 +19,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// What a small commit of SQLite writes: two pages and their heads.
-const WRITE: [u8; 2 * (4096 + 24)] = [0; 2 * (4096 + 24)];
+/// What a small commit of SQLite writes: a page and its head.
+const WRITE: [u8; 4096 + 24] = [0; 4096 + 24];
 /// The file has its whole size from the beginning: a write then changes nothing else on the disk.
-const WRITES: u64 = 512;
+const WRITES: u64 = 1024;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
