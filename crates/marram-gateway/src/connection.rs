@@ -164,8 +164,11 @@ fn note(ended: hyper::Result<()>) {
 
 /// Polls the connection until it waits for somebody else. Its parts wake it while it is polled, hyper at the end of each
 /// body; by way of the scheduler that would be another turn, and a thread of the runtime woken to see whether it can help.
+///
+/// In a crowd it is the scheduler's all the same: a request that wakes itself lets everybody else go first there.
 fn poll_through<C: Connection>(state: &State, mut connection: Pin<&mut C>, own: &Waker) -> Poll<()> {
-    for _ in 0..OWN_TURNS_MAX {
+    let turns = if state.is_in_crowd() { 1 } else { OWN_TURNS_MAX };
+    for _ in 0..turns {
         state.begin_turn();
         let polled = connection.as_mut().poll_serve(&mut Context::from_waker(own));
         if state.end_turn() || polled.is_ready() {

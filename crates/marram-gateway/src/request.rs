@@ -114,7 +114,7 @@ fn prepare(ongoing: &mut Ongoing, origin: &mut Origin, mut request: Request<Inco
         }
     }
     let trace = trace(request.headers_mut(), ongoing);
-    let crowd = state.tasks.0.len() > state.limits().crowd;
+    let crowd = state.is_in_crowd();
     let call = Call { request: ongoing.id, trace, arrived: ongoing.arrived, remote: Some(remote), depth: 0, crowd };
     let (request, fault) = limit_body(request, target.body_bytes_max, &state);
     Ok(Ready { target: target.clone(), request, call, fault })

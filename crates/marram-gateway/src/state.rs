@@ -98,6 +98,11 @@ impl State {
         }
     }
 
+    /// Whether it is one of more connections than [`Limits::crowd`].
+    pub(crate) fn is_in_crowd(&self) -> bool {
+        self.tasks.0.len() > self.limits().crowd
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.shared.config.limits
     }

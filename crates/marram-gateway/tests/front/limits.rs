@@ -1,5 +1,7 @@
 //! Clients that send too much, too slowly, or do not read.
 
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Response;
@@ -202,4 +204,46 @@ async fn a_function_cannot_hide_that_a_body_was_too_large() {
     let mut stream = front.connect().await;
     stream.write_all(post.as_bytes()).await.expect("write");
     assert_has(&read_until(&mut stream, "}\n").await, &["413 Payload Too Large"]);
+}
+
+/// A function in a crowd wakes itself to let the requests of others come up to it first (`docs/adr/0012-turns.md`).
+#[tokio::test]
+async fn in_a_crowd_who_wakes_itself_lets_others_go_first() {
+    for (crowd, expected) in [(0, ["/a", "/b", "/a", "/b"]), (2, ["/a", "/a", "/b", "/b"])] {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = log.clone();
+        let function = fake("polite", move |request, _| {
+            let lines = lines.clone();
+            let path = request.uri().path().to_owned();
+            let mut has_yielded = false;
+            std::future::poll_fn(move |cx| {
+                lines.lock().expect("lock").push(path.clone());
+                if std::mem::replace(&mut has_yielded, true) {
+                    return Poll::Ready(Ok(Response::new(full_body("done"))));
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+        });
+        let front = Front::start(Routes::new().on("/...", function), Limits { crowd, ..Limits::default() }).await;
+        let (mut one, mut other) = (front.connect().await, front.connect().await);
+        for stream in [&mut one, &mut other] {
+            stream.write_all(b"GET /warm HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("write");
+            read_until(stream, "done").await;
+        }
+        log.lock().expect("lock").clear();
+        // This thread is the front's, too: it looks at its sockets when both requests are there.
+        for (stream, path) in [(&one, "/a"), (&other, "/b")] {
+            let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+            assert_eq!(stream.try_write(request.as_bytes()).expect("room"), request.len());
+        }
+        read_until(&mut one, "done").await;
+        read_until(&mut other, "done").await;
+        let mut found = log.lock().expect("lock").clone();
+        if found[0] == "/b" {
+            // Which socket it looks at first is its own affair.
+            found.iter_mut().for_each(|path| *path = if path == "/a" { "/b".into() } else { "/a".into() });
+        }
+        assert_eq!(found, expected);
+    }
 }
