@@ -4,6 +4,7 @@
 //! caller one by one.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use marram_core::port::mqtt::Qos;
 
@@ -31,8 +32,8 @@ pub(crate) struct Taker<K> {
 pub(crate) enum Found<'i, K> {
     /// A subscription of its own.
     One(&'i Taker<K>),
-    /// A group: one of them gets the message. The counter is where the last search began.
-    Group(&'i [Taker<K>], &'i mut usize),
+    /// A group: one of them gets the message.
+    Group(&'i mut Group<K>),
 }
 
 /// The subscriptions of all sessions.
@@ -61,11 +62,16 @@ struct Takers<K> {
     groups: Vec<Group<K>>,
 }
 
+/// Those who share a subscription.
 #[derive(Debug)]
-struct Group<K> {
+pub(crate) struct Group<K> {
     name: Box<str>,
-    takers: Vec<Taker<K>>,
-    next: usize,
+    /// The filter as each of them subscribed to it.
+    pub(crate) filter: Arc<str>,
+    /// At least one.
+    pub(crate) takers: Vec<Taker<K>>,
+    /// Where the next search begins.
+    pub(crate) next: usize,
 }
 
 #[derive(Debug)]
@@ -142,7 +148,8 @@ impl<K: Copy + PartialEq> Index<K> {
             None => &mut takers.own,
             Some(name) => {
                 let at = takers.groups.iter().position(|group| *group.name == *name).unwrap_or_else(|| {
-                    takers.groups.push(Group { name: name.into(), takers: Vec::new(), next: 0 });
+                    let text = format!("$share/{name}/{}", filter.topic);
+                    takers.groups.push(Group { name: name.into(), filter: text.into(), takers: Vec::new(), next: 0 });
                     takers.groups.len() - 1
                 });
                 &mut takers.groups[at].takers
@@ -160,18 +167,7 @@ impl<K: Copy + PartialEq> Index<K> {
 
     /// Removes the session's own of this filter.
     pub(crate) fn remove(&mut self, filter: Filter<'_>, session: K) {
-        let mut path = vec![(0_u32, "")];
-        let mut below = false;
-        for level in filter.topic.split('/') {
-            below = level == "#";
-            if below {
-                break;
-            }
-            let parent = &self.nodes[path[path.len() - 1].0 as usize];
-            let child = if level == "+" { (parent.any != 0).then_some(parent.any) } else { parent.children.get(level) };
-            let Some(child) = child else { return };
-            path.push((child, level));
-        }
+        let Some((path, below)) = self.path(filter.topic) else { return };
         let node = path[path.len() - 1].0;
         let takers = self.takers(node, below);
         let removed = match filter.group {
@@ -191,6 +187,27 @@ impl<K: Copy + PartialEq> Index<K> {
             self.nodes[node as usize].used -= 1;
             self.prune(&path);
         }
+    }
+
+    /// The group of a filter, if there is one.
+    pub(crate) fn group(&mut self, filter: Filter<'_>) -> Option<&mut Group<K>> {
+        let (path, below) = self.path(filter.topic)?;
+        let takers = self.takers(path[path.len() - 1].0, below);
+        takers.groups.iter_mut().find(|group| Some(&*group.name) == filter.group)
+    }
+
+    /// The nodes that a filter leads to, with their levels, and whether it ends in `#`.
+    fn path<'f>(&self, filter: &'f str) -> Option<(Vec<(u32, &'f str)>, bool)> {
+        let mut path = vec![(0_u32, "")];
+        for level in filter.split('/') {
+            if level == "#" {
+                return Some((path, true));
+            }
+            let parent = &self.nodes[path[path.len() - 1].0 as usize];
+            let child = if level == "+" { (parent.any != 0).then_some(parent.any) } else { parent.children.get(level) };
+            path.push((child?, level));
+        }
+        Some((path, false))
     }
 
     /// Hands everything that takes `topic` to `found`.
@@ -269,7 +286,7 @@ impl<K> Takers<K> {
     fn each(&mut self, found: &mut impl FnMut(Found<'_, K>)) {
         self.own.iter().for_each(|taker| found(Found::One(taker)));
         for group in &mut self.groups {
-            found(Found::Group(&group.takers, &mut group.next));
+            found(Found::Group(group));
         }
     }
 }
@@ -296,7 +313,7 @@ mod tests {
         let mut all = BTreeSet::new();
         index.find(topic, |found| match found {
             Found::One(taker) => assert!(all.insert(taker.session), "found twice"),
-            Found::Group(takers, _) => all.extend(takers.iter().map(|taker| taker.session)),
+            Found::Group(group) => all.extend(group.takers.iter().map(|taker| taker.session)),
         });
         all
     }

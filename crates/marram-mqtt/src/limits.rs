@@ -34,7 +34,8 @@ pub struct Limits {
     /// Bytes of packets that are on their way to one client's socket; past it QoS 0 messages for it are dropped and counted.
     pub outbound_bytes: usize,
     /// Bytes of messages that are in memory for all sessions together; past it queues stay on the disk, and sessions
-    /// without a durable queue lose what is new.
+    /// without a durable queue lose what is new. What those have for a group and have not acknowledged counts: another member
+    /// would get it.
     pub memory_bytes: usize,
     /// The longest session expiry that is granted, in seconds; `u32::MAX` is for ever.
     pub session_expiry_s: u32,
@@ -108,6 +109,12 @@ pub(crate) const COMMITS_MAX: usize = 16;
 pub(crate) const WAITING_MAX: usize = 256;
 /// Messages of a session without a durable queue that wait in memory; the outbound limit holds for them in bytes.
 pub(crate) const WAITING_VOLATILE_MAX: usize = 1_000;
+/// Queues of sessions that have ended, and that go to other members of their groups, at the same time: each has a part in memory.
+pub(crate) const HANDOVERS_MAX: usize = 2;
+/// How often such a queue may be unreadable in a row before it is given up for a client that waits for its name.
+pub(crate) const HANDOVER_READS_MAX: u32 = 3;
+/// Messages of such sessions that were in memory alone and for which nobody has room; they are tried again together.
+pub(crate) const STRAYS_MAX: usize = 1_024;
 /// Messages that are read from a queue at once.
 pub(crate) const PAGE_MESSAGES: usize = 128;
 /// Retained messages that are looked at before others have their turn.

@@ -77,6 +77,12 @@ pub(crate) struct Taken {
     pub(crate) close: Option<Close>,
 }
 
+impl State {
+    fn is_open(&self) -> bool {
+        !self.gone && self.close.as_ref().is_none_or(|close| close.when_answered)
+    }
+}
+
 impl Outbox {
     pub(crate) fn new(stats: Arc<Stats>) -> Self {
         Self { state: Mutex::default(), waker: AtomicWaker::new(), stats }
@@ -90,7 +96,7 @@ impl Outbox {
     /// that a 3.1.1 client did not get (§4.6).
     pub(crate) fn push(&self, out: Out) {
         let mut state = self.lock();
-        if state.gone || state.close.as_ref().is_some_and(|close| !close.when_answered) {
+        if !state.is_open() {
             return;
         }
         if let Out::Publish(delivery) = &out {
@@ -103,7 +109,12 @@ impl Outbox {
         self.waker.wake();
     }
 
-    /// The same for a QoS 0 message, if there is room for it.
+    /// Whether anything that is put in now is sent.
+    pub(crate) fn is_open(&self) -> bool {
+        self.lock().is_open()
+    }
+
+    /// Puts in a QoS 0 message, if there is room for it.
     pub(crate) fn offer(&self, delivery: Delivery, bytes_max: usize) -> bool {
         let room = {
             let state = self.lock();

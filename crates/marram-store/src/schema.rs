@@ -121,6 +121,7 @@ const MIGRATIONS: &[&str] = &[
     "
     -- `last`, `events` and `bytes` of a stream count what it had when its row was written; events past `last` come to that.
 ",
+    crate::mqtt::schema::SHARED,
 ];
 
 /// The schema version that this code writes.

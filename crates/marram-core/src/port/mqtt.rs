@@ -158,6 +158,8 @@ pub struct Enqueue {
     pub retain: bool,
     /// The identifiers of the subscriptions that took it.
     pub subscriptions: Vec<u32>,
+    /// The filter of the shared subscription that took it, as in [`Subscription::filter`]; `None` for the session's own.
+    pub shared: Option<Arc<str>>,
 }
 
 /// A message in a queue.
@@ -171,6 +173,8 @@ pub struct Queued {
     pub retain: bool,
     /// [`Enqueue::subscriptions`].
     pub subscriptions: Vec<u32>,
+    /// [`Enqueue::shared`].
+    pub shared: Option<Arc<str>>,
     /// The client has it (PUBREC), and is to be told so (PUBREL).
     pub released: bool,
     /// The message; one allocation for all queues that it is in, where that can be.
@@ -251,6 +255,8 @@ pub struct StoredSession {
     pub first_seq: u64,
     /// The greatest place in its queue; 0 when it is empty.
     pub last_seq: u64,
+    /// Some of them came by a shared subscription ([`Enqueue::shared`]).
+    pub shared: bool,
 }
 
 /// What a broker starts from.

@@ -10,6 +10,7 @@ use marram_core::Failure;
 use marram_core::port::mqtt::{Change, ClientId, Message, Refused, Retain, Will};
 use tokio::sync::oneshot;
 
+use super::handover::Moved;
 use super::message::{Accepted, From};
 use super::publish::Target;
 use super::session::Key;
@@ -35,6 +36,10 @@ pub(super) enum Finish {
     SubAck(From, NonZeroU16, Vec<Reason>, Vec<super::subscribe::Made>),
     /// Subscriptions were removed: their reasons, and the filters that the journal has to forget.
     UnsubAck(From, NonZeroU16, Vec<Reason>, Vec<Arc<str>>),
+    /// What was under commit when this client's session ended is written, or never: its queue can be handed over.
+    HandOver(ClientId),
+    /// A part of such a queue is in the queues of others.
+    Moved(Box<Moved>),
 }
 
 /// A message on its way.
@@ -57,8 +62,10 @@ pub(super) enum Source {
     Local(oneshot::Sender<Result<(), Failure>>),
     /// The session whose will it is; it gets it back if it cannot be kept.
     Will(Key, Will),
-    /// Nobody: it is a retained message for a new subscription.
+    /// Nobody: it has been published before.
     Nobody,
+    /// The group of which another member had it in memory alone.
+    Group(Arc<str>),
 }
 
 /// What is prepared and not committed.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Engine;
 use super::commit::{Finish, Records};
+use super::handover::HandOver;
 use super::message::{Accepted, From, Hello};
 use super::session::{Ended, Key, Outgoing, Session};
 use super::timer::Timer;
@@ -27,7 +28,7 @@ pub(super) enum Farewell {
     Lost,
 }
 
-type Reply = oneshot::Sender<Result<Accepted, (Reason, &'static str)>>;
+pub(super) type Reply = oneshot::Sender<Result<Accepted, (Reason, &'static str)>>;
 
 impl Engine {
     /// A client that may connect gets its session: the one that there is, or a new one.
@@ -53,6 +54,9 @@ impl Engine {
             if hello.clean {
                 replaced = self.remove_session(key);
             }
+        }
+        if let Some(handover) = self.handovers.get_mut(&*hello.client) {
+            return handover.then_connect(hello, reply);
         }
         hello.expiry_s = hello.expiry_s.min(self.limits.session_expiry_s);
         self.connections += 1;
@@ -178,22 +182,22 @@ impl Engine {
         let unix_ns = self.clock.unix_ns();
         let expiry_max = self.limits.session_expiry_s;
         let Some(session) = self.sessions.linked(from) else { return };
-        session.link = None;
-        stats::sub(&self.stats.memory, session.out.waiting_bytes as u64);
-        session.out.unload();
         if let Farewell::Said(reason, expiry_s) = farewell {
             session.expiry_s = expiry_s.map_or(session.expiry_s, |asked| asked.min(expiry_max));
             if reason == Reason::SUCCESS {
                 session.will = None;
             }
         }
-        session.ended = Some(Ended { unix_ns, timers: Vec::new() });
-        let (expiry_s, recorded, durable) = (session.expiry_s, session.recorded, session.durable);
-        let will_delay_s = session.will.as_ref().map(|will| will.delay_s);
-        let record = session.record();
-        if expiry_s == 0 || !durable {
+        if session.expiry_s == 0 || !session.durable {
             return self.end_session(from.key);
         }
+        session.link = None;
+        stats::sub(&self.stats.memory, session.out.memory());
+        session.out.unload();
+        session.ended = Some(Ended { unix_ns, timers: Vec::new() });
+        let (expiry_s, recorded) = (session.expiry_s, session.recorded);
+        let will_delay_s = session.will.as_ref().map(|will| will.delay_s);
+        let record = session.record();
         if recorded {
             self.batch.lazy(Change::Session { record: Box::new(record), fresh: false });
         }
@@ -230,7 +234,7 @@ impl Engine {
                     self.batch.lazy(Change::Session { record, fresh: false });
                 }
                 None if end => self.batch.lazy(Change::End(client)),
-                None => {}
+                None => self.handovers.get_mut(&client).into_iter().for_each(HandOver::is_not_recorded),
             }
         }
     }
@@ -242,11 +246,11 @@ impl Engine {
         }
     }
 
-    /// The same in memory. Whose record has then to be ended, if it has one.
+    /// The same in memory. Whose record has then to be ended now, if it has one.
     fn remove_session(&mut self, key: Key) -> Option<ClientId> {
         let session = self.sessions.get_mut(key)?;
         if session.link.take().is_some() {
-            stats::sub(&self.stats.memory, session.out.waiting_bytes as u64);
+            stats::sub(&self.stats.memory, session.out.memory());
         }
         for timer in session.ended.take().into_iter().flat_map(|ended| ended.timers) {
             self.timers.unset(timer);
@@ -255,13 +259,17 @@ impl Engine {
         if !will_waits {
             self.publish_will(key);
         }
-        let session = self.sessions.remove(key)?;
+        let mut session = self.sessions.remove(key)?;
         stats::sub(&self.stats.sessions, 1);
         for text in session.subscriptions.keys() {
             if let Ok(filter) = Filter::parse(text) {
                 self.index.remove(filter, key);
             }
         }
-        (session.recorded && !will_waits).then_some(session.client)
+        if !session.durable {
+            session.out.take_left().into_iter().for_each(|left| self.pass_on(&left.message, left.shared));
+        }
+        let ends_now = session.recorded && !will_waits && !self.begin_handover(key, &session);
+        ends_now.then_some(session.client)
     }
 }

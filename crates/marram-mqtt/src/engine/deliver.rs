@@ -2,24 +2,25 @@
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use marram_core::port::mqtt::{Change, Message, Qos};
 
-use super::commit::Finish;
+use super::commit::{Finish, Source};
 use super::message::From;
 use super::publish::Target;
-use super::session::{Entry, Key, Received, Sent, SentState, packet_of};
+use super::session::{Entry, Key, Left, Received, Sent, SentState, packet_of};
 use super::timer::Timer;
 use super::{Engine, Page};
-use crate::limits::{PAGE_MESSAGES, REPLAY_STEP, WAITING_MAX, WAITING_VOLATILE_MAX};
+use crate::limits::{PAGE_MESSAGES, REPLAY_STEP, WAITING_MAX};
 use crate::outbox::{Delivery, Out};
 use crate::stats;
 use crate::topic;
 use crate::wire::{AckKind, Outgoing as OnTheWire, Reason, publish_len};
 
-/// How long after a failure a queue is read again, and after a full outbox retained messages are sent.
-const RETRY: Duration = Duration::from_millis(100);
+/// How long after a failure something is tried again: ten times this.
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 
 /// Retained messages that are sent before others have their turn.
 const REPLAY_MESSAGES: usize = 32;
@@ -46,8 +47,8 @@ impl Engine {
         }
     }
 
-    fn has_memory(&self, bytes: usize) -> bool {
-        let used = self.stats.memory.load(std::sync::atomic::Ordering::Relaxed);
+    pub(super) fn has_memory(&self, bytes: usize) -> bool {
+        let used = self.stats.memory.load(Ordering::Relaxed);
         used + bytes as u64 <= self.limits.memory_bytes as u64
     }
 
@@ -58,9 +59,12 @@ impl Engine {
         }
         let size = message.size();
         let has_memory = self.has_memory(size);
+        let used = self.stats.memory.load(Ordering::Relaxed);
         let Some(session) = self.sessions.get_mut(target.key) else { return };
+        let has_room = session.durable || session.has_memory(size, used, &self.limits);
         let out = &mut session.out;
         if session.durable {
+            out.committed(target.seq, true);
             if target.seq <= out.loaded_seq {
                 return; // A page brought it already.
             }
@@ -75,12 +79,7 @@ impl Engine {
             }
             out.loaded_seq = target.seq;
         } else {
-            let room = out.waiting.is_empty()
-                || (out.waiting.len() < WAITING_VOLATILE_MAX
-                    && out.waiting_bytes + size <= self.limits.outbound_bytes
-                    && has_memory
-                    && out.has_packet(out.first_open()));
-            if session.link.is_none() || !room {
+            if !has_room {
                 session.dropped += 1;
                 stats::add(&self.stats.dropped_full, 1);
                 return;
@@ -96,6 +95,8 @@ impl Engine {
             qos: target.qos,
             retain: target.retain,
             subscriptions: target.subscriptions,
+            // What is in the journal is handed over from there.
+            shared: target.shared.filter(|_| !session.durable),
             message: message.clone(),
         });
         self.pump(target.key);
@@ -106,6 +107,10 @@ impl Engine {
         let now = self.clock.unix_ns();
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(link) = &session.link else { return };
+        if !session.out.waiting.is_empty() && !link.outbox.is_open() {
+            // What is not sent any more is not noted as sent: it may be another's.
+            return;
+        }
         let (out, window) = (&mut session.out, usize::from(link.receive_max.min(self.limits.send_max)));
         let mut settled = Vec::new();
         while out.in_flight.len() < window
@@ -114,10 +119,10 @@ impl Engine {
         {
             let bytes = entry.message.size();
             out.waiting_bytes -= bytes;
-            stats::sub(&self.stats.memory, bytes as u64);
             let expired = entry.message.expires_unix_ns.is_some_and(|expires| expires <= now);
             // A QoS 2 message that may have been sent goes on (§4.3.3-7).
             let dup = entry.seq <= out.resent_seq;
+            let shared = entry.shared.filter(|_| entry.qos == Qos::AtLeastOnce);
             let delivery = Delivery {
                 message: entry.message,
                 qos: entry.qos,
@@ -129,10 +134,15 @@ impl Engine {
             let too_large = len(link.version, &delivery, &delivery.message) > link.packet_bytes_max as usize;
             if too_large || (expired && !(dup && entry.qos == Qos::ExactlyOnce)) {
                 stats::add(if too_large { &self.stats.dropped_large } else { &self.stats.dropped_expired }, 1);
+                stats::sub(&self.stats.memory, bytes as u64);
                 settled.push((entry.seq, bytes));
                 continue;
             }
-            out.sent(Sent { seq: entry.seq, bytes, state: SentState::Published(entry.qos) });
+            let left = shared.map(|shared| Box::new(Left { shared, message: delivery.message.clone() }));
+            if left.is_none() {
+                stats::sub(&self.stats.memory, bytes as u64);
+            }
+            out.sent(Sent { seq: entry.seq, bytes, state: SentState::Published(entry.qos), left });
             stats::add(&self.stats.sent, 1);
             link.outbox.push(Out::Publish(delivery));
         }
@@ -157,6 +167,7 @@ impl Engine {
         session.out.queued = session.out.queued.saturating_sub(1);
         session.out.queued_bytes = session.out.queued_bytes.saturating_sub(bytes as u64);
         session.out.said_full &= session.out.queued > self.limits.queue_messages / 2;
+        session.out.shared &= session.out.queued > 0;
         if session.durable {
             self.settled.push((key, seq));
         }
@@ -170,9 +181,13 @@ impl Engine {
         let after = session.out.loaded_seq;
         let read = self.journal.read(&session.client, after, PAGE_MESSAGES);
         // An earlier connection settled these, and that could not be written yet: the journal still has them.
-        let of_this = |(key, seq): &&(Key, u64)| *key == from.key && *seq > after;
-        let settled = self.settled.iter().chain(self.commits.settled()).filter(of_this).map(|(_, seq)| *seq).collect();
+        let settled = self.settled_of(from.key).filter(|seq| *seq > after).collect();
         self.reads.push(Box::pin(async move { Page { from, settled, queued: read.await } }));
+    }
+
+    /// Places of a session that are settled, and of which that may not be written yet.
+    pub(super) fn settled_of(&self, key: Key) -> impl Iterator<Item = u64> {
+        self.settled.iter().chain(self.commits.settled()).filter(move |(of, _)| *of == key).map(|(_, seq)| *seq)
     }
 
     /// A part of a queue has been read.
@@ -202,7 +217,7 @@ impl Engine {
             }
             let bytes = queued.message.size();
             if queued.released {
-                out.sent(Sent { seq: queued.seq, bytes, state: SentState::Released });
+                out.sent(Sent { seq: queued.seq, bytes, state: SentState::Released, left: None });
                 if let (Some(link), Some(packet)) = (&session.link, NonZeroU16::new(packet_of(queued.seq))) {
                     link.outbox.push(Out::Ack(AckKind::Rel, packet, Reason::SUCCESS, None));
                 }
@@ -215,6 +230,7 @@ impl Engine {
                 qos: queued.qos,
                 retain: queued.retain,
                 subscriptions: queued.subscriptions,
+                shared: None,
                 message: queued.message,
             });
         }
@@ -247,6 +263,9 @@ impl Engine {
         let Some(session) = self.sessions.linked(from) else { return };
         let Some(sent) = session.out.in_flight.remove(at) else { return };
         session.out.in_flight_bytes -= sent.bytes;
+        if sent.left.is_some() {
+            stats::sub(&self.stats.memory, sent.bytes as u64);
+        }
         self.settle(from.key, sent.seq, sent.bytes);
         self.pump(from.key);
     }
@@ -332,11 +351,11 @@ impl Engine {
         let subscriptions = if subscription.id == 0 { Vec::new() } else { vec![subscription.id] };
         for message in found {
             let qos = subscription.qos.min(message.qos);
-            let target = Target { key, qos, retain: true, seq: 0, subscriptions: subscriptions.clone() };
+            let target = Target { key, qos, retain: true, seq: 0, subscriptions: subscriptions.clone(), shared: None };
             if qos == Qos::AtMostOnce {
                 self.offer(target, &message);
             } else {
-                self.publish_retained(message, target);
+                self.publish_to(&message, target, Source::Nobody);
             }
         }
         // What was queued comes back here when it has been sent; the rest goes on when others have had their turn.

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use marram_core::port::mqtt::{Change, Qos, Retain};
 use marram_core::{Failure, Kind};
@@ -10,7 +11,7 @@ use super::Engine;
 use super::commit::{Finish, Published, Source, Step};
 use super::message::From;
 use super::publish::WILL_RETRY;
-use super::session::{Key, Received, SentState, packet_of};
+use super::session::{Key, Left, Received, SentState, packet_of};
 use super::timer::Timer;
 use crate::outbox::{Close, Out};
 use crate::stats;
@@ -126,11 +127,13 @@ impl Engine {
             Finish::UnsubAck(from, packet, reasons, removed) => {
                 self.unsubscribed(from, packet, reasons, removed, failure);
             }
+            Finish::HandOver(client) => self.continue_handover(client),
+            Finish::Moved(moved) => self.moved(*moved, failure),
         }
     }
 
     /// A message is kept as far as it has to be: its sender is answered, and it goes to its subscribers.
-    fn kept(&mut self, published: Published) {
+    pub(super) fn kept(&mut self, published: Published) {
         let Published { message, targets, retain, source, received, reason } = published;
         match retain {
             Retain::Keep => {}
@@ -154,10 +157,18 @@ impl Engine {
             }
             // Who asked may be gone.
             Source::Local(reply) => drop(reply.send(Ok(()))),
-            Source::Will(..) | Source::Nobody => {}
+            Source::Will(..) | Source::Nobody | Source::Group(_) => {}
         }
         for target in targets {
-            self.deliver(target, &message);
+            match &target.shared {
+                // Nobody has it: the member that has its queue in memory alone is gone meanwhile, or has no room.
+                Some(shared)
+                    if target.seq == 0 && target.qos > Qos::AtMostOnce && !self.takes(target.key, message.size()) =>
+                {
+                    self.pass_on(&message, shared.clone());
+                }
+                _ => self.deliver(target, &message),
+            }
         }
     }
 
@@ -166,12 +177,7 @@ impl Engine {
         if published.retain == Retain::Set {
             self.retained.over();
         }
-        for target in published.targets.iter().filter(|target| target.seq > 0) {
-            if let Some(session) = self.sessions.get_mut(target.key) {
-                session.out.queued = session.out.queued.saturating_sub(1);
-                session.out.queued_bytes = session.out.queued_bytes.saturating_sub(published.message.size() as u64);
-            }
-        }
+        self.take_back(&published);
         match published.source {
             Source::Client(from, ack, bytes) => {
                 if let Some(packet) = published.received
@@ -205,7 +211,24 @@ impl Engine {
                 }
             }
             Source::Nobody => stats::add(&self.stats.rejected, 1),
+            Source::Group(shared) => self.pass_on_later(Left { shared, message: published.message }),
         }
+    }
+
+    /// Places that were given to a message in durable queues are nobody's.
+    pub(super) fn take_back(&mut self, published: &Published) {
+        for target in published.targets.iter().filter(|target| target.seq > 0) {
+            if let Some(session) = self.sessions.get_mut(target.key) {
+                session.out.committed(target.seq, false);
+                session.out.queued = session.out.queued.saturating_sub(1);
+                session.out.queued_bytes = session.out.queued_bytes.saturating_sub(published.message.size() as u64);
+            }
+        }
+    }
+
+    fn takes(&self, key: Key, size: usize) -> bool {
+        let used = self.stats.memory.load(Ordering::Relaxed);
+        self.sessions.get(key).is_some_and(|session| session.has_room(size, used, &self.limits))
     }
 
     /// Answers a message that is not taken: 5.0 says why, 3.1.1 closes without an acknowledgement.

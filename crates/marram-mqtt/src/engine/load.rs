@@ -25,7 +25,8 @@ impl Engine {
     }
 
     fn load_session(&mut self, stored: StoredSession) -> Key {
-        let StoredSession { record, subscriptions, received, queued, queued_bytes, first_seq, last_seq } = stored;
+        let StoredSession { record, subscriptions, received, queued, queued_bytes, first_seq, last_seq, shared } =
+            stored;
         // A node that was killed says nothing of the end of its connections: they ended just now, and everything that was in
         // a queue may have been sent.
         let (unix_ns, resent_seq) = match record.ended_unix_ns {
@@ -51,10 +52,12 @@ impl Engine {
             received: received.into_iter().map(|packet| (packet, Received::Kept)).collect(),
             out: Outgoing {
                 last_seq: last_seq.max(record.sent_seq),
+                kept_seq: last_seq.max(record.sent_seq),
                 first_seq,
                 resent_seq,
                 queued,
                 queued_bytes,
+                shared,
                 behind: queued > 0,
                 loaded_seq: if queued > 0 { first_seq.saturating_sub(1) } else { last_seq.max(record.sent_seq) },
                 ..Outgoing::default()

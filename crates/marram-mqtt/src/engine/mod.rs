@@ -12,12 +12,15 @@ mod commit;
 mod connect;
 mod deliver;
 mod finish;
+mod handover;
 mod load;
 mod message;
 mod publish;
 mod retained;
 mod session;
 mod subscribe;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -42,9 +45,10 @@ use crate::wire::Reason;
 
 use commit::{Batch, Commits};
 use connect::Farewell;
+use handover::{HandOver, Part};
 use publish::Target;
 use retained::Retained;
-use session::{Key, Sessions};
+use session::{Key, Left, Sessions};
 use timer::{Timer, Timers};
 
 pub use message::ClientState;
@@ -64,6 +68,14 @@ pub(crate) struct Engine {
     batch: Batch,
     commits: Commits,
     reads: FuturesUnordered<BoxFuture<'static, Page>>,
+    /// Sessions that have ended, and whose queues go to other members of their groups.
+    handovers: ByClient<HandOver>,
+    /// Those whose turn it is not, and how many are under way: [`crate::limits::HANDOVERS_MAX`] at most.
+    handovers_waiting: VecDeque<ClientId>,
+    handovers_running: usize,
+    parts: FuturesUnordered<BoxFuture<'static, Part>>,
+    /// What members of groups had in memory alone and no other has room for yet.
+    strays: Vec<Left>,
     /// Sessions that have retained messages to get and room for them.
     replays: VecDeque<Key>,
     /// Places that are settled, to be told to the journal with the next commit.
@@ -98,6 +110,7 @@ struct Page {
 enum Ready {
     Committed,
     Read(Page),
+    Part(Part),
     Inputs,
     Timer,
     Replay,
@@ -127,6 +140,11 @@ impl Engine {
             batch: Batch::default(),
             commits: Commits::default(),
             reads: FuturesUnordered::new(),
+            handovers: ByClient::new(),
+            handovers_waiting: VecDeque::new(),
+            handovers_running: 0,
+            parts: FuturesUnordered::new(),
+            strays: Vec::new(),
             replays: VecDeque::new(),
             settled: Vec::new(),
             lazy_since: None,
@@ -152,6 +170,7 @@ impl Engine {
             match self.ready(&mut inputs).await {
                 Ready::Committed => self.finish_first(),
                 Ready::Read(page) => self.page(page),
+                Ready::Part(part) => self.hand_over(part),
                 Ready::Inputs => {
                     self.stopping = inputs.is_empty() || inputs.iter().any(|input| matches!(input, Input::Stop));
                     inputs.drain(..).for_each(|input| self.input(input));
@@ -168,11 +187,14 @@ impl Engine {
 
     async fn ready(&mut self, inputs: &mut Vec<Input>) -> Ready {
         let (open, room) = (!self.stopping, self.commits.len() < COMMITS_MAX);
+        // Clients come before what has been waiting for long.
+        let spare = self.commits.len() < COMMITS_MAX / 2;
         let wake = self.wake_at();
         tokio::select! {
             biased;
             () = self.commits.first(), if !self.commits.is_empty() => Ready::Committed,
             Some(page) = self.reads.next(), if !self.reads.is_empty() => Ready::Read(page),
+            Some(part) = self.parts.next(), if spare && open && !self.parts.is_empty() => Ready::Part(part),
             _ = self.inputs.recv_many(inputs, 64), if room && open => Ready::Inputs,
             () = std::future::ready(()), if room && !self.replays.is_empty() => Ready::Replay,
             () = sleep_until(wake), if wake.is_some() => Ready::Timer,
@@ -189,6 +211,10 @@ impl Engine {
         if self.batch.is_waited_for() || (lazy >= LAZY_MAX && !self.failing) {
             self.submit();
         }
+        // What is finished at once may have left something to be done.
+        while self.batch.is_waited_for() {
+            self.submit();
+        }
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -203,6 +229,8 @@ impl Engine {
                 Timer::Expiry(key) => self.end_session(key),
                 Timer::Will(key) => self.publish_will(key),
                 Timer::Retry(key) => self.pump(key),
+                Timer::HandOver(client) => self.continue_handover(client),
+                Timer::Strays => self.pass_on_strays(),
             }
         }
         if self.lazy_since.is_some_and(|since| now >= since + LAZY_TIME) {
@@ -228,7 +256,8 @@ impl Engine {
                 let _ = reply.send(self.sessions.iter().map(|(_, session)| session.state()).collect());
             }
             Input::Queued(reply) => {
-                let _ = reply.send(self.sessions.iter().map(|(_, session)| session.out.queued).sum());
+                let sessions = self.sessions.iter().map(|(_, session)| session.out.queued);
+                let _ = reply.send(sessions.chain(self.handovers.values().map(HandOver::queued)).sum());
             }
             Input::Disconnect(client, forget, reply) => {
                 let _ = reply.send(self.disconnect(&client, forget));
@@ -272,6 +301,9 @@ impl Engine {
     /// No connection stays; sessions and wills are kept for the next start.
     fn drain(&mut self) {
         self.draining = true;
+        for handover in self.handovers.values_mut() {
+            handover.refuse(Reason::UNAVAILABLE, "this node is shutting down");
+        }
         for (_, session) in self.sessions.iter() {
             if let Some(link) = &session.link {
                 link.outbox.close(Close {

@@ -10,7 +10,7 @@ use marram_core::{Failure, Kind};
 use super::Engine;
 use super::commit::{Finish, Published, Source};
 use super::message::{From, Local, PublishCommand};
-use super::session::{Key, Received};
+use super::session::{Key, Received, Session};
 use crate::index::{Found, Taker};
 use crate::stats;
 use crate::wire::{AckKind, Reason};
@@ -25,6 +25,8 @@ pub(super) struct Target {
     /// Its place in a durable queue; 0 in others.
     pub(super) seq: u64,
     pub(super) subscriptions: Vec<u32>,
+    /// The filter of the group that it gets it for.
+    pub(super) shared: Option<Arc<str>>,
 }
 
 impl Engine {
@@ -177,7 +179,7 @@ impl Engine {
             Source::Client(from, _, bytes) => self.done(from, bytes),
             // Who asked may be gone.
             Source::Local(reply) => drop(reply.send(Ok(()))),
-            Source::Will(..) | Source::Nobody => {}
+            Source::Will(..) | Source::Nobody | Source::Group(_) => {}
         }
     }
 
@@ -199,22 +201,11 @@ impl Engine {
                     targets.push(target(taker, message));
                 }
             }
-            Found::Group(takers, next) => {
-                let Some(chosen) = choose(takers, *next, |key| {
-                    sessions.get(key).map_or(Readiness::Gone, |session| {
-                        let out = &session.out;
-                        match &session.link {
-                            Some(_) if out.behind || !out.waiting.is_empty() => Readiness::Busy,
-                            Some(_) => Readiness::Free,
-                            None if session.durable => Readiness::Away,
-                            None => Readiness::Gone,
-                        }
-                    })
-                }) else {
-                    return;
-                };
-                *next = chosen + 1;
-                targets.push(target(&takers[chosen], message));
+            Found::Group(group) => {
+                let ready = |taker: &Taker<Key>| sessions.get(taker.session).map_or(Readiness::Gone, Readiness::of);
+                let Some(chosen) = choose(&group.takers, group.next, ready) else { return };
+                group.next = chosen + 1;
+                targets.push(Target { shared: Some(group.filter.clone()), ..target(&group.takers[chosen], message) });
             }
         });
     }
@@ -228,16 +219,10 @@ impl Engine {
         if !session.durable {
             return session.link.is_some();
         }
-        let (out, size) = (&mut session.out, message.size() as u64);
-        let first_open = match session.link {
-            Some(_) => out.first_open(),
-            None if out.queued == 0 => out.last_seq,
-            None => out.first_seq,
-        };
-        let full = out.queued >= self.limits.queue_messages
-            || out.queued_bytes + size > self.limits.queue_bytes
-            || !out.has_packet(first_open);
-        if full {
+        let size = message.size() as u64;
+        let has_place = session.has_place(size, &self.limits);
+        let out = &mut session.out;
+        if !has_place {
             session.dropped += 1;
             stats::add(&self.stats.dropped_full, 1);
             if !std::mem::replace(&mut out.said_full, true) {
@@ -254,28 +239,43 @@ impl Engine {
             // Places before it may have been given to messages that could not be kept: none of them is open.
             out.first_seq = target.seq;
         }
+        out.under_commit += 1;
         out.queued += 1;
         out.queued_bytes += size;
+        out.shared |= target.shared.is_some();
         queues.push(Enqueue {
             client: session.client.clone(),
             seq: target.seq,
             qos: target.qos,
             retain: target.retain,
             subscriptions: target.subscriptions.clone(),
+            shared: target.shared.clone(),
         });
         true
     }
 
-    /// Prepares a retained message for one new subscription.
-    pub(super) fn publish_retained(&mut self, message: Arc<Message>, mut target: Target) {
-        let mut queues = Vec::new();
-        if !self.enqueue(&mut target, &message, &mut queues) {
-            return;
+    /// Prepares a message that has been published before for one more session: a retained one for a new subscription, or one
+    /// that another member of its group has left.
+    pub(super) fn publish_to(&mut self, message: &Arc<Message>, target: Target, source: Source) {
+        if let Some((change, published)) = self.prepare_for(message, target, source) {
+            self.batch.step(change, Finish::Publish(Box::new(published)));
         }
-        let published = self.published(message.clone(), vec![target], Retain::Keep, Source::Nobody, None);
+    }
+
+    /// What is kept of such a message, and what is done then; nothing if the session's queue is full.
+    pub(super) fn prepare_for(
+        &mut self,
+        message: &Arc<Message>,
+        mut target: Target,
+        source: Source,
+    ) -> Option<(Option<Change>, Published)> {
+        let mut queues = Vec::new();
+        if !self.enqueue(&mut target, message, &mut queues) {
+            return None;
+        }
         let change = (!queues.is_empty()).then(|| {
             Change::Publish(Box::new(Publish {
-                message,
+                message: message.clone(),
                 event: None,
                 queues,
                 retain: Retain::Keep,
@@ -283,20 +283,21 @@ impl Engine {
                 will_of: None,
             }))
         });
-        self.batch.step(change, Finish::Publish(Box::new(published)));
+        Some((change, self.published(message.clone(), vec![target], Retain::Keep, source, None)))
     }
 }
 
 /// How long after a failure a will is tried again.
 pub(super) const WILL_RETRY: Duration = Duration::from_secs(10);
 
-fn target(taker: &Taker<Key>, message: &Message) -> Target {
+pub(super) fn target(taker: &Taker<Key>, message: &Message) -> Target {
     Target {
         key: taker.session,
         qos: taker.qos.min(message.qos),
         retain: taker.retain_as_published && message.retain,
         seq: 0,
         subscriptions: if taker.id == 0 { Vec::new() } else { vec![taker.id] },
+        shared: None,
     }
 }
 
@@ -310,7 +311,7 @@ fn merge(target: &mut Target, taker: &Taker<Key>, message: &Message) {
 
 /// How ready a member of a group is, the best last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Readiness {
+pub(super) enum Readiness {
     /// It cannot get it.
     Gone,
     /// It is not connected, and will get it when it is.
@@ -321,12 +322,28 @@ enum Readiness {
     Free,
 }
 
+impl Readiness {
+    pub(super) fn of(session: &Session) -> Self {
+        let out = &session.out;
+        match &session.link {
+            Some(_) if out.behind || !out.waiting.is_empty() => Self::Busy,
+            Some(_) => Self::Free,
+            None if session.durable => Self::Away,
+            None => Self::Gone,
+        }
+    }
+}
+
 /// The readiest member, searched from `next` on so that they take turns.
-fn choose(takers: &[Taker<Key>], next: usize, readiness: impl Fn(Key) -> Readiness) -> Option<usize> {
+pub(super) fn choose(
+    takers: &[Taker<Key>],
+    next: usize,
+    readiness: impl Fn(&Taker<Key>) -> Readiness,
+) -> Option<usize> {
     let mut best: Option<(Readiness, usize)> = None;
     for step in 0..takers.len() {
         let at = (next + step) % takers.len();
-        let ready = readiness(takers[at].session);
+        let ready = readiness(&takers[at]);
         if ready > Readiness::Gone && best.is_none_or(|(there, _)| ready > there) {
             best = Some((ready, at));
         }

@@ -9,7 +9,7 @@ use super::ByClient;
 use super::message::{ClientState, From, Link};
 use super::subscribe::Ahead;
 use super::timer::Set;
-use crate::limits::SEQ_SPAN_MAX;
+use crate::limits::{Limits, SEQ_SPAN_MAX, WAITING_VOLATILE_MAX};
 
 /// Where a session is. One that is gone is not taken for the next in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,9 +155,14 @@ pub(super) struct Outgoing {
     pub(super) waiting: VecDeque<Entry>,
     pub(super) in_flight_bytes: usize,
     pub(super) waiting_bytes: usize,
+    /// Places whose commit is under way, and the last one that was kept: those after it that could not be are given again.
+    pub(super) under_commit: u32,
+    pub(super) kept_seq: u64,
     /// Messages in the queue, sent or not, in memory or not.
     pub(super) queued: u64,
     pub(super) queued_bytes: u64,
+    /// There may be messages of groups among them.
+    pub(super) shared: bool,
     /// The journal has messages past `loaded_seq` that are not in memory.
     pub(super) behind: bool,
     /// The last place that is, or was, in memory.
@@ -175,6 +180,8 @@ pub(super) struct Entry {
     pub(super) qos: Qos,
     pub(super) retain: bool,
     pub(super) subscriptions: Vec<u32>,
+    /// The filter of the group that the session gets it for.
+    pub(super) shared: Option<Arc<str>>,
     pub(super) message: Arc<Message>,
 }
 
@@ -183,6 +190,15 @@ pub(super) struct Sent {
     pub(super) seq: u64,
     pub(super) bytes: usize,
     pub(super) state: SentState,
+    /// The message itself, where it is nowhere else and another client would get it.
+    pub(super) left: Option<Box<Left>>,
+}
+
+/// What another member of a group gets if this session ends.
+pub(super) struct Left {
+    /// The filter of the group.
+    pub(super) shared: Arc<str>,
+    pub(super) message: Arc<Message>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,6 +252,33 @@ impl Outgoing {
         self.last_seq
     }
 
+    /// The commit of a place is over. A disk that is full for long does not use up the packet identifiers.
+    pub(super) fn committed(&mut self, seq: u64, is_kept: bool) {
+        self.under_commit = self.under_commit.saturating_sub(1);
+        if is_kept {
+            self.kept_seq = self.kept_seq.max(seq);
+        }
+        if self.under_commit == 0 {
+            self.last_seq = self.kept_seq;
+            self.loaded_seq = self.loaded_seq.min(self.last_seq);
+            self.first_seq = self.first_seq.min(self.last_seq + 1);
+        }
+    }
+
+    /// Bytes of messages that it holds in memory.
+    pub(super) fn memory(&self) -> u64 {
+        let left = self.in_flight.iter().filter(|sent| sent.left.is_some()).map(|sent| sent.bytes);
+        (self.waiting_bytes + left.sum::<usize>()) as u64
+    }
+
+    /// What other members of groups get of what is in memory alone: not what may have been sent at QoS 2 (MQTT-4.8.2-5).
+    pub(super) fn take_left(&mut self) -> Vec<Left> {
+        let sent = self.in_flight.drain(..).filter_map(|sent| sent.left.map(|left| *left));
+        let waiting = self.waiting.drain(..);
+        sent.chain(waiting.filter_map(|Entry { shared, message, .. }| Some(Left { shared: shared?, message })))
+            .collect()
+    }
+
     /// Takes everything out of memory.
     pub(super) fn unload(&mut self) {
         // What is past `loaded_seq` has not been in memory: it is in the journal, or its commit is under way.
@@ -253,6 +296,35 @@ impl Outgoing {
 }
 
 impl Session {
+    /// Whether its durable queue takes one more of this size.
+    pub(super) fn has_place(&self, size: u64, limits: &Limits) -> bool {
+        let out = &self.out;
+        let first_open = match self.link {
+            Some(_) => out.first_open(),
+            None if out.queued == 0 => out.last_seq,
+            None => out.first_seq,
+        };
+        out.queued < limits.queue_messages
+            && out.queued_bytes + size <= limits.queue_bytes
+            && out.has_packet(first_open)
+    }
+
+    /// Whether its queue in memory alone takes one more of this size.
+    pub(super) fn has_memory(&self, size: usize, used: u64, limits: &Limits) -> bool {
+        let out = &self.out;
+        let room = out.waiting.is_empty()
+            || (out.waiting.len() < WAITING_VOLATILE_MAX
+                && out.waiting_bytes + size <= limits.outbound_bytes
+                && used + size as u64 <= limits.memory_bytes as u64
+                && out.has_packet(out.first_open()));
+        self.link.is_some() && room
+    }
+
+    /// Whether it gets a QoS 1 or 2 message of this size if it is chosen for it. `used` is the memory that all use.
+    pub(super) fn has_room(&self, size: usize, used: u64, limits: &Limits) -> bool {
+        if self.durable { self.has_place(size as u64, limits) } else { self.has_memory(size, used, limits) }
+    }
+
     pub(super) fn record(&self) -> SessionRecord {
         SessionRecord {
             client: self.client.clone(),

@@ -3,96 +3,23 @@
 //!
 //! The engine is driven step by step: what the disk does and when is one of the steps.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::sync::Mutex;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use marram_core::Kind;
-use marram_core::port::mqtt::{Change, Loaded, Message, Qos};
+use marram_core::port::mqtt::{Message, Qos};
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::commit::Outcome;
+use super::testing::{Disk, Journal, Page};
 use super::*;
 use crate::access::{Identity, Permissions};
 use crate::outbox::{Delivery, Out, Outbox};
 use crate::wire::{AckKind, Options, Version};
-
-type Read = Result<Vec<Queued>, Failure>;
-
-/// What is durable of the subscriber's queue, and who waits for the disk.
-#[derive(Default)]
-struct Disk {
-    queue: BTreeMap<u64, Queued>,
-    commits: VecDeque<(Vec<Change>, oneshot::Sender<Outcome>)>,
-    reads: VecDeque<Page>,
-}
-
-struct Page {
-    after: u64,
-    /// What there was when it was asked for.
-    early: Vec<Queued>,
-    answer: oneshot::Sender<Read>,
-}
-
-impl Disk {
-    /// Small, so that there are many.
-    fn page(&self, after: u64) -> Vec<Queued> {
-        self.queue.range(after + 1..).take(3).map(|(_, queued)| queued.clone()).collect()
-    }
-
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::Publish(publish) => {
-                for place in publish.queues {
-                    let queued = Queued {
-                        seq: place.seq,
-                        qos: place.qos,
-                        retain: place.retain,
-                        subscriptions: place.subscriptions,
-                        released: false,
-                        message: publish.message.clone(),
-                    };
-                    assert!(self.queue.insert(place.seq, queued).is_none(), "a place was given twice");
-                }
-            }
-            Change::Release(_, seq) => self.queue.get_mut(&seq).into_iter().for_each(|queued| queued.released = true),
-            Change::Settle(_, seqs) => self.queue.retain(|seq, _| !seqs.contains(seq)),
-            Change::End(_) => panic!("the session does not end"),
-            _ => {}
-        }
-    }
-}
-
-#[derive(Clone, Default)]
-struct Journal(Arc<Mutex<Disk>>);
-
-impl MqttJournal for Journal {
-    fn captured(&self, _: &str) -> bool {
-        false
-    }
-
-    fn load(&self) -> BoxFuture<'static, Result<Loaded, Failure>> {
-        async { Ok(Loaded::default()) }.boxed()
-    }
-
-    fn commit(&self, changes: Vec<Change>) -> BoxFuture<'static, Outcome> {
-        let (answer, answered) = oneshot::channel();
-        self.0.lock().unwrap().commits.push_back((changes, answer));
-        async move { answered.await.unwrap() }.boxed()
-    }
-
-    fn read(&self, _: &ClientId, after: u64, _: usize) -> BoxFuture<'static, Read> {
-        let (answer, answered) = oneshot::channel();
-        let mut disk = self.0.lock().unwrap();
-        let early = disk.page(after);
-        disk.reads.push_back(Page { after, early, answer });
-        async move { answered.await.unwrap() }.boxed()
-    }
-}
 
 struct Fixed;
 
@@ -312,8 +239,8 @@ impl World {
     fn read(&mut self, late: bool) {
         {
             let mut disk = self.disk.lock().unwrap();
-            let Some(Page { after, early, answer }) = disk.reads.pop_front() else { return };
-            let queued = if late { disk.page(after) } else { early };
+            let Some(Page { client, after, early, answer }) = disk.reads.pop_front() else { return };
+            let queued = if late { disk.page(&client, after) } else { early };
             assert!(answer.send(Ok(queued)).is_ok());
         }
         let page = self.engine.reads.next().now_or_never().flatten().unwrap();
@@ -393,7 +320,11 @@ impl World {
                 self.step(Op::Connect);
             }
             let quiet = self.engine.commits.is_empty() && self.engine.settled.is_empty() && self.owed.is_empty();
-            if self.link.is_some() && quiet && self.queued() == 0 && self.disk.lock().unwrap().queue.is_empty() {
+            if self.link.is_some()
+                && quiet
+                && self.queued() == 0
+                && self.disk.lock().unwrap().queues.values().all(BTreeMap::is_empty)
+            {
                 return;
             }
         }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use marram_core::port::mqtt::ClientId;
+
 use super::session::Key;
 
 /// What becomes due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
     /// A session without a connection has been kept for as long as it asked for.
     Expiry(Key),
@@ -14,6 +16,10 @@ pub(super) enum Timer {
     Will(Key),
     /// Retained messages, or a part of a queue that could not be read, are tried again.
     Retry(Key),
+    /// The queue of a session that has ended could not be read or handed over, and is tried again.
+    HandOver(ClientId),
+    /// Messages of groups that could not be handed on are tried again.
+    Strays,
 }
 
 /// A timer that is set.

@@ -164,6 +164,7 @@ impl State {
                         qos: place.qos,
                         retain: place.retain,
                         subscriptions: place.subscriptions,
+                        shared: place.shared,
                         released: false,
                         message: publish.message.clone(),
                     };
@@ -234,6 +235,7 @@ impl MqttJournal for Memory {
             queued_bytes: stored.queue.values().map(|queued| queued.message.size() as u64).sum(),
             first_seq: stored.queue.first_key_value().map_or(0, |(seq, _)| *seq),
             last_seq: stored.queue.last_key_value().map_or(0, |(seq, _)| *seq),
+            shared: stored.queue.values().any(|queued| queued.shared.is_some()),
             record: stored.record,
             subscriptions: stored.subscriptions.into_values().collect(),
             received: stored.received.into_iter().collect(),

@@ -11,6 +11,7 @@ mod connecting;
 mod delivery;
 mod durability;
 mod fixture;
+mod handover;
 mod journal;
 mod limits;
 mod node;

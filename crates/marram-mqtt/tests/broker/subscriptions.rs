@@ -6,7 +6,7 @@ use rmqtt_codec::MqttPacket;
 use rmqtt_codec::v5::{self, SubscriptionOptions};
 
 use crate::client::{BOTH, Client, Got, New, Old, fresh, id, kept, options, qos};
-use crate::node::Node;
+use crate::node::{Node, until};
 
 #[tokio::test]
 async fn filters_take_what_the_standard_says() {
@@ -263,7 +263,9 @@ async fn a_group_whose_members_are_away_waits_for_one() {
     let again = away.message().await;
     assert_eq!((again.packet_id, again.dup, &again.payload[..]), (first.packet_id, true, &b"1"[..]));
     assert_eq!(away.message().await.payload[..], b"2"[..]);
-    // The session ends: its QoS 2 message goes to nobody else.
+    // The session ends: its QoS 2 message goes to nobody else, the other one does.
     node.broker.disconnect("away", true).await.unwrap();
+    assert_eq!(here.message().await.payload[..], b"2"[..]);
+    until("the session to be forgotten", async || node.journal.state().sessions.is_empty()).await;
     assert_eq!(here.quiet().await, []);
 }

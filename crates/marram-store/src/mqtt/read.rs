@@ -25,6 +25,7 @@ pub(super) fn everything(db: &Connection) -> Result<Loaded, StoreError> {
             queued_bytes: 0,
             first_seq: 0,
             last_seq: 0,
+            shared: false,
         };
         order.push(session.record.client.clone());
         sessions.insert(session.record.client.clone(), session);
@@ -44,13 +45,14 @@ pub(super) fn everything(db: &Connection) -> Result<Loaded, StoreError> {
             session.received.push(row.get(1)?);
         }
     }
-    let sql = "SELECT client, count(*), sum(size), min(seq), max(seq) FROM mqtt_queue GROUP BY client";
+    let sql =
+        "SELECT client, count(*), sum(size), min(seq), max(seq), count(shared) > 0 FROM mqtt_queue GROUP BY client";
     let mut select = db.prepare_cached(sql)?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         if let Some(session) = sessions.get_mut(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?) {
             (session.queued, session.queued_bytes) = (row.get(1)?, row.get(2)?);
-            (session.first_seq, session.last_seq) = (row.get(3)?, row.get(4)?);
+            (session.first_seq, session.last_seq, session.shared) = (row.get(3)?, row.get(4)?, row.get(5)?);
         }
     }
     let mut select = db.prepare_cached("SELECT message FROM mqtt_retained")?;
@@ -64,7 +66,7 @@ pub(super) fn everything(db: &Connection) -> Result<Loaded, StoreError> {
 
 /// Up to `max` messages past `after`, and no more than one past the limit of bytes.
 pub(super) fn queue(db: &Connection, client: &str, after: u64, max: usize) -> Result<Vec<Queued>, StoreError> {
-    let sql = "SELECT q.seq, q.qos, q.retain, q.released, q.subscriptions, q.size, m.message
+    let sql = "SELECT q.seq, q.qos, q.retain, q.released, q.subscriptions, q.size, m.message, q.shared
                FROM mqtt_queue q JOIN mqtt_message m ON m.id = q.message
                WHERE q.client = ? AND q.seq > ? ORDER BY q.seq LIMIT ?";
     let mut select = db.prepare_cached(sql)?;
@@ -79,6 +81,7 @@ pub(super) fn queue(db: &Connection, client: &str, after: u64, max: usize) -> Re
             released: row.get(3)?,
             subscriptions: encode::decode_numbers(row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?),
             message: message(row, 6)?,
+            shared: row.get::<_, Option<String>>(7)?.map(Arc::from),
         });
         if bytes > MQTT_READ_BYTES_MAX {
             break;

@@ -55,3 +55,9 @@ pub(crate) const TABLES: &str = "
         message BLOB NOT NULL
     ) STRICT;
 ";
+
+/// The migration that tells what waits for a member of a group from what waits for a client alone.
+pub(crate) const SHARED: &str = "
+    -- The filter of the shared subscription that the message came by, `$share/<group>/` included; NULL for the client's own.
+    ALTER TABLE mqtt_queue ADD COLUMN shared TEXT;
+";

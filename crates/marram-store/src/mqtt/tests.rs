@@ -55,6 +55,7 @@ fn publish(message: &Arc<Message>, places: &[(&str, u64)]) -> Publish {
         qos: Qos::AtLeastOnce,
         retain: false,
         subscriptions: vec![7, 268_435_455],
+        shared: (*client == "b").then(|| "$share/g/t".into()),
     };
     Publish {
         message: message.clone(),
@@ -147,10 +148,13 @@ async fn everything_is_there_again() {
     let b = &loaded.sessions[1];
     assert_eq!((b.record.user.as_ref(), b.record.ended_unix_ns, &b.record.will), (None, Some(8), &None));
     assert_eq!((b.queued, b.first_seq, b.last_seq, b.received.len()), (1, 1, 1, 0));
+    assert_eq!((a.shared, b.shared), (false, true));
     let queued = mqtt.read(&"a".into(), 0, 10).await.unwrap();
     assert_eq!(queued.iter().map(|q| (q.seq, q.released)).collect::<Vec<_>>(), [(4, false), (5, true)]);
     assert_eq!((&queued[0].message, queued[0].qos), (&kept, Qos::AtLeastOnce));
-    assert_eq!(queued[0].subscriptions, [7, 268_435_455]);
+    assert_eq!((&queued[0].subscriptions[..], &queued[0].shared), (&[7, 268_435_455][..], &None));
+    let queued = mqtt.read(&"b".into(), 0, 10).await.unwrap();
+    assert_eq!(queued[0].shared.as_deref(), Some("$share/g/t"));
     assert_eq!(mqtt.read(&"a".into(), 4, 10).await.unwrap().len(), 1);
     assert_eq!(mqtt.read(&"a".into(), 0, 1).await.unwrap().len(), 1);
     // One body in three places; it goes with the last.

@@ -76,13 +76,22 @@ fn publish(tx: &Tx, ready: &ReadyPublish) -> Result<(), StoreError> {
         let sql = "INSERT INTO mqtt_message (places, message) VALUES (?, ?)";
         tx.prepare_cached(sql)?.execute(params![publish.queues.len(), message])?;
         let id = tx.last_insert_rowid();
-        let sql = "INSERT INTO mqtt_queue (client, seq, message, qos, retain, released, size, subscriptions)
-                   VALUES (?, ?, ?, ?, ?, 0, ?, ?)";
+        let sql = "INSERT INTO mqtt_queue (client, seq, message, qos, retain, released, size, subscriptions, shared)
+                   VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)";
         let mut insert = tx.prepare_cached(sql)?;
         let size = publish.message.size();
         for place in &publish.queues {
             let numbers = encode::numbers(&place.subscriptions);
-            insert.execute(params![&*place.client, place.seq, id, place.qos.level(), place.retain, size, numbers])?;
+            insert.execute(params![
+                &*place.client,
+                place.seq,
+                id,
+                place.qos.level(),
+                place.retain,
+                size,
+                numbers,
+                place.shared.as_deref()
+            ])?;
         }
     }
     let topic = &*publish.message.topic;

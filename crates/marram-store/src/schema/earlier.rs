@@ -43,7 +43,7 @@ fn name(text: &str) -> Name {
 }
 
 /// What the versions from 3 on wrote, each what it was the first to have.
-const WRITTEN: [fn(&Connection, &Path); 5] = [streams, keys, mqtt, objects, behind];
+const WRITTEN: [fn(&Connection, &Path); 6] = [streams, keys, mqtt, objects, behind, shared];
 
 /// Opens what version `version` wrote, and everything before it.
 fn opened(version: usize) -> (TempDir, Store) {
@@ -114,6 +114,18 @@ async fn what_version_7_wrote_stays() {
     keys_are_there(&store).await;
     mqtt_is_there(&store).await;
     objects_are_there(&store).await;
+}
+
+/// Version 8 was the first to know what waits for a member of a group.
+#[tokio::test]
+async fn what_version_8_wrote_stays() {
+    let (_dir, store) = opened(8);
+    streams_are_there(&store).await;
+    keys_are_there(&store).await;
+    mqtt_is_there(&store).await;
+    objects_are_there(&store).await;
+    let queued = store.mqtt(Arc::new(Now)).read(&"me".into(), 0, 10).await.unwrap();
+    assert_eq!(queued[0].shared.as_deref(), Some("$share/g/t"));
 }
 
 /// A stream with two events, and a consumer that is done with the first.
@@ -206,7 +218,9 @@ fn mqtt(db: &Connection, _: &Path) {
     db.execute("INSERT INTO mqtt_subscription VALUES ('me', 't/#', 2, 1, 0, 7, 0)", []).unwrap();
     db.execute("INSERT INTO mqtt_message VALUES (1, 1, ?)", params![message]).unwrap();
     let numbers = b"\x00\x00\x00\x07";
-    db.execute("INSERT INTO mqtt_queue VALUES ('me', 4, 1, 1, 0, 0, 34, ?)", params![numbers]).unwrap();
+    let columns = "client, seq, message, qos, retain, released, size, subscriptions";
+    let sql = format!("INSERT INTO mqtt_queue ({columns}) VALUES ('me', 4, 1, 1, 0, 0, 34, ?)");
+    db.execute(&sql, params![numbers]).unwrap();
     db.execute("INSERT INTO mqtt_received VALUES ('me', 65535)", []).unwrap();
     let retained = b"\x01\x01r\x01\x01\x02me\x01\x00\x00on";
     db.execute("INSERT INTO mqtt_retained VALUES ('r', ?)", params![retained]).unwrap();
@@ -253,6 +267,11 @@ async fn mqtt_is_there(store: &Store) {
     let found: Vec<_> = queued.iter().map(|queued| (queued.seq, queued.qos, &queued.message)).collect();
     assert_eq!(found, [(4, Qos::AtLeastOnce, &message("t", b"x", Qos::ExactlyOnce, false))]);
     assert_eq!(queued[0].subscriptions, [7]);
+}
+
+/// The message in the queue came by a shared subscription.
+fn shared(db: &Connection, _: &Path) {
+    assert_eq!(db.execute("UPDATE mqtt_queue SET shared = '$share/g/t'", []).unwrap(), 1);
 }
 
 /// An object of one content, one of two, and an upload with a part.
