@@ -127,6 +127,9 @@ pub const MAINTAIN_STEPS_MAX: usize = 16;
 
 /// Bytes of a part of an MQTT queue that is read at once.
 pub const MQTT_READ_BYTES_MAX: u64 = 1 << 20;
+/// A commit of the broker of no more changes may be made on the broker's own thread, when nobody else writes and the disk is quick:
+/// what one client or a few have on their way. Larger ones are worth a thread that prepares the next meanwhile.
+pub const MQTT_NEAR_CHANGES_MAX: usize = 32;
 /// Pages of the log at which it is copied to the database: 16 MiB, what is kept of the log anyway. Each copy costs two syncs: at
 /// SQLite's 1,000 it would be four times as many.
 pub const CHECKPOINT_PAGES: i64 = 4_096;

@@ -46,7 +46,7 @@ pub struct Writer {
 struct Desk {
     /// Until the writer has stopped.
     tx: Mutex<Option<Tx>>,
-    /// Writes that were handed in and not answered.
+    /// Writes that were handed in, or wait for a place in the queue, and were not answered.
     waiting: AtomicUsize,
     quick: Quick,
 }
@@ -146,6 +146,19 @@ impl Writer {
         }
     }
 
+    /// [`Writer::write_as`], on this thread where [`Writer::write_here`] would be.
+    pub(crate) async fn write_near<T, F>(&self, effect: Effect, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (job, ticket) = job(Undo::Savepoint, effect, operation);
+        if let Some(job) = self.commit_here(job) {
+            self.send(job).await?;
+        }
+        ticket.await
+    }
+
     /// Gives the write back if it is for the writer's thread.
     fn commit_here(&self, write: Box<dyn Write>) -> Option<Box<dyn Write>> {
         let desk = &*self.desk;
@@ -175,20 +188,15 @@ impl Writer {
             mpsc::error::TrySendError::Full(()) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(()) => StoreError::Closed,
         })?;
-        self.hand_in(place, job);
+        Waiting::new(&self.desk).hand_in(place, job);
         Ok(ticket)
     }
 
     async fn send(&self, job: Box<dyn Write>) -> Result<(), StoreError> {
+        let waiting = Waiting::new(&self.desk);
         let place = self.queue.reserve().await.map_err(|_| StoreError::Closed)?;
-        self.hand_in(place, job);
+        waiting.hand_in(place, job);
         Ok(())
-    }
-
-    fn hand_in(&self, place: mpsc::Permit<'_, Message>, job: Box<dyn Write>) {
-        // Before it can be seen to be taken.
-        self.desk.waiting.fetch_add(1, Ordering::Release);
-        place.send(Message::Write(job));
     }
 
     /// Takes no more, commits what has queued, and ends the thread. Blocks until that is done.
@@ -206,6 +214,28 @@ impl Writer {
             // Panics of operations are caught; one of the loop itself has nobody else to tell.
             let _ = thread.join();
         }
+    }
+}
+
+/// A write that others must not overtake, also while there is no place for it in the queue.
+struct Waiting<'d>(&'d Desk);
+
+impl<'d> Waiting<'d> {
+    fn new(desk: &'d Desk) -> Self {
+        desk.waiting.fetch_add(1, Ordering::Release);
+        Self(desk)
+    }
+
+    /// From here on it waits for its answer.
+    fn hand_in(self, place: mpsc::Permit<'_, Message>, job: Box<dyn Write>) {
+        place.send(Message::Write(job));
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -19,8 +19,10 @@ use marram_core::port::Clock;
 use marram_core::port::mqtt::{Change, ClientId, Loaded, MqttJournal, Queued, Refused};
 use rusqlite::Connection;
 
+use crate::limits::MQTT_NEAR_CHANGES_MAX;
 use crate::read::Readers;
 use crate::stream::Hub;
+use crate::writer::Effect;
 use crate::{Store, StoreError, Tx, Writer};
 use write::Ready;
 
@@ -72,7 +74,8 @@ impl MqttJournal for StoreMqtt {
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Vec<Refused>, Failure>> {
         let adds =
             |change: &Change| matches!(change, Change::Publish(_) | Change::Session { .. } | Change::Subscribe(..));
-        let frees = !changes.iter().any(adds);
+        let effect = if changes.iter().any(adds) { Effect::Adds } else { Effect::Frees };
+        let is_small = changes.len() <= MQTT_NEAR_CHANGES_MAX;
         // Checked and encoded here, on the caller's thread: the writer only writes.
         let ready: Vec<_> = changes.into_iter().map(Ready::new).collect();
         let (writer, captures, now) = (Arc::clone(&self.writer), self.hub.captures(), self.clock.unix_ns());
@@ -86,7 +89,13 @@ impl MqttJournal for StoreMqtt {
                 }
                 Ok(refused)
             };
-            let refused = async { if frees { writer.free(operation).await } else { writer.write(operation).await } };
+            let refused = async {
+                if is_small {
+                    writer.write_near(effect, operation).await
+                } else {
+                    writer.write_as(effect, operation).await
+                }
+            };
             // Unconstrained: a task that has used up its turn would otherwise let a later commit go first.
             let refused = tokio::task::unconstrained(refused).await?;
             Ok(refused.into_iter().map(|(index, error)| Refused { index, failure: error.into() }).collect())

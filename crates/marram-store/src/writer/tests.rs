@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use rusqlite::Connection;
 
 use super::*;
@@ -185,6 +186,53 @@ fn who_is_alone_commits_by_itself_where_the_disk_is_quick() {
     writer.stop();
     quick();
     assert!(matches!(writer.write_here(|db| insert(db, 5)), Err(StoreError::Closed)));
+}
+
+#[test]
+fn who_awaits_commits_by_itself_too_and_is_undone_alone() {
+    let (_dir, writer, reader) = writer();
+    let me = std::thread::current().id();
+    let near = |x, fails| {
+        writer.desk.quick.believe();
+        let operation = move |db: &Tx| {
+            insert(db, x)?;
+            if fails { Err(StoreError::Busy) } else { Ok(std::thread::current().id()) }
+        };
+        futures::executor::block_on(writer.write_near(Effect::Adds, operation))
+    };
+    assert_eq!(near(1, false).unwrap(), me);
+    assert!(matches!(near(2, true), Err(StoreError::Busy)));
+    assert_eq!(near(3, false).unwrap(), me);
+    assert_eq!(rows(&reader), 2, "what failed has written nothing");
+}
+
+/// It is no use to be first in line if somebody commits beside the line.
+#[test]
+fn who_waits_for_a_place_in_the_queue_is_not_overtaken() {
+    let (_dir, writer, reader) = writer();
+    let go = hold(&writer);
+    let mut tickets = Vec::new();
+    while let Ok(ticket) = writer.submit(|_| Ok(())) {
+        tickets.push(ticket);
+    }
+    let mut first = Box::pin(writer.write(|db| insert(db, 1)));
+    assert!(first.as_mut().now_or_never().is_none());
+    go.send(()).unwrap();
+    tickets.into_iter().for_each(|ticket| ticket.wait().unwrap());
+    // The place is there, and has not been taken.
+    while writer.desk.waiting.load(Ordering::Acquire) > 1 {
+        std::thread::yield_now();
+    }
+    writer.desk.quick.believe();
+    let second = here(&writer, 2);
+    assert_eq!(rows(&reader), 0);
+    drop(first);
+    assert_ne!(second.wait().unwrap(), std::thread::current().id());
+    assert_eq!(rows(&reader), 1, "who gave up has written nothing");
+    // And holds nobody up.
+    rest(&writer);
+    writer.desk.quick.believe();
+    assert_eq!(here(&writer, 3).wait().unwrap(), std::thread::current().id());
 }
 
 #[test]
