@@ -1,15 +1,21 @@
-//! A journal of queues that a test drives: a commit and a read are over when the test says so.
+//! What tests drive the engine with: a journal in which a commit and a read are over when the test says so, numbered messages,
+//! clients.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use marram_core::Failure;
-use marram_core::port::mqtt::{Change, ClientId, Loaded, MqttJournal, Queued};
+use marram_core::port::mqtt::{Change, ClientId, Loaded, Message, MqttJournal, Qos, Queued};
 use tokio::sync::oneshot;
 
 use super::commit::Outcome;
+use super::{Command, Link, SubscribeCommand};
+use crate::outbox::{Delivery, Outbox};
+use crate::wire::{Options, Retained, Version};
 
 /// What is durable of the queues, and who waits for the disk.
 #[derive(Default)]
@@ -96,4 +102,45 @@ impl MqttJournal for Journal {
         disk.reads.push_back(Page { client: client.clone(), after, early, answer });
         async move { answered.await.unwrap() }.boxed()
     }
+}
+
+/// A message whose payload is its number.
+pub(super) fn message(number: u32, qos: Qos) -> Message {
+    Message {
+        topic: "t".into(),
+        payload: Bytes::copy_from_slice(&number.to_be_bytes()),
+        qos,
+        retain: false,
+        publisher: "".into(),
+        published_unix_ns: 0,
+        expires_unix_ns: None,
+        properties: None,
+    }
+}
+
+/// Of the message in it.
+pub(super) fn number(delivery: &Delivery) -> u32 {
+    u32::from_be_bytes(delivery.message.payload[..].try_into().unwrap())
+}
+
+/// The connection of a client that takes everything.
+pub(super) fn link(outbox: Arc<Outbox>) -> Link {
+    Link {
+        connection: 0,
+        outbox,
+        version: Version::V5,
+        receive_max: u16::MAX,
+        packet_bytes_max: u32::MAX,
+        keep_alive_s: 0,
+        address: None,
+        connected_unix_ns: 0,
+    }
+}
+
+/// At QoS 2.
+pub(super) fn subscribe(filter: &str) -> Command {
+    let options =
+        Options { qos: Qos::ExactlyOnce, no_local: false, retain_as_published: false, retained: Retained::Never };
+    let filters = vec![(filter.into(), Ok(options))];
+    Command::Subscribe(Box::new(SubscribeCommand { packet: NonZeroU16::MIN, id: 0, filters }))
 }

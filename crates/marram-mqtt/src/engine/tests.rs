@@ -4,22 +4,20 @@
 //! The engine is driven step by step: what the disk does and when is one of the steps.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU16;
 use std::sync::Mutex;
 
-use bytes::Bytes;
 use futures::FutureExt as _;
 use marram_core::Kind;
-use marram_core::port::mqtt::{Message, Qos};
+use marram_core::port::mqtt::Qos;
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::testing::{Disk, Journal, Page};
+use super::testing::{Disk, Journal, Page, link, message, number, subscribe};
 use super::*;
 use crate::access::{Identity, Permissions};
 use crate::outbox::{Delivery, Out, Outbox};
-use crate::wire::{AckKind, Options, Version};
+use crate::wire::AckKind;
 
 struct Fixed;
 
@@ -115,15 +113,8 @@ impl World {
             owed: Vec::new(),
         };
         world.run(&[Op::Connect, Op::Write(true), Op::Finish]);
-        let options = Options {
-            qos: Qos::ExactlyOnce,
-            no_local: false,
-            retain_as_published: false,
-            retained: crate::wire::Retained::Never,
-        };
-        let subscribe = SubscribeCommand { packet: NonZeroU16::MIN, id: 0, filters: vec![("t".into(), Ok(options))] };
         let from = world.link.as_ref().unwrap().0;
-        world.input(Input::Commands(from, vec![Command::Subscribe(Box::new(subscribe))]));
+        world.input(Input::Commands(from, vec![subscribe("t")]));
         world.run(&[Op::Write(true), Op::Finish, Op::Take]);
         world
     }
@@ -168,16 +159,7 @@ impl World {
 
     fn publish(&mut self, qos: Qos, count: u32) {
         for _ in 0..count {
-            let message = Message {
-                topic: "t".into(),
-                payload: Bytes::copy_from_slice(&(self.published.len() as u32).to_be_bytes()),
-                qos,
-                retain: false,
-                publisher: "".into(),
-                published_unix_ns: 0,
-                expires_unix_ns: None,
-                properties: None,
-            };
+            let message = message(self.published.len() as u32, qos);
             let (reply, answer) = oneshot::channel();
             self.published.push(answer);
             self.engine.input(Input::Publish(Box::new(Local { message, reply })));
@@ -194,16 +176,7 @@ impl World {
             expiry_s: 3_600,
             will: None,
             identity: Identity { user: None, grants: Arc::new(Permissions::all()) },
-            link: Link {
-                connection: 0,
-                outbox: outbox.clone(),
-                version: Version::V5,
-                receive_max: u16::MAX,
-                packet_bytes_max: u32::MAX,
-                keep_alive_s: 0,
-                address: None,
-                connected_unix_ns: 0,
-            },
+            link: link(outbox.clone()),
         };
         let (reply, answer) = oneshot::channel();
         self.connecting = Some((answer, outbox));
@@ -274,7 +247,7 @@ impl World {
     }
 
     fn delivered(&mut self, delivery: &Delivery) {
-        let number = u32::from_be_bytes(delivery.message.payload[..].try_into().unwrap());
+        let number = number(delivery);
         assert!(!self.completed.contains(&number), "{number} comes again after it was acknowledged");
         let new = match delivery.qos {
             Qos::ExactlyOnce => {

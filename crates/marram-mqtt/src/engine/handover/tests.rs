@@ -4,12 +4,10 @@
 //! The engine is driven step by step: what the disk does and when is one of the steps.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU16;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use marram_core::Kind;
 use marram_core::port::{Clock, Entropy};
@@ -18,14 +16,14 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::connect::Farewell;
-use super::super::testing::{Disk, Journal, Page};
-use super::super::{Accepted, Command, From, Input, Link, Local, SubscribeCommand};
+use super::super::testing::{Disk, Journal, Page, link, message, number, subscribe};
+use super::super::{Accepted, Command, From, Input, Local};
 use super::*;
 use crate::access::{Identity, Permissions};
 use crate::limits::{COMMITS_MAX, Limits};
 use crate::outbox::{Delivery, Out, Outbox};
 use crate::stats::Stats;
-use crate::wire::{AckKind, Options, Retained, Version};
+use crate::wire::AckKind;
 
 const FILTER: &str = "$share/g/t";
 /// The one that stays, the one that may end its session, the one whose session ends with its connection.
@@ -207,16 +205,7 @@ impl World {
 
     fn publish(&mut self, qos: Qos, count: u32) {
         for _ in 0..count {
-            let message = Message {
-                topic: "t".into(),
-                payload: Bytes::copy_from_slice(&(self.published.len() as u32).to_be_bytes()),
-                qos,
-                retain: false,
-                publisher: "".into(),
-                published_unix_ns: 0,
-                expires_unix_ns: None,
-                properties: None,
-            };
+            let message = message(self.published.len() as u32, qos);
             let (reply, answer) = oneshot::channel();
             self.published.push((qos, answer));
             self.engine.input(Input::Publish(Box::new(Local { message, reply })));
@@ -233,16 +222,7 @@ impl World {
             expiry_s: [1_000_000, 1_000_000, 0][member],
             will: None,
             identity: Identity { user: None, grants: Arc::new(Permissions::all()) },
-            link: Link {
-                connection: 0,
-                outbox: outbox.clone(),
-                version: Version::V5,
-                receive_max: u16::MAX,
-                packet_bytes_max: u32::MAX,
-                keep_alive_s: 0,
-                address: None,
-                connected_unix_ns: 0,
-            },
+            link: link(outbox.clone()),
         };
         if clean {
             // So does the client (MQTT-3.1.2-4).
@@ -264,15 +244,7 @@ impl World {
                     self.session_ends(member);
                 }
                 self.members[member].link = Some((accepted.from, outbox));
-                let options = Options {
-                    qos: Qos::ExactlyOnce,
-                    no_local: false,
-                    retain_as_published: false,
-                    retained: Retained::Never,
-                };
-                let filters = vec![(FILTER.into(), Ok(options))];
-                let subscribe = SubscribeCommand { packet: NonZeroU16::MIN, id: 0, filters };
-                self.input(Input::Commands(accepted.from, vec![Command::Subscribe(Box::new(subscribe))]));
+                self.input(Input::Commands(accepted.from, vec![subscribe(FILTER)]));
             }
             Ok(Err(_)) | Err(TryRecvError::Closed) => {}
             Err(TryRecvError::Empty) => self.members[member].connecting = Some((answer, outbox)),
@@ -445,10 +417,6 @@ impl World {
             }
         }
     }
-}
-
-fn number(delivery: &Delivery) -> u32 {
-    u32::from_be_bytes(delivery.message.payload[..].try_into().unwrap())
 }
 
 proptest! {
