@@ -2,7 +2,7 @@
 //! several.
 //!
 //! Nobody is answered before the commit has reached the disk. An operation that fails undoes itself and nothing else: each runs
-//! within a savepoint, or ([`Writer::free_bare`]) has written nothing when it fails. When the commit fails, everybody in the
+//! within a savepoint, or ([`Writer::write_bare`]) has written nothing when it fails. When the commit fails, everybody in the
 //! group gets its error, and nothing of the group was kept. What is in memory changes after the commit ([`Tx::after_commit`]).
 //! Operations run on the writer's thread, one after the other: they must not wait for anything. One that would be alone in its
 //! group can be committed on its caller's thread instead, where the disk is quick ([`Writer::write_here`]). On a full disk what
@@ -120,19 +120,19 @@ impl Writer {
         ticket.await
     }
 
-    /// [`Writer::free`] for an operation that first checks everything and then only writes: it needs no savepoint, which is
+    /// [`Writer::write_as`] for an operation that first checks everything and then only writes: it needs no savepoint, which is
     /// a third of the cost of a small write. If it fails after it has written something, the whole group fails with it.
-    pub(crate) async fn free_bare<T, F>(&self, operation: F) -> Result<T, StoreError>
+    pub(crate) async fn write_bare<T, F>(&self, effect: Effect, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
     {
-        let (job, ticket) = job(Undo::Nothing, Effect::Frees, operation);
+        let (job, ticket) = job(Undo::Nothing, effect, operation);
         self.send(job).await?;
         ticket.await
     }
 
-    /// [`Writer::submit`] without a savepoint, as [`Writer::free_bare`], and on this thread if nobody else writes and commits
+    /// [`Writer::submit`] without a savepoint, as [`Writer::write_bare`], and on this thread if nobody else writes and commits
     /// are usually quick. So it may block for as long as a sync takes, and its caller must hold nothing that an operation waits for.
     pub(crate) fn write_here<T, F>(&self, operation: F) -> Result<Ticket<T>, StoreError>
     where

@@ -27,8 +27,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use marram_core::capture::Source;
 use marram_core::port::crdt::{Collection, CrdtChange};
-use marram_core::port::kv::{Change, Entry, KeyPage, Version, Versions, Watched};
+use marram_core::port::kv::{Change, Entry, Expect, KeyPage, Version, Versions, Watched};
 use marram_core::port::{Clock, Crdt, Kv};
 use marram_core::{Failure, Name};
 use marram_replica::{Hlc, NodeId, Stamp, Time};
@@ -175,15 +176,36 @@ impl Keys {
         T: Send + 'static,
         F: FnOnce(&At<'_>) -> Result<T, StoreError> + Send + 'static,
     {
+        self.writer.write_as(effect, self.in_room(bytes, operation).await?).await
+    }
+
+    /// The same for one that fails before it writes anything ([`Writer::write_bare`]).
+    async fn write_bare<T, F>(&self, effect: Effect, bytes: usize, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&At<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.writer.write_bare(effect, self.in_room(bytes, operation).await?).await
+    }
+
+    /// Waits for room for `bytes`. An operation of the writer, which gives it back.
+    async fn in_room<T, F>(
+        &self,
+        bytes: usize,
+        operation: F,
+    ) -> Result<impl FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&At<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
         let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.shared.room).acquire_many_owned(kib).await.map_err(|_| StoreError::Closed)?;
         let keys = self.clone();
-        let operation = move |tx: &Tx| {
+        Ok(move |tx: &Tx| {
             let done = operation(&keys.at(tx));
             drop(room);
             done
-        };
-        self.writer.write_as(effect, operation).await
+        })
     }
 
     async fn apply_changes(&self, bucket: Name, changes: Vec<Change>) -> Result<Versions, StoreError> {
@@ -204,7 +226,18 @@ impl Keys {
         check::batch(&bucket, changes.len(), bytes)?;
         let frees = changes.iter().all(|change| matches!(change, Change::Delete { .. }));
         let effect = if frees { Effect::Frees } else { Effect::Adds };
-        self.write_as(effect, bytes, move |at| write::apply(at, &bucket, changes)).await
+        // One change that nothing speaks against, and that no stream has to take with it, fails before it writes, or with the disk.
+        let is_sure = matches!(
+            &changes[..],
+            [Change::Put { expect: Expect::Any, .. } | Change::Delete { expect: Expect::Any, .. }]
+        );
+        let is_sure = is_sure && !self.shared.hub.captures().any(Source::Key);
+        let operation = move |at: &At<'_>| write::apply(at, &bucket, changes);
+        if is_sure {
+            self.write_bare(effect, bytes, operation).await
+        } else {
+            self.write_as(effect, bytes, operation).await
+        }
     }
 
     async fn add(&self, bucket: Name, key: String, delta: i64, least: i64) -> Result<Option<i64>, StoreError> {

@@ -15,6 +15,7 @@ use crate::limits::{REASON_BYTES_MAX, WINDOW_MAX};
 use crate::stream::encode::Encoded;
 use crate::stream::hub::Shared;
 use crate::stream::{append, read};
+use crate::writer::Effect;
 use crate::{StoreError, Tx};
 
 /// A settlement that is ready for the writer.
@@ -82,7 +83,8 @@ impl Held {
         let (shared, cell) = (Arc::clone(&self.shared), Arc::clone(&self.cell));
         let operation = move |tx: &Tx| settle(tx, &shared, &cell, prepared, now);
         let writer = &self.parts.writer;
-        let settled = if publishes { writer.write(operation).await } else { writer.free_bare(operation).await };
+        let settled =
+            if publishes { writer.write(operation).await } else { writer.write_bare(Effect::Frees, operation).await };
         Ok(settled?)
     }
 }
