@@ -20,7 +20,7 @@ pub struct Limits {
     pub filters_per_client: usize,
     /// Subscriptions of all sessions: matching is fast only while the index is in the processor's cache.
     pub filters: usize,
-    /// Sessions, connected or not: each has a record in memory.
+    /// Sessions, connected or not, and ended ones whose queue is not handed over yet: each has a record in memory.
     pub sessions: usize,
     /// Messages in the queue of a session. Past it new messages for that session are dropped and counted: what it has is
     /// older and was promised first, and one dead subscriber does not stop a publisher.

@@ -63,7 +63,8 @@ impl Engine {
         hello.link.connection = self.connections;
         match self.sessions.find(&hello.client) {
             Some(key) => self.resume(key, hello, reply),
-            None if self.sessions.len() >= self.limits.sessions => {
+            // One that has ended holds its queue until others have taken that.
+            None if self.sessions.len() + self.handovers.len() >= self.limits.sessions => {
                 replaced.into_iter().for_each(|client| self.batch.lazy(Change::End(client)));
                 drop(reply.send(Err((Reason::QUOTA, "this node has as many sessions as it may"))));
             }

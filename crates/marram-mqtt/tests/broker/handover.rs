@@ -398,3 +398,22 @@ async fn a_queue_takes_messages_after_any_number_that_could_not_be_kept() {
     let (mut away, _) = Client::connect(node.address, New, "away", kept()).await;
     assert_eq!([away.message().await.payload, away.message().await.payload], ["1", "2"]);
 }
+
+/// Sessions that end one after the other while nobody takes what they leave are as many as sessions may be.
+#[tokio::test]
+async fn a_session_that_has_ended_counts_until_its_queue_is_handed_over() {
+    let node = Node::limited(Limits { sessions: 3, queue_messages: 1, ..Limits::default() }).await;
+    member(&node, New, "first", kept()).await.bye().await;
+    publish(&node, New, &[1]).await;
+    member(&node, New, "second", kept()).await.bye().await;
+    publish(&node, New, &[1]).await;
+    assert_eq!((node.journal.queued("first"), node.journal.queued("second")), (1, 1));
+    assert!(node.broker.disconnect("first", true).await.unwrap());
+    let (_third, _) = Client::connect(node.address, New, "third", fresh()).await;
+    let got = Client::open(node.address, New).await.hello("fourth", fresh()).await;
+    assert!(matches!(got, Got::ConnAck(false, 0x97, _)), "{got:?}");
+    let (mut second, _) = Client::connect(node.address, New, "second", kept()).await;
+    assert_eq!(take(&mut second).await.len(), 1);
+    until("the old session to be forgotten", async || node.journal.state().sessions.len() == 1).await;
+    let (_fourth, _) = Client::connect(node.address, New, "fourth", fresh()).await;
+}
