@@ -54,8 +54,11 @@ pub const KV_TOMBSTONE_KEPT: Duration = Duration::from_secs(60);
 /// Page cache of one connection. The operating system caches the file as well.
 pub const PAGE_CACHE_KIB: u32 = 2_048;
 
-/// The write-ahead log is cut back to this after a checkpoint, so that one burst does not keep its disk space.
-pub const WAL_KEPT_BYTES: u64 = 16 << 20;
+/// The write-ahead log is cut back to this after a checkpoint, so that one burst does not keep its disk space. It is more than a log
+/// of [`CHECKPOINT_PAGES`] with the group that made it long, so that it is not cut and grown again each time: a sync of a file that
+/// grows writes its inode as well.
+pub const WAL_KEPT_BYTES: u64 = 20 << 20;
+const _: () = assert!(WAL_KEPT_BYTES > (CHECKPOINT_PAGES as u64 + WRITE_GROUP_MAX as u64 / 2) * (4_096 + 24));
 
 /// How long a statement waits for another process (`marram doctor` reads a live node's database).
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -130,8 +133,8 @@ pub const MQTT_READ_BYTES_MAX: u64 = 1 << 20;
 /// A commit of the broker of no more changes may be made on the broker's own thread, when nobody else writes and the disk is quick:
 /// what one client or a few have on their way. Larger ones are worth a thread that prepares the next meanwhile.
 pub const MQTT_NEAR_CHANGES_MAX: usize = 32;
-/// Pages of the log at which it is copied to the database: 16 MiB, what is kept of the log anyway. Each copy costs two syncs: at
-/// SQLite's 1,000 it would be four times as many.
+/// Pages of the log at which it is copied to the database: 16 MiB. Each copy costs two syncs: at SQLite's 1,000 it would be four times
+/// as many.
 pub const CHECKPOINT_PAGES: i64 = 4_096;
 
 /// Pages of the log at which it is copied where the disk is nearly full: 2 MiB, which [`RESERVE_BYTES`] has room for.

@@ -9,6 +9,7 @@
 //! takes something away ([`Writer::free`]) still has room.
 
 mod disk;
+mod gather;
 mod job;
 mod quick;
 mod room;
@@ -28,6 +29,7 @@ use crate::limits::{
     ADD_GROUP_MAX_SHORT, FREE_GROUP_MAX, SHRINK_GROUP_MAX, WRITE_GROUP_MAX, WRITE_GROUP_TIME, WRITE_QUEUE_MAX,
 };
 
+use gather::Gather;
 pub(crate) use job::Effect;
 use job::{Undo, Write, job};
 use quick::Quick;
@@ -49,6 +51,9 @@ struct Desk {
     /// Writes that were handed in, or wait for a place in the queue, and were not answered.
     waiting: AtomicUsize,
     quick: Quick,
+    /// Waits for those whom it has answered as if there were no end to it.
+    #[cfg(test)]
+    patient: std::sync::atomic::AtomicBool,
 }
 
 /// The answer to a write: await it, or [`Ticket::wait`] for it on a thread. It comes once the write is durable.
@@ -69,7 +74,13 @@ impl Writer {
     /// Starts the writer's thread.
     pub(crate) fn start(tx: Tx) -> Result<Self, StoreError> {
         let (queue, receiver) = mpsc::channel(WRITE_QUEUE_MAX);
-        let desk = Arc::new(Desk { tx: Mutex::new(Some(tx)), waiting: AtomicUsize::new(0), quick: Quick::new() });
+        let desk = Arc::new(Desk {
+            tx: Mutex::new(Some(tx)),
+            waiting: AtomicUsize::new(0),
+            quick: Quick::new(),
+            #[cfg(test)]
+            patient: false.into(),
+        });
         let at = Arc::clone(&desk);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -267,11 +278,12 @@ impl Desk {
     }
 
     /// Commits the first of a group, as many as its time is enough for, and answers them; everybody, if nothing was kept. The
-    /// others stay in the group.
-    fn commit(&self, tx: &mut Tx, group: &mut Vec<Box<dyn Write>>) {
+    /// others stay in the group. Returns how many writes waited before the answers were given.
+    fn commit(&self, tx: &mut Tx, group: &mut Vec<Box<dyn Write>>) -> usize {
         let begun = Instant::now();
         if tx.room.is_short(begun) {
-            return self.commit_short(tx, group, begun);
+            self.commit_short(tx, group, begun);
+            return 0;
         }
         let alone = group.len() == 1;
         let committed = commit(tx, group);
@@ -282,7 +294,9 @@ impl Desk {
             Ok(_) if alone => self.quick.alone(begun.elapsed()),
             _ => self.quick.other(),
         }
+        let waiting = self.waiting.load(Ordering::Acquire);
         answer(group, &committed);
+        waiting
     }
 
     /// [`Desk::commit`] on a disk that is full, or was, of all of them: in the same order, but what takes something away for
@@ -333,17 +347,22 @@ fn missed(tx: &mut Tx, now: Instant) {
 
 fn run(desk: &Desk, mut queue: mpsc::Receiver<Message>) {
     let mut group: Vec<Box<dyn Write>> = Vec::new();
+    let (mut gather, mut answered) = (Gather::default(), Instant::now());
     while let Some(first) = queue.blocking_recv() {
-        let mut next = Some(first);
-        while let Some(message) = next.take() {
-            match message {
-                Message::Write(write) => group.push(write),
-                Message::Look => {}
-                // What is queued is still taken; nothing new is.
-                Message::Stop => queue.close(),
-            }
-            if group.len() < WRITE_GROUP_MAX {
-                next = queue.try_recv().ok();
+        take(&mut queue, &mut group, Some(first));
+        if let Some((window, expected)) = gather.window(group.len()) {
+            #[cfg(test)]
+            let window = if desk.patient.load(Ordering::Relaxed) { std::time::Duration::MAX } else { window };
+            let mut passed = answered.elapsed();
+            // Who has been away for longer was not just answered.
+            if passed < window {
+                while group.len() < expected && passed < window {
+                    Gather::pause(passed);
+                    let next = queue.try_recv().ok();
+                    take(&mut queue, &mut group, next);
+                    passed = answered.elapsed();
+                }
+                gather.waited(group.len() >= expected);
             }
         }
         let mut tx = desk.tx();
@@ -351,7 +370,10 @@ fn run(desk: &Desk, mut queue: mpsc::Receiver<Message>) {
         loop {
             let writes = group.len();
             if writes > 0 {
-                desk.commit(tx, &mut group);
+                let begun = Instant::now();
+                let waiting = desk.commit(tx, &mut group);
+                answered = Instant::now();
+                gather.committed(answered - begun, waiting.min(WRITE_GROUP_MAX));
                 desk.waiting.fetch_sub(writes - group.len(), Ordering::Release);
             }
             tx.checkpoint();
@@ -363,6 +385,21 @@ fn run(desk: &Desk, mut queue: mpsc::Receiver<Message>) {
     // Closes the database.
     if let Some(tx) = desk.tx().take() {
         tx.close();
+    }
+}
+
+/// Puts what has queued up into the group, beginning with `next`.
+fn take(queue: &mut mpsc::Receiver<Message>, group: &mut Vec<Box<dyn Write>>, mut next: Option<Message>) {
+    while let Some(message) = next.take() {
+        match message {
+            Message::Write(write) => group.push(write),
+            Message::Look => {}
+            // What is queued is still taken; nothing new is.
+            Message::Stop => queue.close(),
+        }
+        if group.len() < WRITE_GROUP_MAX {
+            next = queue.try_recv().ok();
+        }
     }
 }
 

@@ -31,11 +31,11 @@ fn rows(reader: &Connection) -> i64 {
 }
 
 /// Holds the writer up, so that what is submitted meanwhile becomes one group.
-fn hold(writer: &Writer) -> std::sync::mpsc::Sender<()> {
+fn hold(writer: &Writer) -> (std::sync::mpsc::Sender<()>, Ticket<()>) {
     hold_as(writer, Effect::Adds)
 }
 
-fn hold_as(writer: &Writer, effect: Effect) -> std::sync::mpsc::Sender<()> {
+fn hold_as(writer: &Writer, effect: Effect) -> (std::sync::mpsc::Sender<()>, Ticket<()>) {
     let (go, wait) = std::sync::mpsc::channel();
     let (started, has_started) = std::sync::mpsc::channel();
     let operation = move |_: &Tx| {
@@ -43,15 +43,15 @@ fn hold_as(writer: &Writer, effect: Effect) -> std::sync::mpsc::Sender<()> {
         let _ = wait.recv();
         Ok(())
     };
-    let _ticket = writer.try_send(job(Undo::Savepoint, effect, operation)).unwrap();
+    let ticket = writer.try_send(job(Undo::Savepoint, effect, operation)).unwrap();
     has_started.recv().unwrap();
-    go
+    (go, ticket)
 }
 
 #[test]
 fn a_group_is_one_commit_and_a_failure_is_only_its_own() {
     let (_dir, writer, reader) = writer();
-    let go = hold(&writer);
+    let (go, _ticket) = hold(&writer);
     let commits = Arc::new(AtomicUsize::new(0));
     let good: Vec<_> = (0..100).map(|x| writer.submit(move |db| insert(db, x)).unwrap()).collect();
     let bad = writer
@@ -95,7 +95,7 @@ fn a_group_is_one_commit_and_a_failure_is_only_its_own() {
 #[test]
 fn who_takes_long_is_committed_before_the_next_begins() {
     let (_dir, writer, reader) = writer();
-    let go = hold(&writer);
+    let (go, _ticket) = hold(&writer);
     let slow = writer.submit(|db| {
         let begun = Instant::now();
         while begun.elapsed() < WRITE_GROUP_TIME {
@@ -121,7 +121,7 @@ fn who_takes_long_is_committed_before_the_next_begins() {
 #[test]
 fn a_full_queue_is_said_at_once() {
     let (_dir, writer, _reader) = writer();
-    let go = hold(&writer);
+    let (go, _ticket) = hold(&writer);
     let mut tickets = Vec::new();
     let refused = loop {
         match writer.submit(|_| Ok(())) {
@@ -138,6 +138,20 @@ fn a_full_queue_is_said_at_once() {
 }
 
 /// Inserts a row, and says on which thread.
+/// One is committed while the other lines up: who is answered and writes again is in time for the next commit.
+#[test]
+fn who_was_answered_and_writes_again_is_committed_with_those_who_waited() {
+    let (_dir, writer, reader) = writer();
+    writer.desk.patient.store(true, Ordering::Relaxed);
+    let (go, first) = hold(&writer);
+    let second = writer.submit(|db| insert(db, 1)).unwrap();
+    go.send(()).unwrap();
+    first.wait().unwrap();
+    let committed = writer.submit(move |_| Ok(rows(&reader))).unwrap();
+    assert_eq!(committed.wait().unwrap(), 0, "the second was committed before the first came back");
+    second.wait().unwrap();
+}
+
 fn here(writer: &Writer, x: i64) -> Ticket<std::thread::ThreadId> {
     let operation = move |db: &Tx| insert(db, x).map(|()| std::thread::current().id());
     writer.write_here(operation).unwrap()
@@ -164,7 +178,7 @@ fn who_is_alone_commits_by_itself_where_the_disk_is_quick() {
     assert_eq!(rows(&reader), 2, "it is committed when the call returns");
     assert_eq!(ticket.wait().unwrap(), me);
     // What was handed in before comes first, and both are one group.
-    let go = hold(&writer);
+    let (go, _ticket) = hold(&writer);
     quick();
     let before = writer.submit(|db| insert(db, 2)).unwrap();
     let after = here(&writer, 3);
@@ -210,7 +224,7 @@ fn who_awaits_commits_by_itself_too_and_is_undone_alone() {
 #[test]
 fn who_waits_for_a_place_in_the_queue_is_not_overtaken() {
     let (_dir, writer, reader) = writer();
-    let go = hold(&writer);
+    let (go, _ticket) = hold(&writer);
     let mut tickets = Vec::new();
     while let Ok(ticket) = writer.submit(|_| Ok(())) {
         tickets.push(ticket);
@@ -253,7 +267,7 @@ fn the_log_is_emptied_though_the_writer_has_nothing_to_write() {
 #[test]
 fn stopping_commits_what_was_queued() {
     let (_dir, writer, reader) = writer();
-    let go = hold(&writer);
+    let (go, _ticket) = hold(&writer);
     let tickets: Vec<_> = (0..5_000).map(|x| writer.submit(move |db| insert(db, x)).unwrap()).collect();
     go.send(()).unwrap();
     writer.stop();
@@ -337,7 +351,7 @@ fn on_a_full_disk_what_takes_away_has_the_room_that_is_held_for_it() {
 fn on_a_full_disk_the_order_stays() {
     let (_dir, writer, reader) = writer();
     fill_up(&writer);
-    let go = hold(&writer);
+    let (go, _ticket) = hold(&writer);
     let put = || writer.submit(|db| insert(db, 1)).unwrap();
     let one = put();
     let delete = |db: &Tx| Ok(db.execute("DELETE FROM t WHERE x = 1", [])?);
@@ -356,7 +370,7 @@ fn on_a_full_disk_what_writes_the_rest_anew_is_committed_by_twos() {
     writer.submit(|db| (0..5).try_for_each(|x| insert(db, x))).unwrap().wait().unwrap();
     fill_up(&writer);
     // What adds something would find that there is room after all.
-    let go = hold_as(&writer, Effect::Frees);
+    let (go, _ticket) = hold_as(&writer, Effect::Frees);
     let reader = Arc::new(Mutex::new(reader));
     // Each says how many rows everybody else sees while it runs.
     let shrink = |x: i64| {
