@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use marram_core::Kind;
-use marram_mqtt::{AccessConfig, Bridge, BridgeConfig, Limits, Permissions, Route, User, Version, hash_password};
+use marram_mqtt::{Bridge, BridgeConfig, Limits, Route, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::client::{Client, DEADLINE, Hello, New, Old, fresh, kept, qos};
-use crate::node::{Node, open, until};
+use crate::node::{Node, until, users};
 
 fn config(address: std::net::SocketAddr, version: Version) -> BridgeConfig {
     let route = |filter: &str, prefix: &str| Route { filter: filter.into(), prefix: prefix.into() };
@@ -24,18 +24,8 @@ fn config(address: std::net::SocketAddr, version: Version) -> BridgeConfig {
     }
 }
 
-fn with_user() -> AccessConfig {
-    with_user_named("bridge")
-}
-
-fn with_user_named(name: &str) -> AccessConfig {
-    let password_hash = hash_password(b"pw", &crate::fixture::Dice::default()).unwrap();
-    let user = User { name: name.into(), password_hash, client_ids: vec![], permissions: Permissions::all() };
-    AccessConfig { users: vec![user], ..open() }
-}
-
 async fn site() -> Node {
-    Node::with(Limits::default(), with_user(), Default::default(), Duration::ZERO).await
+    Node::with(Limits::default(), users(&["bridge"]), Default::default(), Duration::ZERO).await
 }
 
 #[tokio::test]
@@ -110,7 +100,7 @@ async fn nothing_is_acknowledged_to_the_other_broker_before_it_is_kept_here() {
 
 #[tokio::test]
 async fn what_goes_out_waits_while_the_other_broker_is_away() {
-    let access = with_user_named("bridge-site");
+    let access = users(&["bridge-site"]);
     let here = Node::with(Limits::default(), access, Default::default(), Duration::ZERO).await;
     let there = site().await;
     let address = there.address;
@@ -134,7 +124,7 @@ async fn what_goes_out_waits_while_the_other_broker_is_away() {
     let again = there.journal.crash();
     let broker = marram_mqtt::Broker::start(
         Limits::default(),
-        with_user(),
+        users(&["bridge"]),
         std::sync::Arc::new(again.clone()),
         std::sync::Arc::new(crate::fixture::Time::default()),
         std::sync::Arc::new(crate::fixture::Dice::default()),
@@ -149,7 +139,7 @@ async fn what_goes_out_waits_while_the_other_broker_is_away() {
 
 /// A bridge between two brokers that take packets of so many bytes, connected and subscribed.
 async fn bridged(version: Version, there: Limits, here: Limits) -> (Node, Node, Bridge) {
-    let there = Node::with(there, with_user(), Default::default(), Duration::ZERO).await;
+    let there = Node::with(there, users(&["bridge"]), Default::default(), Duration::ZERO).await;
     let here = Node::limited(here).await;
     here.journal.capture("site/#");
     there.journal.capture("from-node/#");

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use marram_core::Kind;
 use marram_mqtt::Limits;
+use tokio::task::JoinHandle;
 
 use crate::client::{BOTH, Client, Got, Hello, New, Old, Version, fresh, kept, message, qos, with};
-use crate::node::{Node, open, until};
+use crate::node::{Node, open, until, users};
 
 /// Two messages on their way to a client, no more.
 fn two_at_once() -> Limits {
@@ -54,6 +55,16 @@ async fn take(member: &mut Client) -> Vec<u8> {
             }
         }
     }
+}
+
+/// Connects as the first member, and waits for the answer.
+fn connect(node: &Node, hello: Hello) -> JoinHandle<(Client, Got)> {
+    let address = node.address;
+    tokio::spawn(async move {
+        let mut client = Client::open(address, New).await;
+        let got = client.hello("first", hello).await;
+        (client, got)
+    })
 }
 
 async fn nothing_in_memory(node: &Node) {
@@ -331,17 +342,9 @@ async fn who_connects_meanwhile_is_accepted_when_the_queue_is_handed_over() {
     publish(&node, New, &[1, 1]).await;
     let mut second = member(&node, New, "second", kept()).await;
     node.journal.hold();
-    let connect = |hello| {
-        let address = node.address;
-        tokio::spawn(async move {
-            let mut client = Client::open(address, New).await;
-            let got = client.hello("first", hello).await;
-            (client, got)
-        })
-    };
-    let early = connect(fresh());
+    let early = connect(&node, fresh());
     until("the session to end", async || node.journal.held() > 0).await;
-    let late = connect(kept());
+    let late = connect(&node, kept());
     let (_, got) = early.await.unwrap();
     assert!(matches!(got, Got::ConnAck(false, 0x88, _)), "{got:?}");
     assert!(!late.is_finished());
@@ -416,4 +419,104 @@ async fn a_session_that_has_ended_counts_until_its_queue_is_handed_over() {
     assert_eq!(take(&mut second).await.len(), 1);
     until("the old session to be forgotten", async || node.journal.state().sessions.len() == 1).await;
     let (_fourth, _) = Client::connect(node.address, New, "fourth", fresh()).await;
+}
+
+/// Nobody waits for a name that another user already waits for.
+#[tokio::test]
+async fn a_name_that_somebody_waits_for_is_not_another_users() {
+    let access = users(&["ann", "bob"]);
+    let node = Node::with(Limits::default(), access, Default::default(), Duration::ZERO).await;
+    let (ann, bob) = (Some(("ann", "pw")), Some(("bob", "pw")));
+    member(&node, New, "first", Hello { user: ann, ..kept() }).await.bye().await;
+    publish(&node, New, &[1, 1]).await;
+    let mut second = member(&node, New, "second", kept()).await;
+    node.journal.hold();
+    let anns = connect(&node, Hello { user: ann, ..fresh() });
+    until("the session to end", async || node.journal.held() > 0).await;
+    let (_, got) = connect(&node, Hello { user: bob, ..fresh() }).await.unwrap();
+    assert!(matches!(got, Got::ConnAck(false, 0x87, _)), "{got:?}");
+    node.journal.release();
+    let (_client, got) = anns.await.unwrap();
+    assert!(matches!(got, Got::ConnAck(false, 0, _)), "{got:?}");
+    assert_eq!(take(&mut second).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_node_that_stops_leaves_what_is_in_memory_to_a_queue_that_outlives_it() {
+    let node = Node::limited(two_at_once()).await;
+    let mut first = member(&node, New, "first", fresh()).await;
+    publish(&node, New, &[1; 5]).await;
+    let sent = [first.message().await, first.message().await];
+    first.ack(0x40, sent[0].packet_id.unwrap().get()).await;
+    assert_eq!(first.message().await.payload[..], [3]);
+    let _second = member(&node, New, "second", fresh()).await;
+    member(&node, New, "third", kept()).await.bye().await;
+    node.gone("third").await;
+    assert_eq!(node.broker.stop().await, 0);
+    let left = &node.journal.state().sessions["third"].queue;
+    let mut left: Vec<_> = left.values().map(|queued| queued.message.payload[0]).collect();
+    left.sort_unstable();
+    assert_eq!(left, [2, 3, 4, 5]);
+}
+
+/// The next start goes on with what a stop has interrupted; who waited for it is told.
+#[tokio::test]
+async fn a_node_that_stops_keeps_nobody_waiting_for_a_handover() {
+    let node = Node::new().await;
+    member(&node, New, "first", kept()).await.bye().await;
+    publish(&node, New, &[1; 200]).await;
+    let second = member(&node, New, "second", kept()).await;
+    node.journal.hold();
+    let waiting = connect(&node, fresh());
+    until("the session to end", async || node.journal.held() > 0).await;
+    let broker = node.broker.clone();
+    let stopped = tokio::spawn(async move { broker.stop().await });
+    let (_, got) = waiting.await.unwrap();
+    assert!(matches!(got, Got::ConnAck(false, 0x88, _)), "{got:?}");
+    node.journal.release();
+    assert_eq!(stopped.await.unwrap(), 0);
+    drop(second);
+    let again = node.crash(Duration::ZERO).await;
+    until("the old session to be forgotten", async || again.journal.state().sessions.len() == 1).await;
+    let (mut second, present) = Client::connect(again.address, New, "second", kept()).await;
+    assert!(present);
+    assert_eq!(take(&mut second).await, (1..=200).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_queue_that_can_be_read_again_is_handed_over() {
+    let node = Node::new().await;
+    member(&node, New, "first", kept()).await.bye().await;
+    publish(&node, New, &[1, 1]).await;
+    let mut second = member(&node, New, "second", kept()).await;
+    node.journal.unreadable(true);
+    let reads = node.journal.reads();
+    assert!(node.broker.disconnect("first", true).await.unwrap());
+    until("the queue to be read in vain", async || node.journal.reads() > reads).await;
+    assert_eq!(second.quiet().await, []);
+    node.journal.unreadable(false);
+    assert_eq!(second.message().await.payload[..], [1]);
+    until("the old session to be forgotten", async || node.journal.state().sessions.len() == 1).await;
+    assert_eq!(node.journal.queued("second"), 2);
+}
+
+/// Whoever needs its name is told a few times that it cannot be had yet, and has it then.
+#[tokio::test]
+async fn a_queue_that_cannot_be_read_does_not_keep_its_name_for_ever() {
+    let node = Node::new().await;
+    member(&node, New, "first", kept()).await.bye().await;
+    publish(&node, New, &[1, 1]).await;
+    let mut second = member(&node, New, "second", kept()).await;
+    node.journal.unreadable(true);
+    let mut refused = 0;
+    loop {
+        match connect(&node, fresh()).await.unwrap() {
+            (_, Got::ConnAck(false, 0x80, _)) => refused += 1,
+            (_client, Got::ConnAck(false, 0, _)) => break,
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(refused, 3);
+    until("the old session to be forgotten", async || node.journal.state().sessions.len() == 1).await;
+    assert_eq!(second.quiet().await, []);
 }

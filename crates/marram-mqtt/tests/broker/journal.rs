@@ -36,6 +36,8 @@ struct Inner {
     captures: Vec<SubjectFilter>,
     /// Every commit fails with this.
     failing: Option<Kind>,
+    /// Queues cannot be read.
+    unreadable: bool,
     /// Messages whose event cannot be stored.
     full: Option<SubjectFilter>,
     /// Commits wait here.
@@ -66,6 +68,10 @@ impl Memory {
 
     pub fn fail(&self, kind: Option<Kind>) {
         self.lock().failing = kind;
+    }
+
+    pub fn unreadable(&self, unreadable: bool) {
+        self.lock().unreadable = unreadable;
     }
 
     /// Commits do not come to their end until [`Self::release`].
@@ -265,6 +271,9 @@ impl MqttJournal for Memory {
     fn read(&self, client: &ClientId, after: u64, max: usize) -> BoxFuture<'static, Result<Vec<Queued>, Failure>> {
         let mut inner = self.lock();
         inner.reads += 1;
+        if inner.unreadable {
+            return async { Err(Failure::new(Kind::Internal, "the queue is damaged")) }.boxed();
+        }
         let queued = inner.state.sessions.get(client).map_or_else(Vec::new, |session| {
             session.queue.range(after + 1..).take(max).map(|(_, queued)| queued.clone()).collect()
         });

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use marram_mqtt::{AccessConfig, Broker, Limits, Permissions, Transport};
+use marram_mqtt::{AccessConfig, Broker, Limits, Permissions, Transport, User, hash_password};
 use tokio::net::TcpListener;
 
 use crate::client::DEADLINE;
@@ -21,6 +21,17 @@ pub struct Node {
 /// Everybody may do everything.
 pub fn open() -> AccessConfig {
     AccessConfig { anonymous: Some(Permissions::all()), ..AccessConfig::default() }
+}
+
+/// Users whose password is "pw", and everybody else.
+pub fn users(names: &[&str]) -> AccessConfig {
+    let users = names.iter().map(|name| User {
+        name: (*name).into(),
+        password_hash: hash_password(b"pw", &Dice::default()).unwrap(),
+        client_ids: vec![],
+        permissions: Permissions::all(),
+    });
+    AccessConfig { users: users.collect(), ..open() }
 }
 
 impl Node {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use marram_core::Kind;
+use marram_mqtt::Limits;
 
 use crate::client::{BOTH, Client, Got, Hello, New, Old, fresh, kept, qos};
-use crate::node::{Node, until};
+use crate::node::{Node, until, users};
 
 #[tokio::test]
 async fn a_session_is_there_again_with_its_subscriptions_and_messages() {
@@ -307,15 +308,7 @@ async fn packet_identifiers_come_around() {
 
 #[tokio::test]
 async fn a_session_belongs_to_its_user() {
-    use marram_mqtt::{AccessConfig, Limits, Permissions, User, hash_password};
-    let dice = crate::fixture::Dice::default();
-    let user = |name: &str| User {
-        name: name.into(),
-        password_hash: hash_password(b"pw", &dice).unwrap(),
-        client_ids: vec![],
-        permissions: Permissions::all(),
-    };
-    let access = AccessConfig { users: vec![user("ann"), user("bob")], ..AccessConfig::default() };
+    let access = users(&["ann", "bob"]);
     let node = Node::with(Limits::default(), access, Default::default(), Duration::ZERO).await;
     let (_ann, _) = Client::connect(node.address, New, "pump", Hello { user: Some(("ann", "pw")), ..kept() }).await;
     for clean in [true, false] {
