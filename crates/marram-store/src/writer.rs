@@ -29,7 +29,7 @@ use crate::limits::{
     ADD_GROUP_MAX_SHORT, FREE_GROUP_MAX, SHRINK_GROUP_MAX, WRITE_GROUP_MAX, WRITE_GROUP_TIME, WRITE_QUEUE_MAX,
 };
 
-use gather::Gather;
+use gather::{Gather, Next};
 pub(crate) use job::Effect;
 use job::{Undo, Write, job};
 use quick::Quick;
@@ -186,7 +186,7 @@ impl Writer {
         if tx.room.is_tight() {
             return Some(write);
         }
-        desk.commit(tx, &mut vec![write]);
+        desk.commit(tx, &mut vec![write], |_| false);
         if desk.quick.is_time_to_look() {
             // If there is no place in the queue, the writer is awake.
             let _ = self.queue.try_send(Message::Look);
@@ -278,15 +278,21 @@ impl Desk {
     }
 
     /// Commits the first of a group, as many as its time is enough for, and answers them; everybody, if nothing was kept. The
-    /// others stay in the group. Returns how many writes waited before the answers were given.
-    fn commit(&self, tx: &mut Tx, group: &mut Vec<Box<dyn Write>>) -> usize {
+    /// others stay in the group. `more` adds those to the group who have come, and says whether to ask again. Returns how many writes
+    /// waited before the answers were given.
+    fn commit(
+        &self,
+        tx: &mut Tx,
+        group: &mut Vec<Box<dyn Write>>,
+        more: impl FnMut(&mut Vec<Box<dyn Write>>) -> bool,
+    ) -> usize {
         let begun = Instant::now();
         if tx.room.is_short(begun) {
             self.commit_short(tx, group, begun);
             return 0;
         }
+        let committed = commit(tx, group, more);
         let alone = group.len() == 1;
-        let committed = commit(tx, group);
         if let Err(StoreError::Full) = &committed {
             missed(tx, begun);
         }
@@ -313,9 +319,9 @@ impl Desk {
             let length = group.iter().take(most).take_while(|write| write.effect() == effect).count();
             let mut alike: Vec<_> = group.drain(..length).collect();
             let committed = match effect {
-                Effect::Frees | Effect::Shrinks => tx.with_reserve(|tx| commit(tx, &mut alike)),
-                Effect::Adds if tx.has_pages() => tx.with_reserve(|tx| commit(tx, &mut alike)),
-                Effect::Adds if tx.room.hold() => commit(tx, &mut alike).inspect(|_| tx.room.found()),
+                Effect::Frees | Effect::Shrinks => tx.with_reserve(|tx| commit(tx, &mut alike, |_| false)),
+                Effect::Adds if tx.has_pages() => tx.with_reserve(|tx| commit(tx, &mut alike, |_| false)),
+                Effect::Adds if tx.room.hold() => commit(tx, &mut alike, |_| false).inspect(|_| tx.room.found()),
                 Effect::Adds => Err(StoreError::Full),
             };
             if effect == Effect::Adds
@@ -350,28 +356,30 @@ fn run(desk: &Desk, mut queue: mpsc::Receiver<Message>) {
     let (mut gather, mut answered) = (Gather::default(), Instant::now());
     while let Some(first) = queue.blocking_recv() {
         take(&mut queue, &mut group, Some(first));
-        if let Some((window, expected)) = gather.window(group.len()) {
-            #[cfg(test)]
-            let window = if desk.patient.load(Ordering::Relaxed) { std::time::Duration::MAX } else { window };
-            let mut passed = answered.elapsed();
-            // Who has been away for longer was not just answered.
-            if passed < window {
-                while group.len() < expected && passed < window {
-                    Gather::pause(passed);
-                    let next = queue.try_recv().ok();
-                    take(&mut queue, &mut group, next);
-                    passed = answered.elapsed();
-                }
-                gather.waited(group.len() >= expected);
-            }
-        }
         let mut tx = desk.tx();
         let Some(tx) = tx.as_mut() else { return };
         loop {
-            let writes = group.len();
-            if writes > 0 {
-                let begun = Instant::now();
-                let waiting = desk.commit(tx, &mut group);
+            if !group.is_empty() {
+                let (begun, mut writes) = (Instant::now(), group.len());
+                let waiting = desk.commit(tx, &mut group, |group| {
+                    let before = group.len();
+                    if gather.is_open(before) {
+                        let come = queue.try_recv().ok();
+                        take(&mut queue, group, come);
+                    }
+                    if group.len() > before {
+                        writes += group.len() - before;
+                        return true;
+                    }
+                    let passed = answered.elapsed();
+                    #[cfg(test)]
+                    let passed = if desk.patient.load(Ordering::Relaxed) { std::time::Duration::ZERO } else { passed };
+                    let next = gather.next(before, passed);
+                    if next == Next::Pause {
+                        Gather::pause(passed);
+                    }
+                    next == Next::Pause
+                });
                 answered = Instant::now();
                 gather.committed(answered - begun, waiting.min(WRITE_GROUP_MAX));
                 desk.waiting.fetch_sub(writes - group.len(), Ordering::Release);
@@ -405,8 +413,12 @@ fn take(queue: &mut mpsc::Receiver<Message>, group: &mut Vec<Box<dyn Write>>, mu
 
 /// One transaction for the first of the group, up to [`WRITE_GROUP_TIME`] and at least one; says how many they were. On an
 /// error nothing was kept, and it is everybody's: the rest of the group would only wait for the same disk.
-fn commit(tx: &mut Tx, group: &mut [Box<dyn Write>]) -> Result<usize, StoreError> {
-    let applied = tx.begin().and_then(|()| apply_first(tx, group));
+fn commit(
+    tx: &mut Tx,
+    group: &mut Vec<Box<dyn Write>>,
+    more: impl FnMut(&mut Vec<Box<dyn Write>>) -> bool,
+) -> Result<usize, StoreError> {
+    let applied = tx.begin().and_then(|()| apply_first(tx, group, more));
     let committed = applied.and_then(|applied| tx.commit().map(|()| applied));
     if let Err(error) = &committed {
         tx.abort(error);
@@ -414,15 +426,24 @@ fn commit(tx: &mut Tx, group: &mut [Box<dyn Write>]) -> Result<usize, StoreError
     committed
 }
 
-fn apply_first(tx: &Tx, group: &mut [Box<dyn Write>]) -> Result<usize, StoreError> {
-    let begun = Instant::now();
-    for (at, write) in group.iter_mut().enumerate() {
-        apply(tx, write.as_mut())?;
-        if begun.elapsed() >= WRITE_GROUP_TIME {
-            return Ok(at + 1);
+fn apply_first(
+    tx: &Tx,
+    group: &mut Vec<Box<dyn Write>>,
+    mut more: impl FnMut(&mut Vec<Box<dyn Write>>) -> bool,
+) -> Result<usize, StoreError> {
+    let (begun, mut applied) = (Instant::now(), 0);
+    loop {
+        while let Some(write) = group.get_mut(applied) {
+            apply(tx, write.as_mut())?;
+            applied += 1;
+            if begun.elapsed() >= WRITE_GROUP_TIME {
+                return Ok(applied);
+            }
+        }
+        if !more(group) {
+            return Ok(applied);
         }
     }
-    Ok(group.len())
 }
 
 /// One operation. An error here is the whole group's: the transaction is gone or cannot be trusted.

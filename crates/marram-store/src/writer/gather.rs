@@ -1,8 +1,9 @@
 //! Whether the writer waits for a moment for those whom it has just answered.
 //!
 //! Callers that write again as soon as they are answered would form two halves otherwise: while the one is committed, the other
-//! lines up and comes next, so that each sync is only for half of them. What such callers take to come back is little beside a
-//! sync of a slow disk; and where they do not come back, the writer soon stops waiting for them.
+//! lines up and comes next, so that each sync is only for half of them. So the writer looks once more who has come before it commits,
+//! and waits a little for those who are missing: beside a sync of a slow disk that is nothing. Where they do not come back, it
+//! soon stops waiting for them.
 
 use std::time::Duration;
 
@@ -25,29 +26,61 @@ pub(super) struct Gather {
     usual: Duration,
     /// Those who were answered or left waiting by the last commit.
     expected: usize,
+    /// Whether this group waits; not known before nobody more is there.
+    waits: Option<bool>,
     /// How often they did not come, one after the other.
     misses: u32,
     /// Groups for which it is not tried again.
     rest: u32,
 }
 
+/// What a group does whose writes have all been applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Commit,
+    /// Look again who has come, after a [`Gather::pause`].
+    Pause,
+}
+
 impl Gather {
     /// A commit has taken so long. `waiting` did before its answers were given: the group, and those who had lined up.
     pub(super) fn committed(&mut self, took: Duration, waiting: usize) {
         self.usual = self.usual - self.usual / 8 + took / 8;
-        self.expected = waiting;
+        (self.expected, self.waits) = (waiting, None);
     }
 
-    /// How long a group of so many waits for others, from the last answers on, and how many it is to be then.
-    pub(super) fn window(&mut self, group: usize) -> Option<(Duration, usize)> {
-        if group == 0 || group >= self.expected {
-            return None;
+    /// Whether others may come to a group of so many.
+    pub(super) fn is_open(&self, group: usize) -> bool {
+        group < self.expected
+    }
+
+    /// Nobody has come since it last looked; `passed` is the time since the last answers.
+    pub(super) fn next(&mut self, group: usize, passed: Duration) -> Next {
+        if !self.is_open(group) {
+            if self.waits == Some(true) {
+                self.misses = 0;
+            }
+            return Next::Commit;
         }
-        if self.rest > 0 {
-            self.rest -= 1;
-            return None;
+        // Who has been away for longer was not just answered.
+        let in_time = passed < self.window();
+        let waits = *self.waits.get_or_insert_with(|| {
+            let is_tried = self.rest == 0;
+            self.rest = self.rest.saturating_sub(1);
+            is_tried && in_time
+        });
+        if waits && in_time {
+            return Next::Pause;
         }
-        Some(((self.usual / WINDOW_DIVISOR).min(WINDOW_MAX), self.expected))
+        if waits {
+            self.misses = (self.misses + 1).min(MISSES_MAX);
+            self.rest = (1 << self.misses) - 1;
+        }
+        Next::Commit
+    }
+
+    fn window(&self) -> Duration {
+        (self.usual / WINDOW_DIVISOR).min(WINDOW_MAX)
     }
 
     /// Lets others go on for a moment; so much of the window is over.
@@ -56,16 +89,6 @@ impl Gather {
             std::thread::yield_now();
         } else {
             std::thread::sleep(NAP);
-        }
-    }
-
-    /// The group has waited for others.
-    pub(super) fn waited(&mut self, all_came: bool) {
-        if all_came {
-            self.misses = 0;
-        } else {
-            self.misses = (self.misses + 1).min(MISSES_MAX);
-            self.rest = (1 << self.misses) - 1;
         }
     }
 }
@@ -88,25 +111,37 @@ mod tests {
     #[test]
     fn a_group_waits_for_those_who_were_answered() {
         let mut gather = after(us(400), 16);
-        let (window, expected) = gather.window(8).expect("half of them are missing");
-        assert_eq!(expected, 16);
-        assert!(window > us(95) && window <= us(100), "{window:?}");
-        gather.waited(true);
-        assert!(gather.window(15).is_some());
-        assert_eq!(gather.window(16), None);
-        assert_eq!(gather.window(17), None);
+        assert!(gather.is_open(8));
+        assert_eq!(gather.next(8, us(10)), Next::Pause);
+        assert_eq!(gather.next(15, us(95)), Next::Pause);
+        assert!(!gather.is_open(16));
+        assert_eq!(gather.next(16, us(95)), Next::Commit);
+        gather.committed(us(400), 16);
+        assert_eq!(gather.next(8, us(10)), Next::Pause, "they came");
+        assert_eq!(gather.next(17, us(20)), Next::Commit);
     }
 
     #[test]
     fn nobody_waits_for_long() {
-        assert_eq!(after(Duration::from_secs(1), 2).window(1), Some((WINDOW_MAX, 2)));
+        for (usual, longest) in [(us(400), us(100)), (Duration::from_secs(1), WINDOW_MAX)] {
+            let mut gather = after(usual, 2);
+            assert_eq!(gather.next(1, longest - us(1)), Next::Pause);
+            assert_eq!(gather.next(1, longest), Next::Commit);
+        }
+    }
+
+    #[test]
+    fn who_comes_late_is_no_miss() {
+        let mut gather = after(us(400), 16);
+        assert_eq!(gather.next(1, Duration::from_secs(1)), Next::Commit);
+        gather.committed(us(400), 16);
+        assert_eq!(gather.next(8, us(10)), Next::Pause);
     }
 
     #[test]
     fn who_is_alone_does_not_wait() {
-        assert_eq!(after(us(400), 1).window(1), None);
-        assert_eq!(after(us(400), 2).window(0), None, "there is nothing to commit");
-        assert_eq!(Gather::default().window(1), None);
+        assert_eq!(after(us(400), 1).next(1, us(1)), Next::Commit);
+        assert_eq!(Gather::default().next(1, us(1)), Next::Commit);
     }
 
     #[test]
@@ -114,10 +149,10 @@ mod tests {
         let mut gather = after(us(400), 16);
         let mut tries = |groups: usize, come: bool| {
             let tried = (0..groups).filter(|_| {
-                let tried = gather.window(8).is_some();
-                if tried {
-                    gather.waited(come);
-                }
+                let tried = gather.next(8, us(10)) == Next::Pause;
+                let group = if come { 16 } else { 8 };
+                assert_eq!(gather.next(group, us(100)), Next::Commit);
+                gather.committed(us(400), 16);
                 tried
             });
             tried.count()
