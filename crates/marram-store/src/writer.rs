@@ -29,7 +29,7 @@ use crate::limits::{
     ADD_GROUP_MAX_SHORT, FREE_GROUP_MAX, SHRINK_GROUP_MAX, WRITE_GROUP_MAX, WRITE_GROUP_TIME, WRITE_QUEUE_MAX,
 };
 
-use gather::{Gather, Next};
+use gather::Gather;
 pub(crate) use job::Effect;
 use job::{Undo, Write, job};
 use quick::Quick;
@@ -374,11 +374,11 @@ fn run(desk: &Desk, mut queue: mpsc::Receiver<Message>) {
                     let passed = answered.elapsed();
                     #[cfg(test)]
                     let passed = if desk.patient.load(Ordering::Relaxed) { std::time::Duration::ZERO } else { passed };
-                    let next = gather.next(before, passed);
-                    if next == Next::Pause {
+                    let waits = gather.waits(before, passed);
+                    if waits {
                         Gather::pause(passed);
                     }
-                    next == Next::Pause
+                    waits
                 });
                 answered = Instant::now();
                 gather.committed(answered - begun, waiting.min(WRITE_GROUP_MAX));

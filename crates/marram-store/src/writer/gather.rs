@@ -34,14 +34,6 @@ pub(super) struct Gather {
     rest: u32,
 }
 
-/// What a group does whose writes have all been applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    Commit,
-    /// Look again who has come, after a [`Gather::pause`].
-    Pause,
-}
-
 impl Gather {
     /// A commit has taken so long. `waiting` did before its answers were given: the group, and those who had lined up.
     pub(super) fn committed(&mut self, took: Duration, waiting: usize) {
@@ -54,13 +46,13 @@ impl Gather {
         group < self.expected
     }
 
-    /// Nobody has come since it last looked; `passed` is the time since the last answers.
-    pub(super) fn next(&mut self, group: usize, passed: Duration) -> Next {
+    /// Whether a group of so many waits for others, where nobody has come since it last looked. `passed`: since the last answers.
+    pub(super) fn waits(&mut self, group: usize, passed: Duration) -> bool {
         if !self.is_open(group) {
             if self.waits == Some(true) {
                 self.misses = 0;
             }
-            return Next::Commit;
+            return false;
         }
         // Who has been away for longer was not just answered.
         let in_time = passed < self.window();
@@ -70,13 +62,13 @@ impl Gather {
             is_tried && in_time
         });
         if waits && in_time {
-            return Next::Pause;
+            return true;
         }
         if waits {
             self.misses = (self.misses + 1).min(MISSES_MAX);
             self.rest = (1 << self.misses) - 1;
         }
-        Next::Commit
+        false
     }
 
     fn window(&self) -> Duration {
@@ -112,36 +104,36 @@ mod tests {
     fn a_group_waits_for_those_who_were_answered() {
         let mut gather = after(us(400), 16);
         assert!(gather.is_open(8));
-        assert_eq!(gather.next(8, us(10)), Next::Pause);
-        assert_eq!(gather.next(15, us(95)), Next::Pause);
+        assert!(gather.waits(8, us(10)));
+        assert!(gather.waits(15, us(95)));
         assert!(!gather.is_open(16));
-        assert_eq!(gather.next(16, us(95)), Next::Commit);
+        assert!(!gather.waits(16, us(95)));
         gather.committed(us(400), 16);
-        assert_eq!(gather.next(8, us(10)), Next::Pause, "they came");
-        assert_eq!(gather.next(17, us(20)), Next::Commit);
+        assert!(gather.waits(8, us(10)), "they came");
+        assert!(!gather.waits(17, us(20)));
     }
 
     #[test]
     fn nobody_waits_for_long() {
         for (usual, longest) in [(us(400), us(100)), (Duration::from_secs(1), WINDOW_MAX)] {
             let mut gather = after(usual, 2);
-            assert_eq!(gather.next(1, longest - us(1)), Next::Pause);
-            assert_eq!(gather.next(1, longest), Next::Commit);
+            assert!(gather.waits(1, longest - us(1)));
+            assert!(!gather.waits(1, longest));
         }
     }
 
     #[test]
     fn who_comes_late_is_no_miss() {
         let mut gather = after(us(400), 16);
-        assert_eq!(gather.next(1, Duration::from_secs(1)), Next::Commit);
+        assert!(!gather.waits(1, Duration::from_secs(1)));
         gather.committed(us(400), 16);
-        assert_eq!(gather.next(8, us(10)), Next::Pause);
+        assert!(gather.waits(8, us(10)));
     }
 
     #[test]
     fn who_is_alone_does_not_wait() {
-        assert_eq!(after(us(400), 1).next(1, us(1)), Next::Commit);
-        assert_eq!(Gather::default().next(1, us(1)), Next::Commit);
+        assert!(!after(us(400), 1).waits(1, us(1)));
+        assert!(!Gather::default().waits(1, us(1)));
     }
 
     #[test]
@@ -149,9 +141,9 @@ mod tests {
         let mut gather = after(us(400), 16);
         let mut tries = |groups: usize, come: bool| {
             let tried = (0..groups).filter(|_| {
-                let tried = gather.next(8, us(10)) == Next::Pause;
+                let tried = gather.waits(8, us(10));
                 let group = if come { 16 } else { 8 };
-                assert_eq!(gather.next(group, us(100)), Next::Commit);
+                assert!(!gather.waits(group, us(100)));
                 gather.committed(us(400), 16);
                 tried
             });

@@ -137,7 +137,6 @@ fn a_full_queue_is_said_at_once() {
     }
 }
 
-/// Inserts a row, and says on which thread.
 /// One is committed while the other lines up: who is answered and writes again is in time for the next commit.
 #[test]
 fn who_was_answered_and_writes_again_is_committed_with_those_who_waited() {
@@ -152,6 +151,7 @@ fn who_was_answered_and_writes_again_is_committed_with_those_who_waited() {
     second.wait().unwrap();
 }
 
+/// Inserts a row, and says on which thread.
 fn here(writer: &Writer, x: i64) -> Ticket<std::thread::ThreadId> {
     let operation = move |db: &Tx| insert(db, x).map(|()| std::thread::current().id());
     writer.write_here(operation).unwrap()
