@@ -69,20 +69,23 @@ impl TraceContext {
 
 /// Lower-case hex only, as the recommendation demands.
 fn hex(digits: &[u8]) -> Option<u128> {
-    digits.iter().try_fold(0u128, |value, digit| {
-        let nibble = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some((value << 4) | u128::from(nibble))
-    })
+    let nibble = |digit: &u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; 16];
+    for (byte, digits) in bytes.iter_mut().zip(digits.rchunks_exact(2)) {
+        *byte = nibble(&digits[0])? << 4 | nibble(&digits[1])?;
+    }
+    Some(u128::from_le_bytes(bytes))
 }
 
-fn write_hex(out: &mut [u8], mut value: u128) {
-    for digit in out.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(value & 15) as usize];
-        value >>= 4;
+/// Two digits for each byte of the end of `value`.
+fn write_hex(out: &mut [u8], value: u128) {
+    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+    for (digits, byte) in out.rchunks_exact_mut(2).zip(value.to_le_bytes()) {
+        digits.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
 }
 

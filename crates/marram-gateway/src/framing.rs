@@ -6,6 +6,7 @@
 //! other than `chunked`, loose chunk sizes. It never copies and never looks at a byte of a body, except at chunk boundaries.
 
 use marram_core::Kind;
+use memchr::memchr;
 
 use crate::Limits;
 use crate::request_line::{self, LINE_BESIDES_URI, TOKEN, URI_TOO_LONG};
@@ -152,7 +153,7 @@ impl Head {
         fields_max: usize,
         uri_max: usize,
     ) -> Result<Option<usize>, Refused> {
-        while let Some(found) = memchr_lf(&input[self.scanned..]) {
+        while let Some(found) = memchr(b'\n', &input[self.scanned..]) {
             let end = self.scanned + found;
             let line = input[self.line..end].strip_suffix(b"\r").ok_or(BARE_LF)?;
             if end >= bytes_max {
@@ -295,9 +296,4 @@ fn length(digits: &[u8]) -> Result<u64, Refused> {
         return Err(wrong);
     }
     Ok(digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
-}
-
-/// The standard library's own search is a loop over words for slices.
-fn memchr_lf(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|b| *b == b'\n')
 }
