@@ -179,6 +179,7 @@ impl Node {
                 stop.child_token(),
             )),
             upkeep: tokio::spawn(upkeep::run(
+                Arc::clone(&parts.store),
                 Arc::clone(&parts.streams),
                 parts.kv.clone(),
                 parts.objects.clone(),
@@ -187,6 +188,7 @@ impl Node {
             )),
             telemetry: telemetry_task,
         };
+        check_pages(Arc::clone(&parts.store));
         // What a start runs through is not needed again. A system that does not tell what is mapped keeps it.
         let _ = marram_runtime::unmap_text();
         Ok(Self { parts, _stop_on_drop: stop.clone().drop_guard(), stop, tasks: Mutex::new(Some(tasks)) })
@@ -375,6 +377,16 @@ fn extra_roots(config: &NodeConfig) -> anyhow::Result<Vec<Vec<u8>>> {
 fn gateway_config(config: &NodeConfig) -> GatewayConfig {
     let limits = marram_gateway::Limits { drain: config.drain, ..marram_gateway::Limits::default() };
     GatewayConfig { limits, trusted_proxies: config.trusted_proxies.clone() }
+}
+
+/// Looks through what opening the store has not, and says what is damaged. Nobody waits for it.
+fn check_pages(store: Arc<Store>) {
+    drop(tokio::task::spawn_blocking(move || {
+        store.check_pages();
+        if let Some(why) = store.damage() {
+            tracing::error!("the node's database is damaged: {why}");
+        }
+    }));
 }
 
 fn show_gauges(telemetry: &Arc<Telemetry>, reconciler: &Arc<Reconciler>) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use marram_core::Failure;
 use marram_core::port::Clock;
-use marram_store::{Keys, KvMaintained, Objects, StoreStreams};
+use marram_store::{Keys, KvMaintained, Objects, Store, StoreStreams};
 use tokio_util::sync::CancellationToken;
 
 /// How often events and cursors are looked at. An expired key reads as absent at once; only its event waits.
@@ -16,14 +16,23 @@ const BREATH: Duration = Duration::from_millis(10);
 
 /// Works until it is stopped.
 pub(crate) async fn run(
+    store: Arc<Store>,
     streams: Arc<StoreStreams>,
     keys: Keys,
     objects: Objects,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) {
-    let mut complained = false;
+    let (mut complained, mut full) = (false, false);
     loop {
+        let was = std::mem::replace(&mut full, store.is_full());
+        match (was, full) {
+            (false, true) => {
+                tracing::warn!("the disk is full: what would add something is refused until there is space")
+            }
+            (true, false) => tracing::info!("there is space on the disk again"),
+            _ => {}
+        }
         let done = step(&streams, &keys, &objects).await;
         if let Some(what) = done.complaint.as_ref().filter(|_| !complained) {
             tracing::error!("state cannot be tended: {what}");

@@ -84,6 +84,12 @@ impl Blobs {
         }
     }
 
+    /// Whether the folder `dir` has no blob, or is not there.
+    pub(crate) fn is_empty(dir: &Path) -> bool {
+        let inside = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+        !inside(&dir.join("sha256")).any(|first| inside(&first.path()).next().is_some())
+    }
+
     /// Begins a blob of at most `bytes_max` bytes.
     pub fn upload(self: &Arc<Self>, bytes_max: u64) -> Result<BlobUpload, StoreError> {
         let path = self.uploads.join(self.next_upload.fetch_add(1, Ordering::Relaxed).to_string());

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use crate::blob::Blobs;
 use crate::secret::Sealer;
-use crate::{Store, StoreError, database_path, key, schema};
+use crate::{Store, StoreError, database_path, key, limits, schema};
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +75,38 @@ impl Store {
     pub fn check(&self) -> Result<Vec<Finding>, StoreError> {
         self.readers.read(|db| check(db, self.blobs(), &self.sealer))
     }
+
+    /// Looks through the pages of a database that [`Store::open`] has not ([`Store::damage`]). Blocks for as long as reading all of
+    /// it takes; one of more than [`limits::CHECKED_AT_START_MAX`] is left to [`Store::check`], since its log could not begin anew
+    /// meanwhile.
+    pub fn check_pages(&self) {
+        let size = crate::size(self.readers.path());
+        if size <= limits::CHECKED_AT_OPEN_MAX || size > limits::CHECKED_AT_START_MAX {
+            return;
+        }
+        // Who cannot open it has failed at more than this.
+        if let Ok(Some(why)) = self.readers.read_one(|db| Ok(damage_of(db))) {
+            self.writer.refuse(why.into());
+        }
+    }
+}
+
+/// What SQLite finds first that is wrong with the pages of a database. Reads all of it.
+pub(crate) fn damage_of(db: &Connection) -> Option<String> {
+    let said = match db.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)) {
+        Ok(said) => said,
+        Err(error) => error.to_string(),
+    };
+    let wrong = said.lines().find(|line| *line != "ok" && !line.starts_with("***"))?;
+    Some(format!("{wrong}: nothing more is written to it. Restore node.db from a backup; `marram doctor` says more"))
 }
 
 /// The same for a state directory that is not open in this process; a node may be running on it. Changes nothing.
 pub fn check_state_dir(dir: &Path) -> Result<Vec<Finding>, StoreError> {
     let database = database_path(dir);
+    if database.exists() && crate::size(&database) == 0 {
+        return Ok(vec![Finding::Database("it is empty".into())]);
+    }
     if !database.exists() {
         return Err(StoreError::Invalid(format!("{} is not a state directory: it has no node.db", dir.display())));
     }

@@ -122,8 +122,10 @@ pub struct Store {
 impl Store {
     /// Opens the store, making what is missing and migrating what is old.
     ///
-    /// Fails if another process has the directory, if the database is of a newer version, or if a table or a key file is
-    /// damaged at its beginning. [`Store::check`] reads all of them.
+    /// Fails if another process has the directory, if the database is of a newer version, if it is lost and its blobs are not,
+    /// or if a table or a key file is damaged at its beginning. A database with another damage is read as far as it goes, and
+    /// nothing is written to it ([`Store::damage`]); one of more than [`limits::CHECKED_AT_OPEN_MAX`] is looked through by
+    /// [`Store::check_pages`] only.
     pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         let dir = config.dir.as_path();
         if dir.is_file() {
@@ -133,8 +135,11 @@ impl Store {
         durable::create_dir(dir).map_err(|error| StoreError::io("make", dir, error))?;
         let lock = lock::StateLock::take(dir)?;
         let database = database_path(dir);
-        let connection = schema::open_writer(&database)?;
+        refuse_lost(dir, &database)?;
+        let connection = schema::open_writer(&database).map_err(|error| of_a_state_dir(dir, error))?;
         schema::read_beginnings(&connection)?;
+        let is_small = size(&database) <= limits::CHECKED_AT_OPEN_MAX;
+        let checked = if is_small { check::damage_of(&connection) } else { None };
         let sealer = Arc::new(Sealer::new(&key::load_or_create(&dir.join("secret.key"))?));
         let cache_key = key::load_or_create(&dir.join("cache.key"))?;
         let readers = Arc::new(Readers::new(database));
@@ -143,6 +148,9 @@ impl Store {
         let ledger = stream::Ledger::load(&connection, Arc::clone(&hub))?;
         let kv = kv::Shared::open(&connection, Arc::clone(&hub), config.kv_cache_bytes)?;
         let writer = Arc::new(Writer::start(Tx::new(connection, ledger, Arc::clone(&readers)))?);
+        if let Some(why) = checked {
+            writer.refuse(why.into());
+        }
         // The names of the database, its log and the keys are durable before anything is acknowledged.
         durable::sync_parent(&dir.join("lock")).map_err(|error| StoreError::io("sync", dir, error))?;
         let revisions_kept = config.revisions_kept.max(1);
@@ -193,6 +201,19 @@ impl Store {
         })
     }
 
+    /// Whether the disk is full: changes are refused, but for those that take something away.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        writer::is_short(self.readers.path())
+    }
+
+    /// What is damaged of the database, if that was found when it was opened or by [`Store::check_pages`]. Every change is refused
+    /// then: what would be acknowledged might be lost.
+    #[must_use]
+    pub fn damage(&self) -> Option<Arc<str>> {
+        self.writer.refused()
+    }
+
     /// Commits what has queued and takes no more. Blocks until that is done. Dropping the store does the same.
     pub fn close(&self) {
         self.writer.stop();
@@ -204,6 +225,33 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// A node that has contents and no database has lost it. To begin anew would be to remove what a backup of it refers to.
+fn refuse_lost(dir: &Path, database: &Path) -> Result<(), StoreError> {
+    if size(database) > 0 || Blobs::is_empty(&dir.join("blobs")) {
+        return Ok(());
+    }
+    let text = format!(
+        "{} is missing or empty, and blobs/ beside it is not: restore node.db from a backup; to begin anew, move the folder away",
+        database.display()
+    );
+    Err(StoreError::Invalid(text))
+}
+
+/// A file that is no database, in a directory that is a node's, was one.
+fn of_a_state_dir(dir: &Path, error: StoreError) -> StoreError {
+    match error {
+        StoreError::NotOurs(_) if dir.join("secret.key").exists() => {
+            StoreError::Damaged("its beginning is not that of a database: restore node.db from a backup".into())
+        }
+        error => error,
+    }
+}
+
+/// 0 of a file that is not there.
+fn size(file: &Path) -> u64 {
+    file.metadata().map_or(0, |file| file.len())
 }
 
 fn database_path(dir: &Path) -> PathBuf {

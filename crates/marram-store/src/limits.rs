@@ -172,3 +172,9 @@ pub const OBJECT_CHUNK_BYTES: usize = 256 << 10;
 
 /// Uploads in parts that one operation of maintenance aborts: with 10,000 parts each, tens of milliseconds.
 pub const OBJECT_UPLOADS_SWEPT_MAX: usize = 1;
+
+/// Bytes of a database that is looked through before a node starts: a tenth of a second, a second on a memory card.
+pub const CHECKED_AT_OPEN_MAX: u64 = 32 << 20;
+
+/// Bytes of one that is looked through beside what the node does: some seconds, in which its log grows.
+pub const CHECKED_AT_START_MAX: u64 = 512 << 20;

@@ -17,7 +17,7 @@ mod tx;
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -33,6 +33,7 @@ use gather::Gather;
 pub(crate) use job::Effect;
 use job::{Undo, Write, job};
 use quick::Quick;
+pub(crate) use room::is_short;
 pub use tx::Tx;
 
 /// Takes writes and commits them in groups.
@@ -51,6 +52,8 @@ struct Desk {
     /// Writes that were handed in, or wait for a place in the queue, and were not answered.
     waiting: AtomicUsize,
     quick: Quick,
+    /// Why nothing is written any more.
+    refused: OnceLock<Arc<str>>,
     /// Waits for those whom it has answered as if there were no end to it.
     #[cfg(test)]
     patient: std::sync::atomic::AtomicBool,
@@ -78,6 +81,7 @@ impl Writer {
             tx: Mutex::new(Some(tx)),
             waiting: AtomicUsize::new(0),
             quick: Quick::new(),
+            refused: OnceLock::new(),
             #[cfg(test)]
             patient: false.into(),
         });
@@ -173,7 +177,7 @@ impl Writer {
     /// Gives the write back if it is for the writer's thread.
     fn commit_here(&self, write: Box<dyn Write>) -> Option<Box<dyn Write>> {
         let desk = &*self.desk;
-        if !desk.quick.is_likely() {
+        if !desk.quick.is_likely() || desk.refused.get().is_some() {
             return Some(write);
         }
         let Ok(mut tx) = desk.tx.try_lock() else { return Some(write) };
@@ -194,7 +198,22 @@ impl Writer {
         None
     }
 
+    /// Takes nothing more, for the rest of this process: the database is damaged.
+    pub(crate) fn refuse(&self, why: Arc<str>) {
+        let _ = self.desk.refused.set(why);
+    }
+
+    /// Why it does, if it does.
+    pub(crate) fn refused(&self) -> Option<Arc<str>> {
+        self.desk.refused.get().cloned()
+    }
+
+    fn is_refused(&self) -> Result<(), StoreError> {
+        self.desk.refused.get().map_or(Ok(()), |why| Err(StoreError::Damaged(why.to_string())))
+    }
+
     fn try_send<T>(&self, (job, ticket): (Box<dyn Write>, Ticket<T>)) -> Result<Ticket<T>, StoreError> {
+        self.is_refused()?;
         let place = self.queue.try_reserve().map_err(|error| match error {
             mpsc::error::TrySendError::Full(()) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(()) => StoreError::Closed,
@@ -204,6 +223,7 @@ impl Writer {
     }
 
     async fn send(&self, job: Box<dyn Write>) -> Result<(), StoreError> {
+        self.is_refused()?;
         let waiting = Waiting::new(&self.desk);
         let place = self.queue.reserve().await.map_err(|_| StoreError::Closed)?;
         waiting.hand_in(place, job);

@@ -33,7 +33,11 @@ pub(super) fn operations() -> Vec<Operation> {
 }
 
 async fn health(State(admin): State<Arc<Admin>>) -> Json<Health> {
-    let status = if admin.parts.is_draining() { Readiness::Draining } else { Readiness::Ready };
+    let status = match &admin.parts {
+        parts if parts.is_draining() => Readiness::Draining,
+        parts if parts.store.damage().is_some() => Readiness::Damaged,
+        _ => Readiness::Ready,
+    };
     Json(Health { status })
 }
 

@@ -30,6 +30,8 @@ pub enum Readiness {
     Ready,
     /// It finishes what runs and takes nothing new.
     Draining,
+    /// Its database is damaged: it serves what can be read, and refuses every change.
+    Damaged,
 }
 
 /// `GET /v1/health`.

@@ -54,8 +54,15 @@ impl StoreStreams {
         // Checked and encoded here, on the caller's thread: the writer only writes.
         let events = events.into_iter().map(Encoded::new).collect::<Result<Vec<_>, _>>()?;
         let now = self.parts.clock.unix_ns();
+        let name = stream.clone();
         let ticket = self.parts.writer.write_here(move |tx| append::append_all(tx, &stream, &events, now))?;
-        Ok(ticket.await?)
+        let published = ticket.await;
+        if let Err(StoreError::Full) = published
+            && let Some(shared) = self.parts.hub.stream(&name)
+        {
+            shared.rejected.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(published?)
     }
 
     async fn wait_past(&self, stream: StreamName, position: u64) -> Result<(), Failure> {

@@ -95,6 +95,12 @@ impl Room {
     }
 }
 
+/// Whether there is so little room on the disk of this database that what adds something is refused.
+pub(crate) fn is_short(database: &Path) -> bool {
+    let free = statvfs(database).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+    free < RESERVE_BYTES
+}
+
 fn make(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     match fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use marram_core::port::Kv as _;
-use marram_store::{Finding, check_state_dir};
+use marram_store::{Finding, Store, StoreConfig, check_state_dir};
 
 use crate::support::{TestClock, name, open, set, version};
 
@@ -62,7 +62,11 @@ async fn a_damaged_page_is_found_and_the_rest_is_read() {
     std::fs::remove_file(store.blobs().path(&own)).unwrap();
     let found = store.check().unwrap();
     assert!(found.iter().any(names_it) && found.contains(&Finding::BlobMissing(own)), "{found:?}");
+    assert!(store.damage().is_some_and(|why| why.contains(&number.to_string())), "{:?}", store.damage());
     let keys = store.kv(TestClock::new());
+    // What would be acknowledged might be lost.
+    keys.apply(&name("b"), vec![set("a", "value")]).await.unwrap_err();
+    assert!(keys.get(&name("b"), "a").unwrap().is_none());
     let mut unreadable = 0;
     for n in 0..KEYS {
         match keys.get(&name("b"), &key(n)) {
@@ -80,4 +84,73 @@ async fn a_damaged_page_is_found_and_the_rest_is_read() {
     mended[page..page + 64].copy_from_slice(&whole[page..page + 64]);
     std::fs::write(&database, mended).unwrap();
     assert_eq!(check_state_dir(dir.path()).unwrap(), [Finding::BlobMissing(own)]);
+}
+
+/// A database that is too large to be looked through before the start is looked through beside it.
+#[tokio::test]
+async fn a_large_database_is_looked_through_after_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = dir.path().join("node.db");
+    let store = open(&dir);
+    let keys = store.kv(TestClock::new());
+    let value = "x".repeat(512 << 10);
+    for n in 0..70 {
+        keys.apply(&name("b"), vec![set(&key(n), &value)]).await.unwrap();
+    }
+    drop((keys, store));
+    empty_the_log(&database);
+    let store = open(&dir);
+    store.check_pages();
+    assert_eq!(store.damage(), None);
+    drop(store);
+
+    let file = std::fs::OpenOptions::new().write(true).open(&database).unwrap();
+    let page = file.metadata().unwrap().len() / PAGE_BYTES as u64 - 1;
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 64], page * PAGE_BYTES as u64).unwrap();
+    let store = open(&dir);
+    let keys = store.kv(TestClock::new());
+    assert_eq!(store.damage(), None);
+    keys.apply(&name("b"), vec![set("new", "value")]).await.unwrap();
+    store.check_pages();
+    assert!(store.damage().is_some());
+    keys.apply(&name("b"), vec![set("newer", "value")]).await.unwrap_err();
+    assert_eq!(keys.get(&name("b"), "new").unwrap().unwrap().value, "value");
+}
+
+#[test]
+fn a_node_that_has_lost_its_database_does_not_begin_anew_over_what_is_left() {
+    let ways: [fn(&Path) -> std::io::Result<()>; 2] =
+        [|path| std::fs::remove_file(path), |path| std::fs::write(path, [])];
+    for lose in ways {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let pin = store.blobs().put(&b"content"[..], 100, None).unwrap();
+        let content = store.blobs().path(&pin.digest());
+        drop((pin, store));
+        let database = dir.path().join("node.db");
+        empty_the_log(&database);
+        let kept = std::fs::read(&database).unwrap();
+        lose(&database).unwrap();
+        let refused = Store::open(&StoreConfig::new(dir.path())).unwrap_err().to_string();
+        assert!(refused.contains("node.db") && refused.contains("restore"), "{refused}");
+        assert!(content.exists());
+        // With the backup it goes on; without contents it begins anew.
+        std::fs::write(&database, kept).unwrap();
+        drop(open(&dir));
+        lose(&database).unwrap();
+        std::fs::remove_file(&content).unwrap();
+        drop(open(&dir));
+    }
+}
+
+#[test]
+fn a_database_with_a_damaged_beginning_is_not_taken_for_a_foreign_one() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir));
+    let database = dir.path().join("node.db");
+    empty_the_log(&database);
+    let file = std::fs::OpenOptions::new().write(true).open(&database).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 100], 0).unwrap();
+    let refused = Store::open(&StoreConfig::new(dir.path())).unwrap_err().to_string();
+    assert!(refused.contains("restore node.db from a backup"), "{refused}");
 }
