@@ -125,6 +125,15 @@ pub struct StreamPolicy {
     pub dedupe: Duration,
 }
 
+impl StreamPolicy {
+    /// Of a stream that nobody declares any more: the default, but for what this keeps beyond it. Nothing goes because an app did.
+    #[must_use]
+    pub fn released(self) -> Self {
+        let default = Self::default();
+        Self { bytes_max: self.bytes_max.max(default.bytes_max), age_max: self.age_max.max(default.age_max), ..default }
+    }
+}
+
 impl Default for StreamPolicy {
     fn default() -> Self {
         Self {

@@ -6,6 +6,7 @@
 use marram_core::port::Streams as _;
 use marram_core::port::streams::{ConsumerState, StreamState};
 use marram_telemetry::{Family, Labels, Values};
+use marram_trigger::{AppliedTrigger, Counts};
 
 use crate::node::Parts;
 
@@ -13,8 +14,14 @@ use crate::node::Parts;
 pub(crate) async fn of_state(parts: &Parts) -> Vec<Family> {
     // From memory, though the port allows for more.
     let streams = parts.streams.list().unwrap_or_default();
-    let mut families = of_streams(&streams);
+    let mut families = vec![Family::level(
+        "marram_store_full",
+        "Whether the disk is full: changes are refused.",
+        f64::from(u8::from(parts.store.is_full())),
+    )];
+    families.extend(of_streams(&streams));
     families.extend(of_consumers(&streams));
+    families.extend(of_triggers(&parts.triggers.status()));
     families.extend(of_mqtt(parts).await);
     families.extend(of_keys(parts));
     families.extend(of_s3(parts));
@@ -72,6 +79,24 @@ fn of_consumers(streams: &[StreamState]) -> Vec<Family> {
         count("marram_consumer_dead_lettered", "Events that were given up on.", |state| state.dead_lettered),
         count("marram_consumer_dropped", "Events that went before they were settled.", |state| state.dropped),
         count("marram_consumer_redelivered", "Deliveries after the first of an event.", |state| state.redelivered),
+    ]
+}
+
+fn of_triggers(triggers: &[AppliedTrigger]) -> Vec<Family> {
+    let count = |name, help, of: fn(&Counts) -> u64| {
+        let value = |trigger: &AppliedTrigger| {
+            let labels = vec![("stream", trigger.stream.to_string()), ("consumer", trigger.consumer.id.to_string())];
+            (labels, of(&trigger.counts))
+        };
+        Family { name, help, values: Values::Counts(triggers.iter().map(value).collect()) }
+    };
+    vec![
+        count("marram_trigger_delivered", "Events that were handed to a function.", |counts| counts.delivered),
+        count("marram_trigger_retried", "Deliveries that failed and are made again.", |counts| counts.retried),
+        count("marram_trigger_outputs", "Answers that were published to the output.", |counts| counts.outputs),
+        count("marram_trigger_outputs_unused", "Answers that were events, without an output to go to.", |counts| {
+            counts.outputs_unused
+        }),
     ]
 }
 

@@ -135,6 +135,8 @@ impl Reconciler {
                 return Ok(Changed { now, previous: previous_revision, unchanged: true });
             }
             this.check_routes(&desired)?;
+            // `prepare_triggers` asks again, when it is time.
+            this.triggers.check(&desired.manifest)?;
             let running = this.prepare(&desired, Verify::Now).await?;
             let at_unix_ns = this.clock.unix_ns();
             let now = this.observed(desired, at_unix_ns, Ok(running));

@@ -30,5 +30,6 @@ mod stream;
 mod wiring;
 
 pub use check::check;
+pub use deliver::Counts;
 pub use set::{AppliedTrigger, Ports, Ready, TriggerState, Triggers};
 pub use wiring::Wiring;

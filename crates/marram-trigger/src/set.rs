@@ -5,6 +5,7 @@
 //! and what a trigger was owed is forgotten last ([`Triggers::forget_unwanted`]): once the revision without it is kept.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct Triggers {
     /// One change at a time; and whether nothing is started any more.
     changes: Arc<tokio::sync::Mutex<bool>>,
     apps: Mutex<BTreeMap<Name, App>>,
+    /// Whether the manifest of each deployed app could be read.
+    knows_all: AtomicBool,
 }
 
 /// What an app has here.
@@ -124,7 +127,7 @@ impl Triggers {
     /// No app has triggers yet.
     #[must_use]
     pub fn new(ports: Ports) -> Self {
-        Self { ports, changes: Arc::default(), apps: Mutex::default() }
+        Self { ports, changes: Arc::default(), apps: Mutex::default(), knows_all: AtomicBool::new(true) }
     }
 
     /// Makes the triggers of an app what its manifest says: [`Triggers::prepare`], then [`Triggers::switch`].
@@ -144,8 +147,7 @@ impl Triggers {
     ) -> Result<Ready, Failure> {
         let drained = Arc::clone(&self.changes).lock_owned().await;
         let app = &manifest.app.name;
-        let streams: BTreeMap<_, _> =
-            manifest.streams.iter().map(|(name, table)| (StreamName::from(name), table.policy())).collect();
+        let streams = declared(manifest);
         self.check_declared(app, &streams)?;
         for (stream, policy) in &streams {
             self.ports.streams.declare(stream, *policy).await?;
@@ -157,9 +159,15 @@ impl Triggers {
             }
             Err(failure) => {
                 self.forget(&made).await;
+                self.release_streams().await;
                 Err(failure)
             }
         }
+    }
+
+    /// What can be said of a manifest without changing anything: that no other app wants its streams otherwise.
+    pub fn check(&self, manifest: &Manifest) -> Result<(), Failure> {
+        self.check_declared(&manifest.app.name, &declared(manifest))
     }
 
     /// Starts, changes and stops triggers; after [`Triggers::drain`] it starts none, and their events wait for the next start of
@@ -182,6 +190,7 @@ impl Triggers {
     /// [`Triggers::apply`] of what was there before.
     pub async fn take_back(&self, ready: Ready) {
         self.forget(&ready.made).await;
+        self.release_streams().await;
     }
 
     /// What has to be captured, for all apps together.
@@ -389,6 +398,11 @@ async fn stop(ending: Vec<Running>, drain: Duration) {
     }
     cuts.iter().for_each(CancellationToken::cancel);
     tasks.await;
+}
+
+/// The streams that a manifest declares.
+fn declared(manifest: &Manifest) -> BTreeMap<StreamName, StreamPolicy> {
+    manifest.streams.iter().map(|(name, table)| (StreamName::from(name), table.policy())).collect()
 }
 
 /// What the triggers and streams of an app need captured.

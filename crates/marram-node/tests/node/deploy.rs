@@ -126,6 +126,19 @@ async fn a_dry_run_changes_nothing() {
     assert_eq!(reply.json()["functions"][0]["kind"], "component-0.2");
     let _ = node.http().get("/price").await.expect(404);
     assert_eq!(node.admin().get("/v1/apps").await.expect(200).json(), json!({ "apps": [] }));
+
+    // What a deployment would be refused for, it is refused for.
+    let streams = |app: &str, age: &str| {
+        let text = format!(
+            "manifest_version = 1\n[app]\nname = \"{app}\"\n[stream.readings]\nretain = {{ age = \"{age}\" }}\n"
+        );
+        json!({ "manifest": text, "components": {} })
+    };
+    let put = |path: &str, request: &serde_json::Value| Ask::new(Method::PUT, path).json(request);
+    let _ = node.admin().send(put("/v1/apps/plant", &streams("plant", "1d"))).await.expect(200);
+    let reply = node.admin().send(put("/v1/apps/other?dry_run=true", &streams("other", "2d"))).await.expect(409);
+    assert!(reply.text().contains("readings") && reply.text().contains("plant"), "{reply:?}");
+    let _ = node.admin().send(put("/v1/apps/other?dry_run=true", &streams("other", "1d"))).await.expect(200);
     node.stop().await;
 }
 

@@ -13,7 +13,9 @@ use crate::objects::{SECRET, address, key};
 const SCRIPT: &str = r#"
 export default { async fetch(request) {
     const bad = request.headers.get("ce-type") === "bad";
-    return new Response("", { status: bad ? 400 : 200 });
+    if (bad) return new Response("", { status: 400 });
+    // An event that goes nowhere: there is no output.
+    return new Response("", { headers: { "ce-specversion": "1.0", "ce-id": "a", "ce-source": "/f", "ce-type": "t" } });
 } }
 "#;
 
@@ -105,6 +107,7 @@ async fn streams_consumers_keys_mqtt_and_objects_are_in_the_metrics() {
     });
     let samples = settled.await;
     let of_consumer = |name: &str| format!("marram_consumer_{name}{{stream=\"readings\",{consumer}}}");
+    let of_trigger = |name: &str| format!("marram_trigger_{name}{{stream=\"readings\",{consumer}}}");
     let of_stream = |name: &str, stream: &str| format!("marram_stream_{name}{{stream=\"{stream}\"}}");
     for (name, value) in [
         (too_large.into(), 1.0),
@@ -127,6 +130,11 @@ async fn streams_consumers_keys_mqtt_and_objects_are_in_the_metrics() {
         ("marram_mqtt_messages_queued".into(), 0.0),
         ("marram_mqtt_messages_dropped_total{reason=\"full\"}".into(), 0.0),
         ("marram_kv_changes_total".into(), 1.0),
+        ("marram_store_full".into(), 0.0),
+        (of_trigger("delivered_total"), 4.0),
+        (of_trigger("retried_total"), 0.0),
+        (of_trigger("outputs_total"), 0.0),
+        (of_trigger("outputs_unused_total"), 3.0),
         ("marram_s3_requests_total{status=\"2xx\"}".into(), 1.0),
         ("marram_s3_requests_total{status=\"4xx\"}".into(), 1.0),
     ] {

@@ -38,7 +38,10 @@ pub(super) async fn run(shared: Arc<Shared>, deliveries: Vec<Delivery>) -> Vec<S
         match verdict {
             Verdict::Done(outputs) => acknowledge(part, outputs, &mut settled),
             Verdict::Unused => {
-                add(&shared.counters.outputs_unused, 1);
+                if shared.counters.outputs_unused.fetch_add(1, Ordering::Relaxed) == 0 {
+                    let trigger = &shared.plan.source;
+                    tracing::warn!(trigger, "a function answers with events and has no `output`: they are dropped");
+                }
                 acknowledge(part, Vec::new(), &mut settled);
             }
             Verdict::Again { after, reason, all } if all || part.len() == 1 => {

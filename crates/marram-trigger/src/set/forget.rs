@@ -1,13 +1,15 @@
-//! What nobody wants any more: consumers, and how far schedules are.
+//! What nobody wants any more: consumers, how far schedules are, and limits of streams.
 //!
 //! Forgetting is for good, so it comes after the change that it belongs to is kept. It never fails a change: what is left
 //! over is removed with the next one, or when the node starts.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use marram_core::Name;
 use marram_core::manifest::{Function, Manifest};
+use marram_core::port::streams::StreamState;
 use marram_core::stream::{ConsumerId, StreamName};
 
 use super::Triggers;
@@ -21,6 +23,7 @@ impl Triggers {
         self.apps().remove(app);
         let prefix = prefix(app);
         self.forget_those(|id| id.0.starts_with(&prefix)).await;
+        self.release_streams().await;
     }
 
     /// Forgets what triggers of an app were owed that this manifest of it does not have. To be called once the manifest is
@@ -29,6 +32,7 @@ impl Triggers {
         let _one = self.changes.lock().await;
         let (prefix, wanted) = (prefix(&manifest.app.name), consumers(manifest));
         self.forget_those(|id| id.0.starts_with(&prefix) && !wanted.contains(id)).await;
+        self.release_streams().await;
     }
 
     /// The same for all apps together, and for apps that are no more: what was not forgotten when it should have been,
@@ -36,6 +40,7 @@ impl Triggers {
     /// for.
     pub async fn forget_strays(&self, apps: &BTreeMap<Name, Option<Arc<Manifest>>>) {
         let _one = self.changes.lock().await;
+        self.knows_all.store(apps.values().all(Option::is_some), Ordering::Relaxed);
         let wanted: HashSet<_> = apps.values().flatten().flat_map(|manifest| consumers(manifest)).collect();
         self.forget_those(|id| {
             // Whoever is not named as triggers are is not theirs to forget.
@@ -43,23 +48,48 @@ impl Triggers {
             apps.get(&app).is_none_or(Option::is_some) && !wanted.contains(id)
         })
         .await;
+        self.release_streams().await;
+    }
+
+    /// Streams that no app declares any more have no app's limits any more ([`StreamPolicy::released`]). While an app has no
+    /// manifest that can be read, nobody knows what it declares, and all stay as they are.
+    pub(super) async fn release_streams(&self) {
+        if !self.knows_all.load(Ordering::Relaxed) {
+            return;
+        }
+        let Some(states) = self.list().await else { return };
+        let declared: HashSet<_> = self.apps().values().flat_map(|app| app.streams.keys().cloned()).collect();
+        for state in states.into_iter().filter(|state| !declared.contains(&state.name)) {
+            let released = state.policy.released();
+            if released == state.policy {
+                continue;
+            }
+            if let Err(failure) = self.ports.streams.declare(&state.name, released).await {
+                tracing::warn!(stream = %state.name, ?failure, "a stream keeps the limits of an app that no longer declares it");
+            }
+        }
     }
 
     /// Forgets every consumer of the node that is `unwanted`.
     async fn forget_those(&self, unwanted: impl Fn(&ConsumerId) -> bool) {
-        let streams = Arc::clone(&self.ports.streams);
-        let list = tokio::task::spawn_blocking(move || streams.list()).await;
-        let states = match list {
-            Ok(Ok(states)) => states,
-            Ok(Err(failure)) => return tracing::warn!(?failure, "cannot look for consumers that are no more"),
-            Err(error) => return tracing::error!(%error, "listing the streams panicked"),
-        };
+        let Some(states) = self.list().await else { return };
         let mut found = Vec::new();
         for state in states {
             let ids = state.consumers.into_iter().map(|consumer| consumer.id).filter(|id| unwanted(id));
             found.extend(ids.map(|id| (state.name.clone(), id)));
         }
         self.forget(&found).await;
+    }
+
+    /// Every stream, or a line in the log.
+    async fn list(&self) -> Option<Vec<StreamState>> {
+        let streams = Arc::clone(&self.ports.streams);
+        match tokio::task::spawn_blocking(move || streams.list()).await {
+            Ok(Ok(states)) => return Some(states),
+            Ok(Err(failure)) => tracing::warn!(?failure, "cannot look for what is no more"),
+            Err(error) => tracing::error!(%error, "listing the streams panicked"),
+        }
+        None
     }
 
     /// Removes consumers, and with those of schedules how far they are. What fails is made up for by the next start of the

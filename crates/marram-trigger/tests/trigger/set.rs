@@ -8,7 +8,7 @@ use marram_core::capture::{Capture, Source};
 use marram_core::event::SubjectFilter;
 use marram_core::manifest::Manifest;
 use marram_core::port::{Consumer, Invoke};
-use marram_core::stream::{ConsumerId, ConsumerPolicy, StreamName};
+use marram_core::stream::{ConsumerId, ConsumerPolicy, StreamName, StreamPolicy};
 use marram_core::{Failure, Kind, Name};
 use marram_trigger::{Ports, Ready, TriggerState, Triggers};
 
@@ -277,6 +277,40 @@ async fn what_cannot_be_deployed_changes_nothing() {
     node.publish("readings", "1").await;
     until("it", || node.seen() == [("1", "1".to_owned())]).await;
     node.triggers.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_declares_any_more_has_no_limits_of_an_app() {
+    let node = Node::new();
+    let policy = |stream: &str| {
+        let states = node.streams.port().list().unwrap();
+        states.into_iter().find(|state| state.name.as_str() == stream).expect("the stream").policy
+    };
+    let declare = |stream: &str, keys: &str| format!("[stream.{stream}]\n{keys}\n");
+    let tight = "retain = { age = \"2s\", bytes = \"2MiB\" }\noverflow = \"drop-oldest\"";
+    let trigger = on(r#"{ stream = "readings" }"#);
+    // A revision without the declaration, and an app that goes.
+    node.apply(&(trigger.clone() + &declare("readings", tight)), None).await.unwrap();
+    node.apply_as("other", &declare("keys", tight), None).await.unwrap();
+    assert_eq!((policy("readings").bytes_max, policy("keys").bytes_max), (2 << 20, 2 << 20));
+    node.apply(&trigger, None).await.unwrap();
+    assert_eq!((policy("readings"), policy("keys").bytes_max), (StreamPolicy::default(), 2 << 20));
+    node.triggers.remove(&Name::new("other").unwrap()).await;
+    assert_eq!(policy("keys"), StreamPolicy::default());
+    // Nothing goes because an app did; and what could not be deployed has declared nothing.
+    node.apply_as("other", &declare("large", "retain = { age = \"90d\", bytes = \"20GiB\" }"), None).await.unwrap();
+    node.triggers.remove(&Name::new("other").unwrap()).await;
+    let days = Duration::from_secs(90 * 86_400);
+    assert_eq!((policy("large").bytes_max, policy("large").age_max), (20 << 30, days));
+    let bad = on(r#"{ schedule = "0 0 31 2 *" }"#) + &declare("trends", tight);
+    node.apply_as("other", &bad, None).await.unwrap_err();
+    assert_eq!(policy("trends"), StreamPolicy::default());
+    // While nobody knows what an app declares, everything stays.
+    node.apply_as("other", &declare("keys", tight), None).await.unwrap();
+    let unreadable = [(Name::new("broken").unwrap(), None)].into();
+    node.triggers.forget_strays(&unreadable).await;
+    node.triggers.remove(&Name::new("other").unwrap()).await;
+    assert_eq!(policy("keys").bytes_max, 2 << 20);
 }
 
 const READINGS: &str = "plant/spectrum/stream:readings";
