@@ -12,27 +12,30 @@ use tokio::io::{AsyncWriteExt as _, WriteHalf};
 use tokio_util::codec::Encoder as _;
 
 use super::reader::{Reader, unexpected};
+use super::{NO_KEEP_ALIVE, PONG_TIME};
 use crate::connection::Io;
-use crate::limits::BRIDGE_WRITE_TIME;
+use crate::limits::{BRIDGE_CONNECT_TIME, BRIDGE_WRITE_TIME};
 use crate::wire::Version;
 
-/// Why an end is no more.
+/// Why an end is no more, as what is said of its broker.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EndError {
-    #[error("the connection failed: {0}")]
+    #[error("is not connected: {0}")]
     Io(#[from] io::Error),
-    #[error("the broker did not accept the bridge: reason {0:#04x}")]
+    #[error("did not accept the bridge: reason {0:#04x}")]
     Refused(u8),
-    #[error("the broker did not grant a subscription: reason {0:#04x}")]
+    #[error("did not grant a subscription: reason {0:#04x}")]
     NotGranted(u8),
-    #[error("the broker could not take a message now: reason {0:#04x}")]
+    #[error("could not take a message now: reason {0:#04x}")]
     NotTaken(u8),
-    #[error("the broker ended the connection: reason {0:#04x}")]
+    #[error("ended the connection: reason {0:#04x}")]
     Farewell(u8),
-    #[error("the broker broke the protocol: {0}")]
+    #[error("broke the protocol: {0}")]
     Protocol(String),
-    #[error("the broker did not answer in time")]
+    #[error("did not answer in time")]
     Time,
+    #[error("has said nothing for too long")]
+    Silent,
 }
 
 /// What the end says of itself.
@@ -51,6 +54,7 @@ pub(crate) struct Hello {
 pub(crate) struct End {
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
+    /// From one ping to the next.
     pub(crate) keep_alive: Duration,
     /// Messages that the broker takes before it has acknowledged them.
     pub(crate) receive_max: u16,
@@ -67,7 +71,7 @@ pub(crate) struct Writer {
     buffer: BytesMut,
 }
 
-fn codec(version: Version) -> MqttCodec {
+pub(super) fn codec(version: Version) -> MqttCodec {
     if version.is_5() { MqttCodec::V5(v5::Codec::new(0, 0)) } else { MqttCodec::V3(v3::Codec::new(0)) }
 }
 
@@ -79,8 +83,14 @@ impl End {
         filters: impl Iterator<Item = &str>,
     ) -> Result<Self, EndError> {
         let (reading, writing) = tokio::io::split(io);
-        let (packet_bytes_max, is_5) = (hello.packet_bytes_max, hello.version.is_5());
-        let mut reader = Reader { packet_bytes_max, io: reading, codec: codec(hello.version), buffer: BytesMut::new() };
+        let (version, is_5) = (hello.version, hello.version.is_5());
+        let mut reader = Reader {
+            packet_bytes_max: hello.packet_bytes_max,
+            io: reading,
+            version,
+            buffer: BytesMut::new(),
+            silence_max: BRIDGE_CONNECT_TIME,
+        };
         let mut writer =
             Writer { io: writing, codec: codec(hello.version), is_5, retains: true, buffer: BytesMut::new() };
         let mut keep_alive_s = hello.keep_alive_s;
@@ -99,7 +109,9 @@ impl End {
             MqttPacket::V5(v5::Packet::ConnectAck(ack)) => return Err(EndError::Refused(ack.reason_code.into())),
             other => return Err(unexpected(&other)),
         }
-        let keep_alive = Duration::from_secs(keep_alive_s.into());
+        let keep_alive = if keep_alive_s == 0 { NO_KEEP_ALIVE } else { Duration::from_secs(keep_alive_s.into()) };
+        // By then there was a ping, and its answer is missing (§3.1.2.10).
+        reader.silence_max = keep_alive + PONG_TIME.min(keep_alive / 2);
         let filters: Vec<_> = filters.map(Into::into).collect();
         if !filters.is_empty() {
             writer.send(subscribe(writer.is_5, filters)).await?;

@@ -9,6 +9,8 @@ mod end;
 mod pair;
 mod reader;
 
+use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,6 +31,14 @@ use crate::limits::{
 use crate::topic;
 use crate::wire::Version;
 use end::{End, EndError, Hello};
+
+/// From a ping to its answer, or half of the keep-alive if that is less: then the broker is given up.
+const PONG_TIME: Duration = Duration::from_secs(10);
+/// From one ping to the next where no keep-alive was agreed on: there too it is noticed that a broker is gone.
+const NO_KEEP_ALIVE: Duration = Duration::from_secs(3_600);
+/// A bridge that was up for so long begins with the first wait when it is down. One that is up and down again waits
+/// longer each time: every time all that is open comes again.
+const STEADY_TIME: Duration = Duration::from_secs(10);
 
 /// What is bridged, and to where.
 #[derive(Clone)]
@@ -141,6 +151,36 @@ fn check(config: &BridgeConfig) -> Result<(), BridgeError> {
     if circle { Err(BridgeError::Circle(config.name.clone())) } else { Ok(()) }
 }
 
+/// A broker of a bridge.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Here,
+    There,
+}
+
+impl std::fmt::Display for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Here => "this node's own broker",
+            Self::There => "the other broker",
+        })
+    }
+}
+
+/// Why a bridge is down.
+#[derive(Debug, thiserror::Error)]
+#[error("{side} {error}")]
+struct Down {
+    side: Side,
+    error: EndError,
+}
+
+impl Side {
+    fn down(self, error: EndError) -> Down {
+        Down { side: self, error }
+    }
+}
+
 /// Connects for ever.
 async fn run(broker: Broker, config: BridgeConfig, state: Arc<State>) {
     // The session here exists from now on, so that nothing is missed while the other broker is away.
@@ -149,10 +189,8 @@ async fn run(broker: Broker, config: BridgeConfig, state: Arc<State>) {
     }
     let mut back_off = BRIDGE_BACK_OFF;
     loop {
-        match once(&broker, &config, &state, &mut back_off).await {
-            Ok(()) => tracing::info!(bridge = config.name, "the other MQTT broker has closed the connection"),
-            Err(error) => tracing::warn!(%error, bridge = config.name, "the bridge to an MQTT broker is down"),
-        }
+        let Err(error) = once(&broker, &config, &state, &mut back_off).await;
+        tracing::warn!(%error, bridge = config.name, "the bridge to an MQTT broker is down");
         state.connected.store(false, Ordering::Relaxed);
         // By up to half more, so that nodes that lost their broker together do not come back together.
         let jitter = broker.random() % (back_off.as_millis() as u64 / 2 + 1);
@@ -166,14 +204,22 @@ async fn once(
     config: &BridgeConfig,
     state: &Arc<State>,
     back_off: &mut Duration,
-) -> Result<(), EndError> {
+) -> Result<Infallible, Down> {
     let connecting = connect_there(config, broker.packet_bytes_max());
-    let there = tokio::time::timeout(BRIDGE_CONNECT_TIME, connecting).await.map_err(|_| EndError::Time)??;
+    let there = tokio::time::timeout(BRIDGE_CONNECT_TIME, connecting).await.unwrap_or(Err(EndError::Time));
+    let there = there.map_err(|error| Side::There.down(error))?;
     // Here no more is taken than goes out: what is too large for the other broker would end its connection again and again.
-    let here = connect_here(broker, config, there.receive_max, there.packet_bytes_max).await?;
+    let here = connect_here(broker, config, there.receive_max, there.packet_bytes_max).await;
+    let here = here.map_err(|error| Side::Here.down(error))?;
     state.connected.store(true, Ordering::Relaxed);
-    *back_off = BRIDGE_BACK_OFF;
-    pair::run(here, there, config, state).await
+    let mut carrying = pin!(pair::run(here, there, config, state));
+    match tokio::time::timeout(STEADY_TIME, carrying.as_mut()).await {
+        Ok(down) => down,
+        Err(_) => {
+            *back_off = BRIDGE_BACK_OFF;
+            carrying.await
+        }
+    }
 }
 
 /// What the bridge is called by both brokers.
@@ -251,6 +297,13 @@ mod tests {
             outward: route(outward),
             keep_alive_s: 60,
         }
+    }
+
+    #[test]
+    fn it_is_said_which_broker_it_was() {
+        let text = |side: Side| side.down(EndError::Farewell(0x93)).to_string();
+        assert_eq!(text(Side::Here), "this node's own broker ended the connection: reason 0x93");
+        assert_eq!(text(Side::There), "the other broker ended the connection: reason 0x93");
     }
 
     #[test]

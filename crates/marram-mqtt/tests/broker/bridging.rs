@@ -1,5 +1,7 @@
 //! A bridge to a broker that the site already has: here, another of ours.
 
+mod other;
+
 use std::time::Duration;
 
 use marram_core::Kind;
