@@ -18,10 +18,10 @@ use crate::bridge::{self, Bridge, BridgeConfig, BridgeError};
 use crate::connection::{self, Io, Peer};
 use crate::engine::{ClientState, Engine, Input, Local};
 use crate::limits::{ENGINE_QUEUE_MAX, Limits, PARTIAL_BYTES_MAX};
-use crate::listen::{self, Transport};
+use crate::listen::{self, Places, Transport};
 use crate::shared::Shared;
 use crate::stats::{Counts, Stats};
-use crate::topic;
+use crate::{topic, wire};
 
 /// After the deadline of a drain, tasks that were cut have this long to be dropped, and then the engine to write what is left.
 const CUT_TIME: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ pub struct Broker(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     entropy: Arc<dyn Entropy>,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
     connections: TaskTracker,
     listeners: TaskTracker,
     engine: TaskTracker,
@@ -83,7 +83,7 @@ impl Broker {
         let inner = Inner {
             shared,
             entropy,
-            permits: Arc::new(Semaphore::new(limits.connections)),
+            places: Arc::new(Places::new(limits.connections)),
             connections: TaskTracker::new(),
             listeners: TaskTracker::new(),
             engine: TaskTracker::new(),
@@ -105,7 +105,7 @@ impl Broker {
             inner.shared.clone(),
             listener,
             transport,
-            inner.permits.clone(),
+            inner.places.clone(),
             inner.connections.clone(),
             inner.stop.clone(),
             inner.cut.clone(),
@@ -164,6 +164,14 @@ impl Broker {
         }
         if publication.payload.len() > shared.limits.packet_bytes as usize {
             return Err(Failure::new(Kind::BodyTooLarge, "an MQTT message is larger than a packet may be"));
+        }
+        if let Some(Err(fault)) = publication.properties.as_deref().map(wire::check_properties) {
+            let why = format!("an MQTT message cannot have these properties: {}", fault.why);
+            return Err(Failure::new(Kind::Invalid, why));
+        }
+        if publication.expiry_s == Some(0) {
+            let why = "an MQTT message with an expiry of 0 seconds would reach nobody: give it 1 or more, or none";
+            return Err(Failure::new(Kind::Invalid, why));
         }
         let now = shared.clock.unix_ns();
         let message = Message {

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 /// Limits on clients that an operator may set.
+///
+/// Of connections, sessions, subscriptions and retained messages nobody has more than there is left for others: so one
+/// alone has at most half of them, and cannot lock the others out. Who that is, a user's name says, or the address
+/// without one.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections at the same time, of all listeners.
@@ -33,8 +37,9 @@ pub struct Limits {
     pub retained_bytes: usize,
     /// Bytes of packets that are on their way to one client's socket; past it QoS 0 messages for it are dropped and counted.
     pub outbound_bytes: usize,
-    /// Bytes of messages that are in memory for all sessions together; past it queues stay on the disk, and sessions
-    /// without a durable queue lose what is new. What those have for a group and have not acknowledged counts: another member
+    /// Bytes of messages that are in memory for all sessions together. Each session may have a part of what is left of
+    /// it, so that who has the most is the first that gets no more: its queue stays on the disk, or loses what is new
+    /// if it is in memory alone. What the latter have for a group and have not acknowledged counts: another member
     /// would get it.
     pub memory_bytes: usize,
     /// The longest session expiry that is granted, in seconds; `u32::MAX` is for ever.
@@ -79,6 +84,18 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Bytes of messages that may wait in memory for one client while all together use so many: a part of what is left,
+    /// as in the buffers of switches (Choudhury and Hahne, "Dynamic queue length thresholds", 1998), and what everybody
+    /// has.
+    pub(crate) fn share_bytes(&self, used: u64) -> usize {
+        let left = self.memory_bytes.saturating_sub(usize::try_from(used).unwrap_or(usize::MAX));
+        (left / SHARES).max(self.memory_bytes / self.connections.max(1))
+    }
+}
+
+/// One client alone has one part in so many of the memory for messages, and one more: almost 4 MiB.
+const SHARES: usize = 16;
 /// Bytes of a topic name or filter; longer ones are nobody's.
 pub(crate) const TOPIC_BYTES_MAX: usize = marram_core::event::FILTER_BYTES_MAX;
 /// Levels of a topic name or filter: matching takes a step for each.
@@ -107,8 +124,6 @@ pub(crate) const BATCH_COMMANDS_MAX: usize = 512;
 pub(crate) const COMMITS_MAX: usize = 16;
 /// Messages of a session's queue that are in memory and not sent; more are read when these are gone.
 pub(crate) const WAITING_MAX: usize = 256;
-/// Messages of a session without a durable queue that wait in memory; the outbound limit holds for them in bytes.
-pub(crate) const WAITING_VOLATILE_MAX: usize = 1_000;
 /// Queues of sessions that have ended, and that go to other members of their groups, at the same time: each has a part in memory.
 pub(crate) const HANDOVERS_MAX: usize = 2;
 /// How often such a queue may be unreadable in a row before it is given up for a client that waits for its name.
@@ -131,8 +146,8 @@ pub(crate) const PASSWORD_CHECKS_MAX: usize = 1;
 pub(crate) const PASSWORD_CACHE_MAX: usize = 10_000;
 /// QoS 1 messages on their way over a bridge, in each direction.
 pub(crate) const BRIDGE_RECEIVE_MAX: u16 = 64;
-/// Packets between the two ends of a bridge: messages and acknowledgements, so that no reader waits for its peer.
-pub(crate) const BRIDGE_QUEUE_MAX: usize = 4 * BRIDGE_RECEIVE_MAX as usize;
+/// Messages between the two ends of a bridge, besides those that are open: then the reader waits, and with it its broker.
+pub(crate) const BRIDGE_QUEUE_MAX: usize = BRIDGE_RECEIVE_MAX as usize;
 /// Bytes of a packet of the other broker; larger ones would not fit here.
 pub(crate) const BRIDGE_PACKET_BYTES_MAX: u32 = 1 << 20;
 /// Bytes between a bridge and its own broker.

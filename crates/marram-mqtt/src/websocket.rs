@@ -1,6 +1,7 @@
 //! MQTT over WebSockets (MQTT 5.0 §6): binary frames are the stream, whatever their borders.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -11,6 +12,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response, create_response, write_response};
+use tokio_tungstenite::tungstenite::http::uri::Authority;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -126,12 +128,25 @@ fn answer(request: &Request, origins: &Origins) -> Result<Response, Refusal> {
     let response = create_response(request).map_err(|error| no_hello(&error))?;
     if let Some(origin) = request.headers().get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or("?");
-        if !origins.admit(origin) {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        if !origins.admit(origin) && !host.is_some_and(|host| is_own(origin, host)) {
             let why = format!("this broker does not answer to pages of {origin}: name it in `origins` below `[mqtt]`");
             return Err(Refusal::new(StatusCode::FORBIDDEN, why));
         }
     }
     choose(request, response)
+}
+
+/// Whether a client says the origin of this very server, as clients do that are no browsers. Where the server is named
+/// by a DNS name it could be a page of elsewhere, whose name has been made to lead here (DNS rebinding).
+fn is_own(origin: &str, host: &str) -> bool {
+    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    let is_fixed = Authority::try_from(host).is_ok_and(|authority| {
+        let name = authority.host();
+        let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+    });
+    is_fixed && authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
 fn choose(request: &Request, mut response: Response) -> Result<Response, Refusal> {

@@ -74,8 +74,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, io: Box<dyn Io>, peer: Peer) {
         return stats::add(&shared.stats.refused, 1);
     };
     connection.run().await;
-    drop(connection);
     goodbye.say().await;
+    connection.linger().await;
 }
 
 struct Open(Arc<Shared>);

@@ -12,7 +12,7 @@ use super::Engine;
 use super::commit::{Finish, Records};
 use super::handover::HandOver;
 use super::message::{Accepted, From, Hello};
-use super::session::{Ended, Key, Outgoing, Session};
+use super::session::{Ended, Key, Outgoing, Owner, Session, has_share};
 use super::timer::Timer;
 use crate::outbox::Close;
 use crate::stats;
@@ -43,8 +43,9 @@ impl Engine {
             hello.client = (&*name).into();
             assigned = Some(name);
         }
-        let mut replaced = None;
+        let (mut replaced, mut is_new) = (None, true);
         if let Some(key) = self.sessions.find(&hello.client) {
+            is_new = false;
             let session = self.sessions.get(key);
             if session.is_some_and(|session| session.user != hello.identity.user) {
                 let words = "this client identifier has a session of another user";
@@ -61,12 +62,22 @@ impl Engine {
         hello.expiry_s = hello.expiry_s.min(self.limits.session_expiry_s);
         self.connections += 1;
         hello.link.connection = self.connections;
+        let owner = Owner::of(hello.identity.user.as_ref(), hello.link.address);
+        // One that has ended holds its queue until others have taken that.
+        let all = self.sessions.len() + self.handovers.len();
+        let own = if is_new { self.sessions.len_of(&owner) } else { 0 };
         match self.sessions.find(&hello.client) {
-            Some(key) => self.resume(key, hello, reply),
-            // One that has ended holds its queue until others have taken that.
-            None if self.sessions.len() + self.handovers.len() >= self.limits.sessions => {
+            Some(key) => {
+                self.sessions.give(key, owner);
+                self.resume(key, hello, reply);
+            }
+            None if !has_share(own, all, 1, self.limits.sessions) => {
                 replaced.into_iter().for_each(|client| self.batch.lazy(Change::End(client)));
-                drop(reply.send(Err((Reason::QUOTA, "this node has as many sessions as it may"))));
+                let words = match all >= self.limits.sessions {
+                    true => "this node has as many sessions as it may",
+                    false => "this user or address has as many sessions as it may",
+                };
+                drop(reply.send(Err((Reason::QUOTA, words))));
             }
             None => self.begin(hello, assigned, replaced, reply),
         }
@@ -88,6 +99,7 @@ impl Engine {
         let connection = link.connection;
         let session = Session {
             client: assigned.clone().unwrap_or_else(|| (&*client).into()),
+            owner: Owner::of(identity.user.as_ref(), link.address),
             user: identity.user,
             expiry_s,
             durable,

@@ -28,8 +28,9 @@ const REPLAY_MESSAGES: usize = 32;
 impl Engine {
     /// A QoS 0 message: now or never.
     pub(super) fn offer(&mut self, target: Target, message: &Arc<Message>) {
-        let has_memory = self.has_memory(message.size());
-        let Some(link) = self.sessions.get(target.key).and_then(|session| session.link.as_ref()) else { return };
+        let bytes_max = self.share_bytes().min(self.limits.outbound_bytes);
+        let Some(session) = self.sessions.get_mut(target.key) else { return };
+        let Some(link) = &session.link else { return };
         let delivery = Delivery {
             message: message.clone(),
             qos: Qos::AtMostOnce,
@@ -40,11 +41,22 @@ impl Engine {
         };
         if len(link.version, &delivery, message) > link.packet_bytes_max as usize {
             stats::add(&self.stats.dropped_large, 1);
-        } else if has_memory && link.outbox.offer(delivery, self.limits.outbound_bytes) {
+        } else if link.outbox.offer(delivery, bytes_max) {
             stats::add(&self.stats.sent, 1);
         } else {
             stats::add(&self.stats.dropped_slow, 1);
+            if !std::mem::replace(&mut session.out.said_slow, true) {
+                tracing::warn!(
+                    client = &*session.client,
+                    "an MQTT client takes its messages too slowly: new ones of QoS 0 for it are dropped"
+                );
+            }
         }
+    }
+
+    /// Bytes of messages that may wait in memory for one client now.
+    fn share_bytes(&self) -> usize {
+        self.limits.share_bytes(self.stats.memory.load(Ordering::Relaxed))
     }
 
     pub(super) fn has_memory(&self, bytes: usize) -> bool {
@@ -58,7 +70,7 @@ impl Engine {
             return self.offer(target, message);
         }
         let size = message.size();
-        let has_memory = self.has_memory(size);
+        let share = self.share_bytes().min(self.limits.outbound_bytes);
         let used = self.stats.memory.load(Ordering::Relaxed);
         let Some(session) = self.sessions.get_mut(target.key) else { return };
         let has_room = session.durable || session.has_memory(size, used, &self.limits);
@@ -68,10 +80,7 @@ impl Engine {
             if target.seq <= out.loaded_seq {
                 return; // A page brought it already.
             }
-            let room = out.waiting.is_empty()
-                || (out.waiting.len() < WAITING_MAX
-                    && out.waiting_bytes + size <= self.limits.outbound_bytes
-                    && has_memory);
+            let room = out.waiting.is_empty() || (out.waiting.len() < WAITING_MAX && out.waiting_bytes + size <= share);
             if session.link.is_none() || out.behind || !room {
                 out.behind = true;
                 out.missed = true;
@@ -80,9 +89,7 @@ impl Engine {
             out.loaded_seq = target.seq;
         } else {
             if !has_room {
-                session.dropped += 1;
-                stats::add(&self.stats.dropped_full, 1);
-                return;
+                return session.drop_new(&self.stats);
             }
             out.queued += 1;
             out.queued_bytes += size as u64;
@@ -166,7 +173,10 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.out.queued = session.out.queued.saturating_sub(1);
         session.out.queued_bytes = session.out.queued_bytes.saturating_sub(bytes as u64);
-        session.out.said_full &= session.out.queued > self.limits.queue_messages / 2;
+        session.out.said_full &= match session.durable {
+            true => session.out.queued > self.limits.queue_messages / 2,
+            false => !session.out.waiting.is_empty(),
+        };
         session.out.shared &= session.out.queued > 0;
         if session.durable {
             self.settled.push((key, seq));

@@ -138,8 +138,8 @@ impl Engine {
         match retain {
             Retain::Keep => {}
             Retain::Set => {
-                self.retained.over();
-                self.retained.set(message.clone());
+                let owner = self.retained.over();
+                self.retained.set(message.clone(), owner);
             }
             Retain::Clear => drop(self.retained.remove(&message.topic)),
         }

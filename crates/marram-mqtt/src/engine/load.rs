@@ -6,7 +6,7 @@ use std::time::Duration;
 use marram_core::port::mqtt::{Loaded, StoredSession};
 
 use super::Engine;
-use super::session::{Ended, Key, Outgoing, Received, Replay, Session};
+use super::session::{Ended, Key, Outgoing, Owner, Received, Replay, Session};
 use super::subscribe::taker;
 use super::timer::Timer;
 use crate::stats;
@@ -14,10 +14,11 @@ use crate::topic::Filter;
 
 impl Engine {
     pub(super) fn load(&mut self, loaded: Loaded) {
-        for message in loaded.retained {
-            self.retained.set(message);
-        }
         let keys: Vec<_> = loaded.sessions.into_iter().map(|stored| self.load_session(stored)).collect();
+        for message in loaded.retained {
+            let owner = self.sessions.find(&message.publisher).map_or(Owner::Nobody, |key| self.owner(key));
+            self.retained.set(message, owner);
+        }
         // Only now, when everybody who gets a will is there.
         for key in keys {
             self.set_timers(key);
@@ -40,6 +41,8 @@ impl Engine {
             .collect();
         let session = Session {
             client: record.client,
+            // The address of one without a user is not kept.
+            owner: Owner::of(record.user.as_ref(), None),
             user: record.user,
             expiry_s: record.expiry_s,
             durable: record.expiry_s > 0,

@@ -53,6 +53,7 @@ use timer::{Timer, Timers};
 
 pub use message::ClientState;
 pub(crate) use message::{Accepted, Command, From, Hello, Input, Link, Local, PublishCommand, SubscribeCommand};
+pub(crate) use session::{Owner, has_share};
 
 /// Everything that the broker knows.
 pub(crate) struct Engine {

@@ -10,7 +10,8 @@ use marram_core::{Failure, Kind};
 use super::Engine;
 use super::commit::{Finish, Published, Source};
 use super::message::{From, Local, PublishCommand};
-use super::session::{Key, Received, Session};
+use super::retained::Amount;
+use super::session::{Key, Owner, Received, Session};
 use crate::index::{Found, Taker};
 use crate::stats;
 use crate::wire::{AckKind, Reason};
@@ -91,7 +92,11 @@ impl Engine {
 
     /// Prepares a message from wherever. QoS 0 is delivered at once: it waits for nothing and promises nothing.
     fn accept(&mut self, mut message: Message, source: Source, received: Option<u16>, will_of: Option<ClientId>) {
-        let retain = match self.retains(&message) {
+        let owner = match &source {
+            Source::Client(From { key, .. }, ..) | Source::Will(key, _) => self.owner(*key),
+            Source::Local(_) | Source::Nobody | Source::Group(_) => Owner::Nobody,
+        };
+        let retain = match self.retains(&message, &owner) {
             Ok(retain) => retain,
             Err(failure) => {
                 let published = self.published(Arc::new(message), Vec::new(), Retain::Keep, source, received);
@@ -134,7 +139,7 @@ impl Engine {
             published.reason = Reason::NO_MATCHING_SUBSCRIBERS;
         }
         if retain == Retain::Set {
-            self.retained.begin();
+            self.retained.begin(&message, owner);
         }
         let change = kept.then(|| {
             Change::Publish(Box::new(Publish { message, event, queues, retain, received: received_by, will_of }))
@@ -154,17 +159,24 @@ impl Engine {
     }
 
     /// What it does to the retained message of its topic (MQTT 5.0 §3.3.1.3).
-    fn retains(&self, message: &Message) -> Result<Retain, Failure> {
+    fn retains(&self, message: &Message, owner: &Owner) -> Result<Retain, Failure> {
         if !message.retain {
             return Ok(Retain::Keep);
         }
         if message.payload.is_empty() {
             return Ok(if self.retained.may_have(&message.topic) { Retain::Clear } else { Retain::Keep });
         }
-        if self.retained.has_room(message, self.limits.retained, self.limits.retained_bytes) {
+        let max = Amount { count: self.limits.retained, bytes: self.limits.retained_bytes };
+        if self.retained.has_room(message, owner, max) {
             return Ok(Retain::Set);
         }
-        Err(Failure::new(Kind::StorageFull, "this node retains as many messages as it may"))
+        let why = "this node retains as many messages as it may, of all or of this publisher";
+        Err(Failure::new(Kind::StorageFull, why))
+    }
+
+    /// Who is held to account for what a session takes.
+    pub(super) fn owner(&self, key: Key) -> Owner {
+        self.sessions.get(key).map_or(Owner::Nobody, |session| session.owner.clone())
     }
 
     /// The client that remembers a QoS 2 identifier durably, if it has a session that lasts.
@@ -220,20 +232,11 @@ impl Engine {
             return session.link.is_some();
         }
         let size = message.size() as u64;
-        let has_place = session.has_place(size, &self.limits);
-        let out = &mut session.out;
-        if !has_place {
-            session.dropped += 1;
-            stats::add(&self.stats.dropped_full, 1);
-            if !std::mem::replace(&mut out.said_full, true) {
-                tracing::warn!(
-                    client = &*session.client,
-                    queued = out.queued,
-                    "the queue of an MQTT session is full: new messages for it are dropped"
-                );
-            }
+        if !session.has_place(size, &self.limits) {
+            session.drop_new(&self.stats);
             return false;
         }
+        let out = &mut session.out;
         target.seq = out.next_seq();
         if session.link.is_none() && out.queued == 0 {
             // Places before it may have been given to messages that could not be kept: none of them is open.

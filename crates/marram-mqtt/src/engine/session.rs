@@ -1,6 +1,7 @@
 //! Sessions: whose they are, what they subscribed to, and what is on its way to them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use marram_core::port::mqtt::{ClientId, Message, Qos, SessionRecord, Subscription, Will};
@@ -9,7 +10,8 @@ use super::ByClient;
 use super::message::{ClientState, From, Link};
 use super::subscribe::Ahead;
 use super::timer::Set;
-use crate::limits::{Limits, SEQ_SPAN_MAX, WAITING_VOLATILE_MAX};
+use crate::limits::{Limits, SEQ_SPAN_MAX};
+use crate::stats::{self, Stats};
 
 /// Where a session is. One that is gone is not taken for the next in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,17 +25,58 @@ impl Key {
     pub(crate) const NONE: Self = Self { slot: u32::MAX, generation: 0 };
 }
 
+/// Whose part of the node's room it is that something takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
+    /// The node's own; or it is not known any more, because it had no name and the node has started since. Nobody is
+    /// held to account for it.
+    #[default]
+    Nobody,
+    /// A user, or the name in a certificate.
+    User(Arc<str>),
+    /// A client without a name: the address that it comes from, and in IPv6 the network of it, as it has all of that.
+    Address(IpAddr),
+}
+
+impl Owner {
+    pub(crate) fn of(user: Option<&Arc<str>>, address: Option<SocketAddr>) -> Self {
+        match (user, address.map(|address| address.ip().to_canonical())) {
+            (Some(user), _) => Self::User(user.clone()),
+            (None, Some(IpAddr::V6(address))) => {
+                let [a, b, c, d, ..] = address.segments();
+                Self::Address(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
+            }
+            (None, Some(address)) => Self::Address(address),
+            (None, None) => Self::Nobody,
+        }
+    }
+}
+
+/// Whether there is room for so many more: nobody has more than there is left for others then.
+pub(crate) const fn has_share(own: usize, all: usize, more: usize, max: usize) -> bool {
+    own + all + more <= max
+}
+
+/// What an owner has of what is limited for all.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    sessions: usize,
+    filters: usize,
+}
+
 /// All sessions.
 #[derive(Default)]
 pub(super) struct Sessions {
     slots: Vec<(u32, Option<Box<Session>>)>,
     free: Vec<u32>,
     by_client: ByClient<Key>,
+    by_owner: HashMap<Owner, Held>,
 }
 
 impl Sessions {
     pub(super) fn insert(&mut self, session: Session) -> Key {
         let client = session.client.clone();
+        self.hold(&session);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push((0, None));
             u32::try_from(self.slots.len() - 1).expect("sessions are limited far below 2^32")
@@ -72,7 +115,66 @@ impl Sessions {
         entry.0 = entry.0.wrapping_add(1);
         self.free.push(key.slot);
         self.by_client.remove(&session.client);
+        self.release(&session);
         Some(session)
+    }
+
+    /// A session is from now on somebody else's.
+    pub(super) fn give(&mut self, key: Key, owner: Owner) {
+        let Some(mut session) = self.slots.get_mut(key.slot as usize).and_then(|slot| slot.1.take()) else { return };
+        self.release(&session);
+        session.owner = owner;
+        self.hold(&session);
+        self.slots[key.slot as usize].1 = Some(session);
+    }
+
+    fn hold(&mut self, session: &Session) {
+        if session.owner != Owner::Nobody {
+            let held = self.by_owner.entry(session.owner.clone()).or_default();
+            held.sessions += 1;
+            held.filters += session.subscriptions.len();
+        }
+    }
+
+    fn release(&mut self, session: &Session) {
+        let Some(held) = self.by_owner.get_mut(&session.owner) else { return };
+        held.sessions -= 1;
+        held.filters -= session.subscriptions.len();
+        if held.sessions == 0 {
+            self.by_owner.remove(&session.owner);
+        }
+    }
+
+    /// How many sessions an owner has.
+    pub(super) fn len_of(&self, owner: &Owner) -> usize {
+        self.by_owner.get(owner).map_or(0, |held| held.sessions)
+    }
+
+    /// How many subscriptions the owner of a session has.
+    pub(super) fn filters_of(&self, session: &Session) -> usize {
+        self.by_owner.get(&session.owner).map_or(0, |held| held.filters)
+    }
+
+    /// Notes a subscription. What there was of the same filter.
+    pub(super) fn set_subscription(&mut self, key: Key, subscription: Subscription) -> Option<Subscription> {
+        let session = self.get_mut(key)?;
+        let owner = session.owner.clone();
+        let was = session.subscriptions.insert(subscription.filter.clone(), subscription);
+        if let Some(held) = self.by_owner.get_mut(&owner).filter(|_| was.is_none()) {
+            held.filters += 1;
+        }
+        was
+    }
+
+    /// Forgets a subscription. What there was.
+    pub(super) fn remove_subscription(&mut self, key: Key, filter: &str) -> Option<Subscription> {
+        let session = self.get_mut(key)?;
+        let owner = session.owner.clone();
+        let was = session.subscriptions.remove(filter)?;
+        if let Some(held) = self.by_owner.get_mut(&owner) {
+            held.filters -= 1;
+        }
+        Some(was)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -90,6 +192,8 @@ impl Sessions {
 pub(super) struct Session {
     pub(super) client: ClientId,
     pub(super) user: Option<Arc<str>>,
+    /// Who is held to account for it.
+    pub(super) owner: Owner,
     /// Seconds that it is kept without a connection.
     pub(super) expiry_s: u32,
     /// Its queue is in the journal. Otherwise it ends with its connection, and its queue is in memory alone.
@@ -172,6 +276,8 @@ pub(super) struct Outgoing {
     pub(super) missed: bool,
     /// The queue is full: said once in the log, until it is not.
     pub(super) said_full: bool,
+    /// QoS 0 messages are dropped because the client is slow: said once in the log for a connection.
+    pub(super) said_slow: bool,
 }
 
 /// A message in memory.
@@ -288,6 +394,7 @@ impl Outgoing {
         self.in_flight_bytes = 0;
         self.waiting_bytes = 0;
         self.reading = false;
+        self.said_slow = false;
         self.behind = self.queued > 0;
         self.loaded_seq = if self.behind { before } else { self.last_seq };
         self.first_seq = self.loaded_seq + 1;
@@ -313,9 +420,8 @@ impl Session {
     pub(super) fn has_memory(&self, size: usize, used: u64, limits: &Limits) -> bool {
         let out = &self.out;
         let room = out.waiting.is_empty()
-            || (out.waiting.len() < WAITING_VOLATILE_MAX
-                && out.waiting_bytes + size <= limits.outbound_bytes
-                && used + size as u64 <= limits.memory_bytes as u64
+            || (out.queued < limits.queue_messages
+                && out.waiting_bytes + size <= limits.share_bytes(used)
                 && out.has_packet(out.first_open()));
         self.link.is_some() && room
     }
@@ -323,6 +429,19 @@ impl Session {
     /// Whether it gets a QoS 1 or 2 message of this size if it is chosen for it. `used` is the memory that all use.
     pub(super) fn has_room(&self, size: usize, used: u64, limits: &Limits) -> bool {
         if self.durable { self.has_place(size as u64, limits) } else { self.has_memory(size, used, limits) }
+    }
+
+    /// Its queue is full: it does not get a new message.
+    pub(super) fn drop_new(&mut self, stats: &Stats) {
+        self.dropped += 1;
+        stats::add(&stats.dropped_full, 1);
+        if !std::mem::replace(&mut self.out.said_full, true) {
+            tracing::warn!(
+                client = &*self.client,
+                queued = self.out.queued,
+                "the queue of an MQTT session is full: new messages for it are dropped"
+            );
+        }
     }
 
     pub(super) fn record(&self) -> SessionRecord {

@@ -11,7 +11,7 @@ use super::Engine;
 use super::commit::Finish;
 use super::finish::reason_of;
 use super::message::{From, SubscribeCommand};
-use super::session::{Key, Replay, Session};
+use super::session::{Key, Replay, Session, has_share};
 use crate::index::Taker;
 use crate::outbox::Out;
 use crate::topic::Filter;
@@ -61,11 +61,11 @@ impl Engine {
 
     fn subscribe_one(&mut self, key: Key, text: &str, options: Options, id: u32) -> Result<Subscription, Reason> {
         let filter = Filter::parse(text).map_err(|_| Reason::FILTER_INVALID)?;
-        let session = self.sessions.get_mut(key).ok_or(Reason::UNSPECIFIED)?;
+        let session = self.sessions.get(key).ok_or(Reason::UNSPECIFIED)?;
         let is_new = !session.subscriptions.contains_key(text);
-        let full =
-            session.subscriptions.len() >= self.limits.filters_per_client || self.index.len() >= self.limits.filters;
-        if is_new && full {
+        let has_room = session.subscriptions.len() < self.limits.filters_per_client
+            && has_share(self.sessions.filters_of(session), self.index.len(), 1, self.limits.filters);
+        if is_new && !has_room {
             return Err(Reason::QUOTA);
         }
         let replay = match options.retained {
@@ -83,7 +83,8 @@ impl Engine {
             id,
             replay: replay && self.retained.may_have_any(),
         };
-        let replaced = session.subscriptions.insert(subscription.filter.clone(), subscription.clone());
+        let replaced = self.sessions.set_subscription(key, subscription.clone());
+        let session = self.sessions.get_mut(key).ok_or(Reason::UNSPECIFIED)?;
         session.go_ahead(&subscription.filter, replaced);
         self.index.insert(filter, taker(key, &subscription));
         Ok(subscription)
@@ -158,7 +159,7 @@ impl Engine {
 
     /// What there was.
     fn forget_subscription(&mut self, key: Key, text: &str) -> Option<Subscription> {
-        let was = self.sessions.get_mut(key)?.subscriptions.remove(text)?;
+        let was = self.sessions.remove_subscription(key, text)?;
         if let Ok(filter) = Filter::parse(text) {
             self.index.remove(filter, key);
         }
@@ -187,7 +188,7 @@ impl Engine {
         if kept.replay && session.replays.iter().all(|replay| replay.filter != *text) {
             session.replays.push_back(Replay { filter: text.clone(), after: None });
         }
-        session.subscriptions.insert(text.clone(), kept);
+        self.sessions.set_subscription(key, kept);
     }
 }
 

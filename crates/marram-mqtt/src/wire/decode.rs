@@ -1,6 +1,7 @@
 //! A whole packet becomes one of ours.
 
 use std::num::NonZeroU16;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -8,7 +9,7 @@ use bytestring::ByteString;
 use marram_core::port::mqtt::{Message, Properties, Qos, Will};
 use rmqtt_codec::error::DecodeError;
 use rmqtt_codec::types::{Publish, QoS};
-use rmqtt_codec::v5::{LastWill, PublishProperties, RetainHandling, UserProperties};
+use rmqtt_codec::v5::{LastWill, PublishProperties, RetainHandling};
 use rmqtt_codec::{v3, v5};
 use tokio_util::codec::Decoder as _;
 
@@ -285,33 +286,50 @@ fn properties(given: PublishProperties) -> Result<Option<Box<Properties>>, Fault
     if nothing {
         return Ok(None);
     }
+    // Before they are copied.
     user_properties(&given.user_properties)?;
-    if let Some(topic) = given.response_topic.as_deref() {
-        check_name(topic, "the response topic is not a topic name")?;
-    }
     let text = |text: ByteString| String::from(&*text);
     let properties = Properties {
         utf8: given.is_utf8_payload,
-        content_type: no_null(given.content_type)?.map(text),
+        content_type: given.content_type.map(text),
         response_topic: given.response_topic.map(text),
         correlation: given.correlation_data.map(|data| Bytes::copy_from_slice(&data)),
         user: given.user_properties.into_iter().map(|(name, value)| (text(name), text(value))).collect(),
     };
-    let lengths = properties.user.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
-        + properties.content_type.as_ref().map_or(0, String::len)
-        + properties.correlation.as_ref().map_or(0, Bytes::len);
-    if lengths > PROPERTY_BYTES_MAX {
-        return Err(Fault::new(Reason::TOO_LARGE, "the properties have more than 32 KiB"));
-    }
+    other_properties(&properties)?;
     Ok(Some(Box::new(properties)))
 }
 
-fn user_properties(given: &UserProperties) -> Result<(), Fault> {
+/// Whether a message of this node's own has properties that a client's could have.
+pub(crate) fn check_properties(properties: &Properties) -> Result<(), Fault> {
+    user_properties(&properties.user)?;
+    other_properties(properties)
+}
+
+fn user_properties<S: Deref<Target = str>>(given: &[(S, S)]) -> Result<(), Fault> {
     if given.len() > USER_PROPERTIES_MAX {
         return Err(Fault::new(Reason::TOO_LARGE, "there are more than 64 user properties"));
     }
     if given.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
         return Err(Fault::malformed("a user property contains U+0000"));
+    }
+    Ok(())
+}
+
+fn other_properties(properties: &Properties) -> Result<(), Fault> {
+    let why = "the response topic is not a topic name";
+    if let Some(Err(fault)) = properties.response_topic.as_deref().map(|topic| check_name(topic, why)) {
+        return Err(Fault { why, ..fault });
+    }
+    if properties.content_type.as_ref().is_some_and(|text| text.contains('\0')) {
+        return Err(Fault::malformed("the content type contains U+0000"));
+    }
+    let lengths = properties.user.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        + properties.content_type.as_ref().map_or(0, String::len)
+        + properties.correlation.as_ref().map_or(0, Bytes::len);
+    if lengths > PROPERTY_BYTES_MAX {
+        let why = "the content type, correlation data and user properties have more than 32 KiB";
+        return Err(Fault::new(Reason::TOO_LARGE, why));
     }
     Ok(())
 }

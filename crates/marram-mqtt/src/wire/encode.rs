@@ -52,7 +52,7 @@ const fn length_len(length: usize) -> usize {
 }
 
 fn put_field(out: &mut BytesMut, field: &[u8]) {
-    // Every field has come in as one, or is shorter than a topic may be.
+    // Every field has come in as one, or is of this node's own and was checked as if it had: none is cut.
     out.put_u16(u16::try_from(field.len()).unwrap_or(u16::MAX));
     out.put_slice(&field[..field.len().min(usize::from(u16::MAX))]);
 }

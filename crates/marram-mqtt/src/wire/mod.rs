@@ -14,7 +14,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use marram_core::port::mqtt::{Qos, Will};
 
-pub(crate) use decode::{check_message, decode};
+pub(crate) use decode::{check_message, check_properties, decode};
 pub(crate) use encode::{
     Granted, Outgoing, Room, ack, connack, disconnect, pong, publish, publish_len, suback, unsuback,
 };

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU16, NonZeroU32};
 
 use bytes::Bytes;
-use marram_core::port::mqtt::{Publication, Qos};
+use marram_core::port::mqtt::{Properties, Publication, Qos};
 use rmqtt_codec::types::Publish;
 use rmqtt_codec::v5::PublishProperties;
 
@@ -336,19 +336,23 @@ async fn nobody_is_there_says_5_0() {
     assert_eq!(new.get().await, Got::PubComp(2, 0));
 }
 
+fn stop() -> Publication {
+    Publication {
+        topic: "cmd/stop".into(),
+        payload: Bytes::from_static(b"now"),
+        qos: Qos::AtLeastOnce,
+        publisher: "functions/guard".into(),
+        ..Publication::default()
+    }
+}
+
 #[tokio::test]
 async fn the_node_publishes_too() {
     let node = Node::new().await;
     node.journal.capture("cmd/#");
     let (mut to, _) = Client::connect(node.address, New, "to", kept()).await;
     to.subscribe("cmd/#", 1).await;
-    let stop = Publication {
-        topic: "cmd/stop".into(),
-        payload: Bytes::from_static(b"now"),
-        qos: Qos::AtLeastOnce,
-        publisher: "functions/guard".into(),
-        ..Publication::default()
-    };
+    let stop = stop();
     node.broker.publish(stop.clone()).await.unwrap();
     assert_eq!(node.journal.queued("to"), 1, "it is durable when the call resolves");
     assert_eq!(to.message().await.payload[..], b"now"[..]);
@@ -359,6 +363,51 @@ async fn the_node_publishes_too() {
     }
     node.journal.full(Some("cmd/#"));
     assert_eq!(node.broker.publish(stop).await.unwrap_err().kind(), marram_core::Kind::StreamFull);
+}
+
+/// What no packet could say, or a client may not, a function may not either; and who subscribes gets no broken bytes.
+#[tokio::test]
+async fn the_node_publishes_what_a_client_could() {
+    let node = Node::new().await;
+    let (mut to, _) = Client::connect(node.address, New, "to", kept()).await;
+    to.subscribe("t", 1).await;
+    let publish = async |properties: Properties, expiry_s: Option<u32>| {
+        let properties = Some(Box::new(properties));
+        let publication = Publication { topic: "t".into(), qos: Qos::AtLeastOnce, expiry_s, properties, ..stop() };
+        node.broker.publish(publication).await
+    };
+    let none = Properties::default;
+    let content_type = |text: String| Properties { content_type: Some(text), ..none() };
+    let response_topic = |text: &str| Properties { response_topic: Some(text.into()), ..none() };
+    let user = |name: &str, value: &str, count| Properties { user: vec![(name.into(), value.into()); count], ..none() };
+    let long = "x".repeat(70_000);
+    for (properties, expiry_s, named) in [
+        (content_type(long.clone()), None, "content type"),
+        (content_type("a\0".into()), None, "content type"),
+        (response_topic("a/+"), None, "response topic"),
+        (response_topic(""), None, "response topic"),
+        (response_topic("a\0"), None, "response topic"),
+        (Properties { correlation: Some(vec![0; 70_000].into()), ..none() }, None, "correlation data"),
+        (user(&long, "", 1), None, "user properties"),
+        (user("", &long, 1), None, "user properties"),
+        (user("a\0", "", 1), None, "user property"),
+        (user("a", "\0", 1), None, "user property"),
+        (user("a", "b", 65), None, "user properties"),
+        (none(), Some(0), "expiry"),
+    ] {
+        let failure = publish(properties, expiry_s).await.unwrap_err();
+        assert_eq!(failure.kind(), marram_core::Kind::Invalid, "{failure}");
+        assert!(failure.message().contains(named), "{failure} does not name the {named}");
+    }
+    for properties in [content_type("x".repeat(32 << 10)), response_topic("a/b"), user("a", "b", 64)] {
+        publish(properties.clone(), Some(1)).await.unwrap();
+        let got = to.message().await.properties.unwrap();
+        assert_eq!(got.content_type.as_deref(), properties.content_type.as_deref());
+        assert_eq!((got.response_topic.as_deref(), got.user_properties.len()), {
+            (properties.response_topic.as_deref(), properties.user.len())
+        });
+    }
+    assert_eq!(to.quiet().await, []);
 }
 
 #[tokio::test]

@@ -405,7 +405,7 @@ async fn a_queue_takes_messages_after_any_number_that_could_not_be_kept() {
 /// Sessions that end one after the other while nobody takes what they leave are as many as sessions may be.
 #[tokio::test]
 async fn a_session_that_has_ended_counts_until_its_queue_is_handed_over() {
-    let node = Node::limited(Limits { sessions: 3, queue_messages: 1, ..Limits::default() }).await;
+    let node = Node::limited(Limits { sessions: 5, queue_messages: 1, ..Limits::default() }).await;
     member(&node, New, "first", kept()).await.bye().await;
     publish(&node, New, &[1]).await;
     member(&node, New, "second", kept()).await.bye().await;

@@ -84,7 +84,7 @@ async fn more_open_messages_than_the_receive_maximum_end_a_5_0_connection_and_sl
 
 #[tokio::test]
 async fn subscriptions_are_limited_for_a_client_and_for_all() {
-    let node = Node::limited(Limits { filters_per_client: 3, filters: 4, ..Limits::default() }).await;
+    let node = Node::limited(Limits { filters_per_client: 3, filters: 8, ..Limits::default() }).await;
     for version in BOTH {
         let (mut a, _) = Client::connect(node.address, version, "a", fresh()).await;
         let (mut b, _) = Client::connect(node.address, version, "b", fresh()).await;
@@ -106,7 +106,7 @@ async fn subscriptions_are_limited_for_a_client_and_for_all() {
 
 #[tokio::test]
 async fn sessions_and_connections_are_limited() {
-    let node = Node::limited(Limits { sessions: 2, connections: 3, ..Limits::default() }).await;
+    let node = Node::limited(Limits { sessions: 3, connections: 6, ..Limits::default() }).await;
     let (_a, _) = Client::connect(node.address, New, "a", fresh()).await;
     let (b, _) = Client::connect(node.address, New, "b", kept()).await;
     let mut c = Client::open(node.address, New).await;
@@ -164,7 +164,7 @@ async fn the_bytes_of_a_queue_are_limited_too() {
 
 #[tokio::test]
 async fn retained_messages_are_limited() {
-    let node = Node::limited(Limits { retained: 2, ..Limits::default() }).await;
+    let node = Node::limited(Limits { retained: 3, ..Limits::default() }).await;
     let (mut from, _) = Client::connect(node.address, New, "from", fresh()).await;
     for topic in ["a", "b", "a"] {
         from.retain(topic, b"x", 1).await;
@@ -177,7 +177,8 @@ async fn retained_messages_are_limited() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_slows_nobody() {
-    let limits = Limits { outbound_bytes: 100_000, write_time: Duration::from_secs(60), ..Limits::default() };
+    let write_time = Duration::from_secs(60);
+    let limits = Limits { outbound_bytes: 100_000, memory_bytes: 16 << 20, write_time, ..Limits::default() };
     let node = Node::limited(limits).await;
     let (mut deaf, _) = Client::connect(node.address, New, "deaf", fresh()).await;
     deaf.subscribe("#", 1).await;

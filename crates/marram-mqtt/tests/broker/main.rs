@@ -18,6 +18,7 @@ mod node;
 mod refused;
 mod retained;
 mod sessions;
+mod shares;
 mod subscriptions;
 mod transports;
 mod websocket;

@@ -281,6 +281,31 @@ async fn a_page_of_elsewhere_opens_no_websocket() {
     }
 }
 
+/// Clients that are no browsers say the server's own origin. Where it has a DNS name that could be a page's, too.
+#[tokio::test]
+async fn the_origin_of_the_server_itself_is_let_in_by_its_address() {
+    let node = Node::new().await;
+    let address = node.listen(Transport { tls: None, websocket: Some(Origins::Listed([].into())) }).await;
+    for (host, origin, is_in) in [
+        ("127.0.0.1:8083", "http://127.0.0.1:8083", true),
+        ("[::1]:8083", "http://[::1]:8083", true),
+        ("LocalHost:8083", "http://localhost:8083", true),
+        ("192.0.2.7", "https://192.0.2.7", true),
+        ("127.0.0.1:8083", "http://127.0.0.1:80", false),
+        ("127.0.0.1:8083", "http://127.0.0.1", false),
+        ("127.0.0.1:8083", "http://evil.example:8083", false),
+        ("127.0.0.1:8083", "127.0.0.1:8083", false),
+        ("evil.example:8083", "http://evil.example:8083", false),
+    ] {
+        let mut request = format!("ws://{address}/mqtt").into_client_request().unwrap();
+        for (name, value) in [("sec-websocket-protocol", "mqtt"), ("host", host), ("origin", origin)] {
+            request.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        let opened = tokio_tungstenite::client_async(request, TcpStream::connect(address).await.unwrap()).await;
+        assert_eq!(opened.is_ok(), is_in, "{origin} at {host}");
+    }
+}
+
 #[tokio::test]
 async fn a_websocket_that_says_nothing_holds_up_nobody() {
     let node = Node::limited(Limits { connect_time: Duration::from_millis(200), ..Limits::default() }).await;

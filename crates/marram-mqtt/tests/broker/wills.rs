@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use marram_core::Kind;
+use marram_mqtt::Peer;
 
 use crate::client::{BOTH, Client, Got, Hello, New, Will, fresh, kept, qos};
 use crate::node::{Node, until};
@@ -62,6 +63,29 @@ async fn a_farewell_may_ask_for_the_will() {
     client.raw(&[0xe0, 1, 4]).await;
     assert_eq!(client.get().await, Got::End);
     assert_eq!(watcher.message().await.payload[..], b"gone"[..]);
+}
+
+/// Nor does the will wait for a peer that keeps its end open: time stands still unless everybody waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_will_does_not_wait_for_the_end_of_the_socket() {
+    let node = Node::new().await;
+    let over = |version| {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        tokio::spawn(node.broker.serve(theirs, Peer::default()));
+        Client::over(ours, version)
+    };
+    for version in BOTH {
+        let (mut watcher, mut client) = (over(version), over(version));
+        assert!(matches!(watcher.hello("watcher", fresh()).await, Got::ConnAck(_, 0, _)));
+        watcher.subscribe("will", 0).await;
+        let hello = Hello { will: will(0, false, 0), ..fresh() };
+        assert!(matches!(client.hello("a", hello).await, Got::ConnAck(_, 0, _)));
+        let began = tokio::time::Instant::now();
+        client.raw(&[0x00, 0]).await;
+        assert_eq!(watcher.message().await.payload[..], b"gone"[..]);
+        assert!(began.elapsed() < Duration::from_millis(500), "it came after {:?}", began.elapsed());
+        drop(client);
+    }
 }
 
 #[tokio::test]
