@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use marram_core::Name;
 use s3s::access::{S3Access, S3AccessContext};
@@ -9,6 +10,8 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::path::S3Path;
 use s3s::validation::NameValidation;
 use s3s::{S3Result, s3_error};
+
+use crate::listen::Place;
 
 /// Buckets that a key reaches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +109,7 @@ fn need(operation: &str) -> Option<Need> {
 }
 
 /// The keys, shared with the operations.
-pub(crate) struct Shared(pub(crate) std::sync::Arc<Keys>);
+pub(crate) struct Shared(pub(crate) Arc<Keys>);
 
 #[async_trait::async_trait]
 impl S3Auth for Shared {
@@ -120,10 +123,14 @@ impl S3Auth for Shared {
 #[async_trait::async_trait]
 impl S3Access for Shared {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let id = cx.credentials().map(|credentials| credentials.access_key.as_str());
-        if id.is_none() {
+        if cx.credentials().is_none() {
             return Err(s3_error!(AccessDenied, "the request is not signed"));
         }
+        // The signature is right: from here on the connection is not closed to make room.
+        if cx.extensions_mut().get::<Arc<Place>>().is_some_and(|place| !place.begin()) {
+            return Err(s3_error!(ServiceUnavailable, "the connection made room for another: connect again"));
+        }
+        let id = cx.credentials().map(|credentials| credentials.access_key.as_str());
         let operation = cx.s3_op().name();
         if operation == "PostObject" {
             // A form is held in memory before its signature can be looked at.

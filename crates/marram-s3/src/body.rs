@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt as _};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use marram_core::Failure;
-use marram_core::port::blobs::{ObjectWriter, PartWriter};
+use marram_core::port::blobs::{ObjectWriter, PartWriter, shown};
 use s3s::dto::StreamingBlob;
 use s3s::stream::{ByteStream, RemainingLength};
 use s3s::{S3Result, StdError, s3_error};
@@ -117,6 +117,24 @@ pub(crate) async fn take_in(
     }
 }
 
+/// The bytes of an object, once the first of them are there: a content that cannot be read is told before an answer
+/// begins.
+pub(crate) async fn begun(
+    stream: BoxStream<'static, Result<Bytes, Failure>>,
+    name: &str,
+) -> S3Result<BoxStream<'static, Result<Bytes, Failure>>> {
+    let mut stream = stream.peekable();
+    if let Some(Err(failure)) = Pin::new(&mut stream).peek().await {
+        tracing::error!(%failure, detail = failure.detail(), "the content of an object cannot be read");
+        return Err(s3_error!(
+            InternalError,
+            "the content of {} is missing on this node, or cannot be read: put it again, or see the node's log",
+            shown(name)
+        ));
+    }
+    Ok(stream.boxed())
+}
+
 /// A content on its way out. The lock is never waited for: it makes a stream of one reader shareable, which s3s asks for.
 struct Out {
     stream: Mutex<BoxStream<'static, Result<Bytes, Failure>>>,
@@ -148,5 +166,26 @@ impl Stream for Out {
 impl ByteStream for Out {
     fn remaining_length(&self) -> RemainingLength {
         usize::try_from(self.left).map_or_else(|_| RemainingLength::unknown(), RemainingLength::new_exact)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use marram_core::Kind;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_content_that_cannot_be_read_is_told_before_the_answer_begins() {
+        let content = |chunks: Vec<Result<Bytes, Failure>>| futures::stream::iter(chunks).boxed();
+        let failure = || Failure::new(Kind::Internal, "no such file");
+        let error = begun(content(vec![Err(failure())]), "june.pdf").await.err().unwrap();
+        assert_eq!(error.code().as_str(), "InternalError");
+        assert!(error.message().unwrap().starts_with("the content of \"june.pdf\" is missing on this node"), "{error}");
+        let whole = begun(content(vec![Ok("ab".into()), Ok("c".into()), Err(failure())]), "k").await.unwrap();
+        let chunks: Vec<_> = whole.map(Result::ok).collect().await;
+        assert_eq!(chunks, [Some("ab".into()), Some("c".into()), None]);
+        assert!(begun(content(vec![]), "empty").await.unwrap().next().await.is_none());
     }
 }

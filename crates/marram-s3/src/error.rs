@@ -1,10 +1,11 @@
 //! Failures as S3 says them.
 
-use http::StatusCode;
+use http::{Response, StatusCode, Uri};
+use marram_core::limits::OBJECT_NAME_BYTES_MAX;
 use marram_core::{Failure, Kind};
-use s3s::{S3Error, S3ErrorCode, StdError};
+use s3s::{Body, S3Error, S3ErrorCode, StdError};
 
-use crate::chunks;
+use crate::{chunks, meta, query};
 
 /// What a failure of a bucket's operation is. A conflict is an expectation that was not held.
 pub(crate) fn of(failure: Failure) -> S3Error {
@@ -53,4 +54,83 @@ pub(crate) fn of_body(error: &StdError) -> S3Error {
         error.set_status_code(StatusCode::BAD_REQUEST);
     }
     error
+}
+
+/// Whether an error in XML has a message.
+pub(crate) fn says_why(body: &[u8]) -> bool {
+    body.windows(9).any(|part| part == b"<Message>")
+}
+
+/// A refusal of s3s's that has a code and says no more, with what there is to say of it.
+pub(crate) fn explained(response: &Response<Body>, uri: &Uri) -> Option<S3Error> {
+    let refused = response.status().is_client_error();
+    let body = response.body().bytes().filter(|body| refused && !says_why(body))?;
+    let (_, code) = std::str::from_utf8(&body).ok()?.split_once("<Code>")?;
+    explain(code.split_once('<')?.0, uri)
+}
+
+fn explain(code: &str, uri: &Uri) -> Option<S3Error> {
+    let (code, message) = match code {
+        "InvalidBucketName" => {
+            let bucket = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default();
+            return meta::bucket(&query::decoded(bucket)).err();
+        }
+        "KeyTooLongError" => (
+            S3ErrorCode::KeyTooLongError,
+            format!("the name of an object has at most {OBJECT_NAME_BYTES_MAX} bytes in UTF-8: give it a shorter one"),
+        ),
+        "InvalidURI" => (
+            S3ErrorCode::InvalidURI,
+            "the URL cannot be read: write /<bucket>/<name>, and all of it in UTF-8 that is percent-encoded".into(),
+        ),
+        "SignatureDoesNotMatch" => (
+            S3ErrorCode::SignatureDoesNotMatch,
+            "the signature is not the one that this request has with the secret of its access key: look at the secret, \
+             and that nothing changes method, path, query or headers after they were signed"
+                .into(),
+        ),
+        "MalformedXML" => (
+            S3ErrorCode::MalformedXML,
+            "the body is not the XML that this operation takes: look for what is missing, or misspelt".into(),
+        ),
+        "MethodNotAllowed" => (S3ErrorCode::MethodNotAllowed, "what the path names has no such operation".into()),
+        "IncompleteBody" => (S3ErrorCode::IncompleteBody, "the body is not as long as was announced".into()),
+        "MissingContentLength" => (S3ErrorCode::MissingContentLength, "say in Content-Length how long it is".into()),
+        "MaxMessageLengthExceeded" => {
+            (S3ErrorCode::MaxMessageLengthExceeded, "the XML of the body is too large: ask for less at a time".into())
+        }
+        _ => return None,
+    };
+    Some(S3Error::with_message(code, message))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_without_a_word_is_explained() {
+        let explained = |code: S3ErrorCode, path: &'static str| {
+            let response = S3Error::new(code).to_http_response().unwrap();
+            let error = explained(&response, &Uri::from_static(path))?;
+            let message = error.message().unwrap().to_owned();
+            assert_eq!(error.to_http_response().unwrap().status(), response.status());
+            Some(message)
+        };
+        for (code, path, expected) in [
+            (S3ErrorCode::InvalidBucketName, "/My_Files/k", "\"My_Files\" is not a name: it does not start with"),
+            (S3ErrorCode::InvalidBucketName, "/caf%C3%A9", "\"café\" is not a name: it has another character"),
+            (S3ErrorCode::KeyTooLongError, "/files/k", "at most 1024 bytes"),
+            (S3ErrorCode::InvalidURI, "/files/%ff", "percent-encoded"),
+            (S3ErrorCode::SignatureDoesNotMatch, "/files/k", "look at the secret"),
+            (S3ErrorCode::MalformedXML, "/files?delete", "not the XML"),
+        ] {
+            let message = explained(code, path).unwrap();
+            assert!(message.contains(expected), "{path}: {message}");
+        }
+        assert_eq!(explained(S3ErrorCode::NotModified, "/files/k"), None);
+        let said = S3Error::with_message(S3ErrorCode::MalformedXML, "why").to_http_response().unwrap();
+        assert!(super::explained(&said, &Uri::from_static("/files")).is_none());
+    }
 }

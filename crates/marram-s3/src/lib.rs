@@ -37,7 +37,6 @@ use marram_core::port::blobs::Multipart;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -47,7 +46,6 @@ pub use limits::Limits;
 /// The S3 API, ready to listen.
 pub struct Server {
     front: Arc<listen::Front>,
-    permits: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Server {
@@ -71,11 +69,11 @@ impl Server {
         builder.set_auth(access::Shared(Arc::clone(&keys)));
         builder.set_access(access::Shared(keys));
         builder.set_validation(access::Names);
-        let permits = Arc::new(Semaphore::new(limits.connections));
+        let room = listen::Room::new(limits.connections);
         let (tasks, stop, cut) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let answers = Default::default();
-        let front = listen::Front { service: builder.build(), limits, tasks, stop, cut, answers };
-        Self { front: Arc::new(front), permits }
+        let front = listen::Front { service: builder.build(), limits, room, tasks, stop, cut, answers };
+        Self { front: Arc::new(front) }
     }
 
     /// Requests that were answered so far, by class of status.
@@ -85,15 +83,15 @@ impl Server {
         [("2xx", count(2)), ("3xx", count(3)), ("4xx", count(4)), ("5xx", count(5))]
     }
 
-    /// Connections that are open now; past [`Limits::connections`] others wait.
+    /// Connections that are open now, at most [`Limits::connections`].
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.front.limits.connections.saturating_sub(self.permits.available_permits())
+        self.front.room.count()
     }
 
     /// Accepts connections of `listener`, with TLS if that is given. All listeners share one limit.
     pub fn listen(&self, listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>) {
-        let accept = listen::accept(Arc::clone(&self.front), listener, tls, Arc::clone(&self.permits));
+        let accept = listen::accept(Arc::clone(&self.front), listener, tls);
         self.front.tasks.spawn(accept);
     }
 

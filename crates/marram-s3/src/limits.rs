@@ -5,7 +5,8 @@ use std::time::Duration;
 /// What a client may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at the same time; more wait in the system's backlog. Each holds up to about 1 MiB of a content on its way.
+    /// Connections at the same time, of which each holds up to about 1 MiB of a content on its way. For one more, one
+    /// without a request is closed; where all have one under way, more wait in the system's backlog.
     pub connections: usize,
     /// Bytes of a request's header section: 8 KiB of metadata, a name of 3 KiB when encoded, and a signature.
     pub header_bytes: usize,

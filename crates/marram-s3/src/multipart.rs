@@ -2,12 +2,13 @@
 
 use marram_core::Kind;
 use marram_core::limits::OBJECT_LIST_MAX;
-use marram_core::port::blobs::{ByteRange, Expect, Finish, Part, Upload, UploadId};
+use marram_core::port::blobs::{ByteRange, Expect, Finish, Object, Part, Upload, UploadId};
+use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType,
-    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CopyPartResult, CreateMultipartUploadInput,
-    CreateMultipartUploadOutput, ListPartsInput, ListPartsOutput, StorageClass, UploadPartCopyInput,
-    UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CopyPartResult,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, ListPartsInput, ListPartsOutput, StorageClass,
+    UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
@@ -15,7 +16,7 @@ use crate::checksum::{self, Said, Summing, said, say};
 use crate::conditions::{Conditions, etags};
 use crate::lists::page_size;
 use crate::meta::{self, kept};
-use crate::objects::{check_length, md5, source};
+use crate::objects::{check_length, md5, no_key, source, source_refused};
 use crate::service::{Service, key_of};
 use crate::{body, error, query};
 
@@ -130,14 +131,14 @@ pub(crate) async fn copy_part(
     let S3Request { input, headers, .. } = req;
     let upload = find(service, &input.bucket, &input.key, &input.upload_id).await?;
     let opened = service.blobs.get(&from, &name).await.map_err(error::of)?;
-    let opened = opened.ok_or_else(|| S3Error::new(S3ErrorCode::NoSuchKey))?;
+    let opened = opened.ok_or_else(no_key)?;
     let conditions = Conditions {
         if_match: etags(&headers, "x-amz-copy-source-if-match"),
         if_none_match: etags(&headers, "x-amz-copy-source-if-none-match"),
         if_modified_since: input.copy_source_if_modified_since.as_ref(),
         if_unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
     };
-    conditions.check(&opened.object).map_err(|_| S3Error::new(S3ErrorCode::PreconditionFailed))?;
+    conditions.check(&opened.object).map_err(|_| source_refused(&opened.object))?;
     let bytes = match input.copy_source_range.as_deref() {
         None => 0..opened.object.size,
         Some(range) => copy_range(range, opened.object.size)?,
@@ -148,7 +149,7 @@ pub(crate) async fn copy_part(
     let writer = service.blobs.put_part(&bucket, &input.key, &upload.id, number).await.map_err(error::of)?;
     let mut writer = writer.ok_or_else(no_upload)?;
     let length = bytes.end - bytes.start;
-    let content = body::out(opened.content.read(bytes), length);
+    let content = body::out(body::begun(opened.content.read(bytes), &name).await?, length);
     body::take_in(Some(content), i64::try_from(length).ok(), &mut writer, &mut summing).await?;
     let checksum = summing.finish(None)?;
     let part = writer.finish(Finish { checksum, ..Finish::default() }).await;
@@ -176,21 +177,17 @@ pub(crate) async fn complete(
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
     let S3Request { input, uri, .. } = req;
     let expect = meta::expect(input.if_match.as_ref(), input.if_none_match.as_ref())?;
-    let upload = find(service, &input.bucket, &input.key, &input.upload_id).await?;
+    let bucket = meta::bucket(&input.bucket)?;
     let named = input.multipart_upload.as_ref().and_then(|upload| upload.parts.clone()).unwrap_or_default();
-    if named.is_empty() {
-        return Err(s3_error!(MalformedXML, "an upload is completed with at least one part"));
-    }
-    let mut wanted = Vec::with_capacity(named.len());
-    for part in &named {
-        let (Some(number), Some(etag)) = (part.part_number, &part.e_tag) else {
-            return Err(s3_error!(MalformedXML, "each part has to have its number and its etag"));
-        };
-        wanted.push((self::number(number)?, etag.value().to_owned()));
-    }
-    if !wanted.is_sorted_by(|(a, _), (b, _)| a < b) {
-        return Err(s3_error!(InvalidPartOrder, "the parts have to be in the order of their numbers"));
-    }
+    let upload = match find(service, &input.bucket, &input.key, &input.upload_id).await {
+        Err(error) if *error.code() == S3ErrorCode::NoSuchUpload && expect == Expect::Any => {
+            let made = service.blobs.head(&bucket, &input.key).await.map_err(error::of)?;
+            let made = made.filter(|object| wanted(&named).is_ok_and(|wanted| is_of(&wanted, &object.etag)));
+            return Ok(completed(input, &made.ok_or(error)?));
+        }
+        found => found?,
+    };
+    let wanted = wanted(&named)?;
     let parts = kept_parts(service, &upload, &input.bucket, &wanted).await?;
     for (part, named) in parts.iter().zip(&named) {
         check_sum(&said!(named), part)?;
@@ -208,10 +205,13 @@ pub(crate) async fn complete(
         return Err(s3_error!(InvalidRequest, "the object has {size} bytes, and not what x-amz-mp-object-size says"));
     }
     let finish = Finish { expect, checksum, md5: None };
-    let bucket = meta::bucket(&input.bucket)?;
     let done = service.blobs.complete_upload(&bucket, &input.key, &upload.id, wanted, finish).await;
     let done = done.map_err(|failure| error::with(failure, Kind::Invalid, S3ErrorCode::InvalidPart))?;
-    let object = done.ok_or_else(no_upload)?;
+    Ok(completed(input, &done.ok_or_else(no_upload)?))
+}
+
+/// The answer to the completion that made this object.
+fn completed(input: CompleteMultipartUploadInput, object: &Object) -> S3Response<CompleteMultipartUploadOutput> {
     let mut output = CompleteMultipartUploadOutput {
         location: Some(format!("/{}/{}", input.bucket, input.key)),
         bucket: Some(input.bucket),
@@ -221,7 +221,36 @@ pub(crate) async fn complete(
         ..CompleteMultipartUploadOutput::default()
     };
     say!(&object.checksum, output);
-    Ok(S3Response::new(output))
+    S3Response::new(output)
+}
+
+/// The parts that are named, number and etag, in their order.
+fn wanted(named: &[CompletedPart]) -> S3Result<Vec<(u32, String)>> {
+    if named.is_empty() {
+        return Err(s3_error!(MalformedXML, "an upload is completed with at least one part"));
+    }
+    let mut wanted = Vec::with_capacity(named.len());
+    for part in named {
+        let (Some(number), Some(etag)) = (part.part_number, &part.e_tag) else {
+            return Err(s3_error!(MalformedXML, "each part has to have its number and its etag"));
+        };
+        wanted.push((self::number(number)?, etag.value().to_owned()));
+    }
+    if !wanted.is_sorted_by(|(a, _), (b, _)| a < b) {
+        return Err(s3_error!(InvalidPartOrder, "the parts have to be in the order of their numbers"));
+    }
+    Ok(wanted)
+}
+
+/// Whether an object with this etag was put together from these parts: its etag is the digest of theirs, and how many.
+/// So a completion that is asked for again, since its answer was lost, is answered again.
+fn is_of(parts: &[(u32, String)], etag: &str) -> bool {
+    let mut md5 = Md5::new();
+    for (_, etag) in parts {
+        let Ok(digest) = u128::from_str_radix(etag, 16) else { return false };
+        md5.update(&digest.to_be_bytes());
+    }
+    etag == format!("{:032x}-{}", u128::from_be_bytes(md5.finalize()), parts.len())
 }
 
 /// What is kept of the parts that are named, in their order.

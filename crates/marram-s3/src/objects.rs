@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use marram_core::Kind;
 use marram_core::limits::OBJECT_BYTES_MAX;
-use marram_core::port::blobs::{ByteRange, CopyOptions, Delete, Expect, Finish, Object, check_name};
+use marram_core::port::blobs::{ByteRange, CopyOptions, Delete, Expect, Finish, Object, check_name, shown};
 use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectInput, DeleteObjectOutput,
     DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, GetObjectInput, GetObjectOutput, HeadObjectInput,
@@ -43,7 +43,7 @@ fn check_version(id: Option<&str>) -> S3Result<()> {
     }
 }
 
-fn no_key() -> S3Error {
+pub(crate) fn no_key() -> S3Error {
     s3_error!(NoSuchKey, "there is no object of this name")
 }
 
@@ -97,7 +97,7 @@ pub(crate) async fn get(service: &Service, req: S3Request<GetObjectInput>) -> S3
     describe!(object, output, wants_checksum(input.checksum_mode.is_some(), &uri) && range.is_none());
     output.content_length = i64::try_from(length).ok();
     output.content_range = range.map(|range| content_range(&range, object));
-    output.body = Some(body::out(opened.content.read(bytes), length));
+    output.body = Some(body::out(body::begun(opened.content.read(bytes), &object.name).await?, length));
     Ok(S3Response::new(output))
 }
 
@@ -150,11 +150,24 @@ fn override_said(input: HeadObjectInput, output: &mut HeadObjectOutput) -> S3Res
 
 /// A condition that does not hold; the answer 304 says what there is (RFC 9110 §15.4.5).
 fn refused(code: S3ErrorCode, object: &Object) -> S3Error {
-    let mut error = S3Error::new(code);
+    let mut error = S3Error::with_message(code, unmet(object));
     if let Ok(etag) = meta::etag(&object.etag).to_http_header() {
         error.set_headers([(http::header::ETAG, etag)].into_iter().collect());
     }
     error
+}
+
+fn unmet(object: &Object) -> String {
+    format!(
+        "the object {} is not as the request wants it, and has the ETag \"{}\": look at it with HeadObject",
+        shown(&object.name),
+        object.etag
+    )
+}
+
+/// A source of a copy that is not as the copy wants it.
+pub(crate) fn source_refused(source: &Object) -> S3Error {
+    S3Error::with_message(S3ErrorCode::PreconditionFailed, unmet(source))
 }
 
 /// The parts of an object are not told apart once it is complete.
@@ -209,7 +222,7 @@ pub(crate) async fn copy(service: &Service, req: S3Request<CopyObjectInput>) -> 
         if_modified_since: input.copy_source_if_modified_since.as_ref(),
         if_unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
     };
-    conditions.check(&found).map_err(|_| S3Error::new(S3ErrorCode::PreconditionFailed))?;
+    conditions.check(&found).map_err(|_| source_refused(&found))?;
     check_sum_of_copy(input.checksum_algorithm.as_ref().map(|algorithm| algorithm.as_str()), &found)?;
     input.metadata = meta::with_query(input.metadata, &uri)?;
     let replace = input.metadata_directive.as_ref().is_some_and(|is| is.as_str() == MetadataDirective::REPLACE);

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use marram_core::limits::KV_LIST_KEYS_MAX;
 use marram_core::manifest::Allow;
+use marram_core::port::blobs;
 use marram_core::port::kv::{Change, Expect, Version};
 use marram_core::port::mqtt::{Properties, Publication, Qos};
 use marram_core::trace::TraceContext;
@@ -21,6 +22,9 @@ use serde_json::{Value, json};
 use super::{script_collections, script_objects};
 use crate::invocation::Invocation;
 use crate::reach::{Draft, Reach};
+
+/// `Number.MAX_SAFE_INTEGER` of JavaScript (ECMA-262 §21.1.2.6).
+const JAVASCRIPT_INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// What a function's `env` gets, each as `<kind>/<name>`.
 pub(crate) fn granted(allow: &Allow) -> Vec<String> {
@@ -52,11 +56,10 @@ pub(crate) fn call(
         }),
         "kv.delete" => Box::pin(async move { delete(&reach, parse(&payload)?.0).await }),
         "kv.increment" => Box::pin(async move {
-            let Keyed { bucket, key, delta, .. } = parse(&payload)?.0;
-            let sum = reach.kv()?.increment(reach.bucket(&bucket)?, &key, delta).await?;
+            let sum = increment(&reach, parse(&payload)?.0).await?.1;
             Ok(head(&json!({ "sum": sum })))
         }),
-        "kv.list" => Box::pin(async move { list(&reach, &parse(&payload)?.0) }),
+        "kv.list" => Box::pin(async move { list(&reach, parse(&payload)?.0) }),
         "stream.publish" => Box::pin(async move {
             let (asked, data) = parse(&payload)?;
             publish(&reach, trace.as_ref(), asked, data).await
@@ -77,12 +80,74 @@ pub(crate) fn call(
     }
 }
 
+/// The same for JavaScript, where a sum past 2^53 would be another number without a word.
+pub(crate) fn call_in_javascript(
+    reach: &Arc<Reach>,
+    run: Option<&Invocation>,
+    capability: &str,
+    payload: Bytes,
+) -> BoxFuture<'static, Result<Vec<u8>, Failure>> {
+    if capability != "kv.increment" {
+        return call(reach, run, capability, payload);
+    }
+    let reach = Arc::clone(reach);
+    Box::pin(async move {
+        let (key, sum) = increment(&reach, parse(&payload)?.0).await?;
+        fits_a_number(&key, sum)?;
+        Ok(head(&json!({ "sum": sum })))
+    })
+}
+
+fn fits_a_number(key: &str, sum: i64) -> Result<(), Failure> {
+    if sum.unsigned_abs() <= JAVASCRIPT_INTEGER_MAX {
+        return Ok(());
+    }
+    let why = format!(
+        "the counter {} was incremented and is {sum} now, which no JavaScript number is: count on in another key",
+        blobs::shown(key)
+    );
+    Err(Failure::new(Kind::Invalid, why))
+}
+
 /// The line, and the bytes after it.
 pub(super) fn parse<T: for<'de> Deserialize<'de>>(payload: &Bytes) -> Result<(T, Bytes), Failure> {
     let end = payload.iter().position(|byte| *byte == b'\n').unwrap_or(payload.len());
     let asked = serde_json::from_slice(&payload[..end])
         .map_err(|error| Failure::new(Kind::Invalid, format!("an argument is not what it should be: {error}")))?;
     Ok((asked, payload.slice((end + 1).min(payload.len())..)))
+}
+
+/// A whole number that an option asks for, `min` or more; `may_be` says the same.
+pub(super) fn whole(option: &str, asked: Option<Value>, min: u64, may_be: &str) -> Result<Option<u64>, Failure> {
+    let Some(asked) = asked else { return Ok(None) };
+    match asked.as_u64().filter(|number| *number >= min) {
+        Some(number) => Ok(Some(number)),
+        None => Err(Failure::new(Kind::Invalid, format!("`{option}` is {}: it is {may_be}", cut(&asked)))),
+    }
+}
+
+/// How many entries of a list are asked for; `max` where nothing is said, and never more.
+pub(super) fn page_size(limit: Option<Value>, max: usize) -> Result<usize, Failure> {
+    let asked = whole("limit", limit, 1, &format!("a whole number from 1; a page has at most {max} entries"))?;
+    Ok(asked.and_then(|asked| usize::try_from(asked).ok()).map_or(max, |asked| asked.min(max)))
+}
+
+/// Where a list goes on.
+pub(super) fn cursor(asked: Option<Value>) -> Result<Option<String>, Failure> {
+    match asked {
+        None => Ok(None),
+        Some(Value::String(after)) => Ok(Some(after)),
+        Some(other) => {
+            let message = format!("`cursor` is {}: it is what the page before has as its `cursor`", cut(&other));
+            Err(Failure::new(Kind::Invalid, message))
+        }
+    }
+}
+
+/// An argument as messages show it.
+fn cut(asked: &Value) -> String {
+    const CHARS_MAX: usize = 40;
+    asked.to_string().chars().take(CHARS_MAX).collect()
 }
 
 pub(super) fn head(answer: &Value) -> Vec<u8> {
@@ -96,7 +161,7 @@ struct Keyed {
     bucket: String,
     #[serde(default)]
     key: String,
-    ttl_ms: Option<u64>,
+    ttl_ms: Option<Value>,
     version: Option<String>,
     #[serde(default)]
     absent: bool,
@@ -131,8 +196,28 @@ fn get(reach: &Reach, asked: &Keyed) -> Result<Vec<u8>, Failure> {
     Ok(answer)
 }
 
-async fn put(reach: &Reach, asked: Keyed, value: Bytes) -> Result<Vec<u8>, Failure> {
-    let (expect, ttl) = (asked.expect()?, asked.ttl_ms.map(Duration::from_millis));
+/// How long an entry lives. The engines have looked whether it lives at all.
+fn time_to_live(ttl_ms: Option<Value>) -> Result<Option<Duration>, Failure> {
+    let Some(ttl_ms) = ttl_ms else { return Ok(None) };
+    let too_long = || {
+        let message = format!(
+            "the entry would expire in {} ms, which is too far off: give a smaller `expirationTtl` or `expiration` \
+             (`ttl` in Python), or none for an entry that stays",
+            cut(&ttl_ms)
+        );
+        Failure::new(Kind::Invalid, message)
+    };
+    ttl_ms.as_u64().map(|ms| Some(Duration::from_millis(ms))).ok_or_else(too_long)
+}
+
+/// The key, and its sum.
+async fn increment(reach: &Reach, asked: Keyed) -> Result<(String, i64), Failure> {
+    let sum = reach.kv()?.increment(reach.bucket(&asked.bucket)?, &asked.key, asked.delta).await?;
+    Ok((asked.key, sum))
+}
+
+async fn put(reach: &Reach, mut asked: Keyed, value: Bytes) -> Result<Vec<u8>, Failure> {
+    let (expect, ttl) = (asked.expect()?, time_to_live(asked.ttl_ms.take())?);
     let bucket = reach.bucket(&asked.bucket)?;
     let change = Change::Put { key: asked.key, value, ttl, expect };
     let written = reach.kv()?.apply(bucket, vec![change]).await?;
@@ -150,13 +235,13 @@ async fn delete(reach: &Reach, asked: Keyed) -> Result<Vec<u8>, Failure> {
 struct Listing {
     bucket: String,
     prefix: String,
-    limit: Option<usize>,
-    after: Option<String>,
+    limit: Option<Value>,
+    after: Option<Value>,
 }
 
-fn list(reach: &Reach, asked: &Listing) -> Result<Vec<u8>, Failure> {
-    let max = asked.limit.unwrap_or(KV_LIST_KEYS_MAX).clamp(1, KV_LIST_KEYS_MAX);
-    let page = reach.kv()?.list(reach.bucket(&asked.bucket)?, &asked.prefix, asked.after.as_deref(), max)?;
+fn list(reach: &Reach, asked: Listing) -> Result<Vec<u8>, Failure> {
+    let (max, after) = (page_size(asked.limit, KV_LIST_KEYS_MAX)?, cursor(asked.after)?);
+    let page = reach.kv()?.list(reach.bucket(&asked.bucket)?, &asked.prefix, after.as_deref(), max)?;
     Ok(head(&json!({ "keys": page.keys, "more": page.more })))
 }
 
@@ -220,10 +305,10 @@ pub(super) fn take(bytes: &mut Bytes, length: usize) -> Result<Bytes, Failure> {
 #[serde(rename_all = "camelCase")]
 struct Messaging {
     topic: String,
-    qos: u8,
+    qos: Value,
     retain: bool,
     #[serde(rename = "expiry_s")]
-    expiry_s: Option<u32>,
+    expiry_s: Option<Value>,
     content_type: Option<String>,
     response_topic: Option<String>,
     user: Vec<(String, String)>,
@@ -234,8 +319,10 @@ struct Messaging {
 }
 
 fn publication(asked: Messaging, mut bytes: Bytes) -> Result<Publication, Failure> {
-    let qos = Qos::from_level(asked.qos);
-    let qos = qos.ok_or_else(|| Failure::new(Kind::Invalid, format!("`qos` is {}: it is 0, 1 or 2", asked.qos)))?;
+    let qos = asked.qos.as_u64().and_then(|level| Qos::from_level(u8::try_from(level).ok()?));
+    let wrong_qos = || Failure::new(Kind::Invalid, format!("`qos` is {}: it is 0, 1 or 2", cut(&asked.qos)));
+    let qos = qos.ok_or_else(wrong_qos)?;
+    let expiry_s = whole("expiry", asked.expiry_s, 0, "a whole number of seconds")?;
     let payload = take(&mut bytes, asked.length)?;
     let properties = Properties {
         utf8: false,
@@ -249,8 +336,61 @@ fn publication(asked: Messaging, mut bytes: Bytes) -> Result<Publication, Failur
         payload,
         qos,
         retain: asked.retain,
-        expiry_s: asked.expiry_s,
+        // More than the protocol can say (MQTT 5.0 §3.3.2.3.3).
+        expiry_s: expiry_s.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
         properties: (properties != Properties::default()).then(|| Box::new(properties)),
         publisher: String::new(),
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn refused<T: std::fmt::Debug>(answer: Result<T, Failure>) -> String {
+        answer.unwrap_err().message().to_owned()
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_told_by_the_name_of_its_option() {
+        let list = |options: &str| {
+            let payload = format!("{{\"bucket\":\"state\",\"prefix\":\"\",{options}}}\n");
+            let asked: Listing = parse(&payload.into()).unwrap().0;
+            cursor(asked.after).and_then(|_| page_size(asked.limit, 1000))
+        };
+        for (options, expected) in [("\"limit\":null", 1000), ("\"limit\":1", 1), ("\"limit\":5000", 1000)] {
+            assert_eq!(list(options).unwrap(), expected, "{options}");
+        }
+        for bad in ["0", "-1", "1.5", "\"10\"", "true", "1e21"] {
+            let told = refused(list(&format!("\"limit\":{bad}")));
+            assert!(told.starts_with("`limit` is ") && told.contains("a whole number from 1"), "{bad}: {told}");
+        }
+        assert_eq!(refused(list("\"after\":5")), "`cursor` is 5: it is what the page before has as its `cursor`");
+        let long = Value::from("x".repeat(1_000));
+        assert!(refused(page_size(Some(long), 1000)).len() < 200);
+    }
+
+    #[test]
+    fn an_entry_that_expires_too_far_off_is_refused() {
+        let put = |ttl_ms: &str| {
+            let payload = format!("{{\"bucket\":\"state\",\"key\":\"k\",\"ttl_ms\":{ttl_ms}}}\n");
+            time_to_live(parse::<Keyed>(&payload.into()).unwrap().0.ttl_ms)
+        };
+        assert_eq!(put("60000").unwrap(), Some(Duration::from_secs(60)));
+        assert_eq!(put("null").unwrap(), None);
+        let told = refused(put("1e+21"));
+        assert!(told.contains("1e+21 ms") && told.contains("`expirationTtl`"), "{told}");
+    }
+
+    #[test]
+    fn a_sum_that_no_javascript_number_is_is_told_with_what_has_happened() {
+        for sum in [0, (1 << 53) - 1, 1 - (1 << 53)] {
+            fits_a_number("n", sum).unwrap();
+        }
+        for sum in [1 << 53, -(1 << 53), i64::MIN] {
+            let told = refused(fits_a_number("n", sum));
+            assert!(told.starts_with(&format!("the counter \"n\" was incremented and is {sum} now")), "{told}");
+        }
+    }
 }

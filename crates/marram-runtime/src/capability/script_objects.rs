@@ -14,7 +14,7 @@ use marram_core::{Failure, Kind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::script::{head, parse};
+use super::script::{cursor, head, page_size, parse, whole};
 use crate::reach::Reach;
 use crate::uploads::{Open, Uploads};
 
@@ -30,7 +30,7 @@ pub(super) fn call(
     let (reach, capability, uploads) = (Arc::clone(reach), capability.to_owned(), uploads.map(Uploads::open));
     Box::pin(async move {
         match &*capability {
-            "blob.get" => get(&reach, &parse(&payload)?.0).await,
+            "blob.get" => get(&reach, parse(&payload)?.0).await,
             "blob.head" => {
                 let Named { bucket, name, .. } = parse(&payload)?.0;
                 let found = reach.blobs()?.head(reach.container(&bucket)?, &name).await?;
@@ -63,8 +63,8 @@ struct Named {
     bucket: String,
     name: String,
     /// The first byte that is wanted; with `length`, how many from there.
-    offset: Option<u64>,
-    length: Option<u64>,
+    offset: Option<Value>,
+    length: Option<Value>,
     /// The object has to be this one still.
     etag: Option<String>,
 }
@@ -78,7 +78,9 @@ fn view(object: &Object) -> Value {
     })
 }
 
-async fn get(reach: &Reach, asked: &Named) -> Result<Vec<u8>, Failure> {
+async fn get(reach: &Reach, asked: Named) -> Result<Vec<u8>, Failure> {
+    let offset = whole("offset", asked.offset, 0, "a whole number of bytes")?;
+    let length = whole("length", asked.length, 0, "a whole number of bytes")?;
     let opened = reach.blobs()?.get(reach.container(&asked.bucket)?, &asked.name).await?;
     let found = opened.as_ref().map(|opened| &opened.object.etag);
     if asked.etag.is_some() && found != asked.etag.as_ref() {
@@ -87,8 +89,8 @@ async fn get(reach: &Reach, asked: &Named) -> Result<Vec<u8>, Failure> {
     }
     let Some(opened) = opened else { return Ok(head(&Value::Null)) };
     let size = opened.object.size;
-    let first = asked.offset.unwrap_or(0).min(size);
-    let past = asked.length.map_or(size, |length| first.saturating_add(length).min(size));
+    let first = offset.unwrap_or(0).min(size);
+    let past = length.map_or(size, |length| first.saturating_add(length).min(size));
     let past = past.max(first);
     let mut said = view(&opened.object);
     said["range"] = json!([first, past]);
@@ -222,13 +224,13 @@ struct Listing {
     #[serde(default)]
     prefix: String,
     delimiter: Option<String>,
-    limit: Option<usize>,
-    after: Option<String>,
+    limit: Option<Value>,
+    after: Option<Value>,
 }
 
 async fn list(reach: &Reach, asked: Listing) -> Result<Vec<u8>, Failure> {
-    let max = asked.limit.unwrap_or(OBJECT_LIST_MAX).clamp(1, OBJECT_LIST_MAX);
-    let query = ListQuery { prefix: asked.prefix, after: asked.after, delimiter: asked.delimiter, max };
+    let (max, after) = (page_size(asked.limit, OBJECT_LIST_MAX)?, cursor(asked.after)?);
+    let query = ListQuery { prefix: asked.prefix, after, delimiter: asked.delimiter, max };
     let page = reach.blobs()?.list(reach.container(&asked.bucket)?, query).await?;
     let after = page.entries.last().filter(|_| page.more).map(|entry| entry.name().to_owned());
     let (mut objects, mut prefixes) = (Vec::new(), Vec::new());

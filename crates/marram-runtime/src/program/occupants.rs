@@ -151,7 +151,7 @@ impl js::Host for Occupants {
         capability: &str,
         payload: Bytes,
     ) -> BoxFuture<'static, Result<Vec<u8>, Failure>> {
-        script::call(&self.deployed.reach, self.of(request).as_deref(), capability, payload)
+        script::call_in_javascript(&self.deployed.reach, self.of(request).as_deref(), capability, payload)
     }
 
     fn log(&self, request: Option<u32>, level: js::Level, text: &str) {

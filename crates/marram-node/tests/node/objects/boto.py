@@ -66,6 +66,7 @@ def refused(code, status, call, **arguments):
     except ClientError as error:
         found = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
         assert found == (code, status), (found, code, status)
+        assert error.response["Error"].get("Message"), found
     else:
         raise AssertionError(f"{call} was not refused with {code}")
 
@@ -209,7 +210,10 @@ def multipart():
     seven = named(7, copied["CopyPartResult"]["ETag"])
     refused("InvalidPart", 400, complete, parts=[named(1, one["ETag"]), named(2, '"x"')])
     refused("InvalidPartOrder", 400, complete, parts=[seven, named(1, one["ETag"])])
-    complete([named(1, one["ETag"]), seven])
+    made = complete([named(1, one["ETag"]), seven])
+    # Whoever has lost the answer asks again.
+    again = complete([named(1, one["ETag"]), seven])
+    assert (again["ETag"], again["Key"]) == (made["ETag"], "m"), (made, again)
     assert s3.get_object(Bucket="uploads", Key="m")["Body"].read() == b"one" + content[5:10]
     refused("NoSuchUpload", 404, complete, parts=[seven])
     upload = s3.create_multipart_upload(Bucket="uploads", Key="m2")["UploadId"]

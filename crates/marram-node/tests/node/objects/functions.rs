@@ -128,6 +128,8 @@ export default { async fetch(request, env) {
             case "/etag": return show(await pictures.put("r", "x", { etag: "1" }));
             case "/misspelt": return show(await pictures.put("r", "x", { contenttype: "a/b" }));
             case "/suffix": return show(await pictures.get("n", { range: { suffix: 1 } }));
+            case "/limit": return show(await pictures.list({ limit: -1 }));
+            case "/offset": return show(await pictures.get("n", { range: { offset: 0.5 } }));
             case "/unread": return show(await (await pictures.head("n")).text());
         }
     } catch (error) {
@@ -169,6 +171,8 @@ async fn by_javascript() {
         ("/copy", "a StoredObject is not a value: give it.body, which streams, or { ...it } for what is said of it"),
         ("/etag", "put of env.blob has no option etag; it has contentType, metadata, ifEtag"),
         ("/misspelt", "put of env.blob has no option contenttype; it has contentType, metadata, ifEtag"),
+        ("/limit", "invalid: `limit` is -1: it is a whole number from 1; a page has at most 1000 entries"),
+        ("/offset", "invalid: `offset` is 0.5: it is a whole number of bytes"),
         ("/suffix", "the range of get has no option suffix; it has offset, length"),
     ] {
         let told = node.http().get(path).await.expect(200).text();
