@@ -2,6 +2,7 @@
 //!
 //! Colours follow the terminal, `NO_COLOR` and `CLICOLOR_FORCE`; a pipe gets plain text.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
@@ -81,6 +82,33 @@ pub(crate) fn hint(text: &str) {
 /// `text` in `style`.
 pub(crate) fn paint(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")
+}
+
+/// What others have written, for a line of ours: what would end the line, or tell a terminal something, is written as
+/// JSON writes it, `\n` or `\u001b`.
+pub(crate) fn on_one_line(text: &str) -> Cow<'_, str> {
+    let is_odd = |letter: char| letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}');
+    if !text.contains(is_odd) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        match letter {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            odd if is_odd(odd) => out.push_str(&format!("\\u{:04x}", u32::from(odd))),
+            other => out.push(other),
+        }
+    }
+    out.into()
+}
+
+/// A name that may be long, as an error shows it: in quotes, and cut short.
+pub(crate) fn cut(name: &str) -> String {
+    const CHARS_MAX: usize = 40;
+    let cut: String = name.chars().take(CHARS_MAX).collect();
+    if cut.len() < name.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
 }
 
 /// Whether a person reads stdout.

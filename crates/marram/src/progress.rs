@@ -1,5 +1,6 @@
 //! What is shown while something takes longer than a second. Nothing is, where nobody watches.
 
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -25,7 +26,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// A file that is to be sent, and its size. What it is not is said before anything is sent.
 pub(crate) async fn open(path: &str) -> anyhow::Result<(File, u64)> {
     let cannot_read = || format!("cannot read {path}");
-    let mut file = File::open(path).await.with_context(|| format!("cannot open {path}"))?;
+    let mut file = File::open(path).await.map_err(|error| cannot_open(path, error))?;
     let metadata = file.metadata().await.with_context(cannot_read)?;
     if metadata.is_dir() {
         return Err(Problem::new(Exit::Usage, format!("{path} is a folder")).hint("name a file in it").into());
@@ -37,6 +38,16 @@ pub(crate) async fn open(path: &str) -> anyhow::Result<(File, u64)> {
     file.read(&mut [0]).await.with_context(cannot_read)?;
     file.rewind().await.with_context(cannot_read)?;
     Ok((file, metadata.len()))
+}
+
+/// A file that is not there has an exit code of its own.
+fn cannot_open(path: &str, error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            Problem::new(Exit::NotFound, format!("cannot open {path}: {error}")).into()
+        }
+        _ => anyhow::Error::new(error).context(format!("cannot open {path}")),
+    }
 }
 
 /// A body made of a file, with a bar that follows it.

@@ -1,14 +1,14 @@
-//! Tables without lines, which fit the terminal.
+//! Tables without lines, which fit the terminal. Where there is none, nothing is wrapped: a line is what `grep` finds.
 
 use std::io;
 
-use crate::output::{DIM, paint};
+use crate::output::{self, DIM, paint};
 
 /// Between columns.
 const GAP: usize = 2;
 /// The last column is wrapped, but not narrower than this.
 const LAST_MIN: usize = 16;
-/// Columns of the terminal where there is none, so that a pipe gets the same text everywhere.
+/// Columns of a terminal that does not say how wide it is.
 const WIDTH_DEFAULT: usize = 80;
 
 /// A column: its head, and on which side its cells are aligned.
@@ -17,6 +17,9 @@ pub(crate) enum Column {
     Left(&'static str),
     /// A number with its unit, aligned right.
     Right(&'static str),
+    /// Text that is copied as a whole, in the last column: it is not wrapped, and where it does not fit beside the
+    /// others it gets a line of its own.
+    Whole(&'static str),
 }
 
 /// The table as text. Cells can have colours; the last column is wrapped at commas and spaces, and line breaks in it
@@ -36,16 +39,23 @@ fn fit(columns: &[Column], rows: &[Vec<String>], width: usize) -> String {
     }
     let taken: usize = widths[..last].iter().map(|width| width + GAP).sum();
     let rest = width.saturating_sub(taken).max(LAST_MIN);
-    let cells: Vec<Vec<Vec<String>>> = rows.iter().map(|row| split(row, last, rest)).collect();
+    let whole = matches!(columns.last(), Some(Column::Whole(_)));
+    let below = |row: &Vec<String>| row.get(last).filter(|cell| whole && columns_of(cell) > rest).cloned();
+    let below: Vec<_> = rows.iter().map(below).collect();
+    let beside = rows.iter().zip(&below).map(|(row, below)| if below.is_some() { &row[..last] } else { &row[..] });
+    let wrapped = if whole { usize::MAX } else { rest };
+    let cells: Vec<Vec<Vec<String>>> = beside.map(|row| split(row, last, wrapped)).collect();
     for line in cells.iter().filter_map(|row| row.get(last)).flatten() {
         widths[last] = widths[last].max(columns_of(line));
     }
     let mut out = vec![line(columns, &widths, |n| paint(DIM, columns[n].head()))];
-    for row in &cells {
+    for (row, below) in cells.iter().zip(&below) {
         let height = row.iter().map(Vec::len).max().unwrap_or(0);
         out.extend((0..height).map(|at| {
             line(columns, &widths, |n| row.get(n).and_then(|cell| cell.get(at)).cloned().unwrap_or_default())
         }));
+        // As far to the right as it fits.
+        out.extend(below.iter().map(|cell| " ".repeat(taken.min(width.saturating_sub(columns_of(cell)))) + cell));
     }
     out.join("\n")
 }
@@ -53,7 +63,7 @@ fn fit(columns: &[Column], rows: &[Vec<String>], width: usize) -> String {
 impl Column {
     const fn head(&self) -> &'static str {
         match self {
-            Self::Left(head) | Self::Right(head) => head,
+            Self::Left(head) | Self::Right(head) | Self::Whole(head) => head,
         }
     }
 }
@@ -87,7 +97,7 @@ fn line(columns: &[Column], widths: &[usize], cell: impl Fn(usize) -> String) ->
         let text = cell(n);
         let space = " ".repeat(widths[n].saturating_sub(columns_of(&text)));
         match column {
-            Column::Left(_) => out.extend([text, space]),
+            Column::Left(_) | Column::Whole(_) => out.extend([text, space]),
             Column::Right(_) => out.extend([space, text]),
         }
         out.push_str(if n + 1 < columns.len() { "  " } else { "" });
@@ -102,6 +112,9 @@ fn columns_of(text: &str) -> usize {
 }
 
 fn terminal_width() -> usize {
+    if !output::stdout_is_terminal() {
+        return usize::MAX;
+    }
     let size = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
     if size == 0 { WIDTH_DEFAULT } else { size }
 }
@@ -119,5 +132,24 @@ mod tests {
         assert_eq!(text, "APP    RUNS  FUNCTIONS\nshop  1 204  price, page,\n             report\nx         7  one");
         let wide = anstream::adapter::strip_str(&fit(&columns, &rows, 80)).to_string();
         assert_eq!(wide.lines().count(), 3);
+    }
+
+    #[test]
+    fn what_is_copied_as_a_whole_is_on_one_line() {
+        let columns = [Column::Left("STREAM"), Column::Right("DEAD"), Column::Whole("CONSUMER")];
+        let rows: Vec<_> = ["a/b/key:x y", "a/schedule:0 */5 * * * *", "a/schedule:0 */5 * * * * Europe/Berlin"]
+            .map(|id| vec!["s".to_owned(), "7".to_owned(), id.to_owned()])
+            .to_vec();
+        let shown = |width| anstream::adapter::strip_str(&fit(&columns, &rows, width)).to_string();
+        let lines = [
+            "STREAM  DEAD  CONSUMER",
+            "s          7  a/b/key:x y",
+            "s          7",
+            "      a/schedule:0 */5 * * * *",
+            "s          7",
+            "a/schedule:0 */5 * * * * Europe/Berlin",
+        ];
+        assert_eq!(shown(30), lines.join("\n"));
+        assert_eq!(shown(usize::MAX).lines().last(), Some("s          7  a/schedule:0 */5 * * * * Europe/Berlin"));
     }
 }

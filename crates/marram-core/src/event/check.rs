@@ -127,6 +127,7 @@ impl Event {
             }
         };
         match value {
+            Attribute::Text(value) if value.is_empty() && REQUIRED.contains(&name) => Err(empty(name)),
             Attribute::Text(value) if value.is_empty() => {
                 Err(EventError::of(name.to_owned(), "it may not be empty: leave it out if there is none"))
             }
@@ -146,9 +147,7 @@ impl Event {
 /// makes an event of something that others have written.
 pub fn check_attribute(name: &str, value: &str) -> Result<(), EventError> {
     match name {
-        _ if value.is_empty() && REQUIRED.contains(&name) => {
-            return Err(EventError::of(name.to_owned(), "it is required and may not be empty"));
-        }
+        _ if value.is_empty() && REQUIRED.contains(&name) => return Err(empty(name)),
         "id" | "type" | "subject" => {}
         "source" | "dataschema" => return uri(name, value),
         "time" if !is_rfc3339(value.as_bytes()) => {
@@ -182,6 +181,10 @@ pub(super) fn spec_version(version: &str) -> Result<(), EventError> {
 
 pub(super) fn missing_spec_version() -> EventError {
     EventError::of("specversion", "it is required: write \"1.0\"")
+}
+
+fn empty(name: &str) -> EventError {
+    EventError::of(name.to_owned(), "it is required and may not be empty")
 }
 
 fn data(data: Option<&Bytes>) -> Result<(), EventError> {

@@ -179,12 +179,13 @@ fn what_is_not_an_event_names_the_attribute() {
     check(r#"{"specversion":1.0,"id":"1"}"#, Some("specversion"), "as strings");
     check(r#"{"specversion":1,"id":"1"}"#, Some("specversion"), "1.0");
     check(r#"{"specversion":"1.0","source":"/s","type":"t"}"#, Some("id"), "required");
-    check(r#"{"specversion":"1.0","id":"1","source":"","type":"t"}"#, Some("source"), "may not be empty");
+    check(r#"{"specversion":"1.0","id":"1","source":"","type":"t"}"#, Some("source"), "required and may not be empty");
     check(r#"{"specversion":"1.0","id":1,"source":"/s","type":"t"}"#, Some("id"), "string");
     check(r#"{"specversion":"1.0","id":"1","source":"a b","type":"t"}"#, Some("source"), "URI");
     let with = |rest: &str| format!("{{{head},{rest}}}");
     check(&with(r#""id":"2""#), Some("id"), "twice");
     check(&with(r#""x":"2","x":"2""#), Some("x"), "twice");
+    check(&with(r#""subject":"""#), Some("subject"), "leave it out");
     check(&with(r#""time":"yesterday""#), Some("time"), "RFC 3339");
     check(&with(r#""datacontenttype":"json""#), Some("datacontenttype"), "media type");
     check(&with(r#""x":[1]"#), Some("x"), "list");

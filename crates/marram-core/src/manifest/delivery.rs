@@ -18,7 +18,7 @@ pub struct Delivery {
     pub retry: Option<Retry>,
     /// Whether an event waits for an earlier one.
     pub order: Option<Order>,
-    /// Events that may be delivered and not settled.
+    /// Events that may be delivered and not settled; those that wait for their next attempt are not counted.
     pub in_flight: Option<u32>,
     /// How long a settlement may take.
     pub ack_wait: Option<Span>,

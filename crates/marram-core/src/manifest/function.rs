@@ -133,6 +133,11 @@ impl Function {
         if let Some(key) = self.secrets.iter().find(|key| self.config.contains_key(*key)) {
             return Err(format!("`{key}` is in `config` and in `secrets`: keep one"));
         }
+        if let Some(bucket) = self.allow.kv.iter().find(|bucket| is_of_node(bucket)) {
+            return Err(format!(
+                "the bucket \"{bucket}\" is the node's own: choose a name that does not begin with \"marram-\""
+            ));
+        }
         self.check_streams()
     }
 
@@ -170,6 +175,12 @@ impl Function {
     pub fn events(&self) -> impl Iterator<Item = &On> {
         self.on.iter().filter(|on| on.http().is_none())
     }
+}
+
+/// Whether the node keeps what it needs itself in the bucket of keys of this name: nobody else writes there.
+#[must_use]
+pub fn is_of_node(bucket: &Name) -> bool {
+    bucket.as_str().starts_with("marram-")
 }
 
 /// Keys of `config` and `secrets`: what an environment variable and a `wasi:config` key both take.

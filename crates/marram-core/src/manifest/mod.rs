@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use delivery::{Backoff, Batch, Delivery, From, Order, Retry};
 pub use error::ManifestError;
-pub use function::{Allow, Build, Function, is_key};
+pub use function::{Allow, Build, Function, is_key, is_of_node};
 pub use instances::{InstancePolicy, Instances, Reuse};
 pub use limits::LimitsTable;
 pub use stream::{BucketTable, Retain, StreamTable};

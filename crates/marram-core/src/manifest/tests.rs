@@ -182,6 +182,7 @@ fn bad_event_triggers() {
     check_error("allow = { publish = [\"keys\"] }", &["only the node publishes"]);
     check_error("allow = { mqtt = [\"a#\"] }", &["topic filter"]);
     check_error("allow = { kv = [\"A\"] }", &["is not a name"]);
+    check_error("allow = { kv = [\"marram-schedule\"] }", &["the node's own"]);
 }
 
 #[test]

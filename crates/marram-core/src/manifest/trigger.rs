@@ -151,7 +151,8 @@ pub struct OnTable {
     /// `http` and `schedule`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
-    /// Events that may be delivered and not settled, 1 to 2048. Default 256, or four batches. Not with `http`.
+    /// Events that may be delivered and not settled, 1 to 2048. One that waits for its next attempt after a failure is not
+    /// counted. Default 256, or four batches. Not with `http`.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "in_flight")]
     pub in_flight: Option<u32>,
     /// How long a delivery may go unheard of before it is made again, `1s` to `1h`. While the function runs it is extended.

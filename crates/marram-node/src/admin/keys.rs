@@ -13,6 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use marram_core::limits::KV_VALUE_BYTES_MAX;
+use marram_core::manifest::is_of_node;
 use marram_core::port::Kv as _;
 use marram_core::port::kv::{Change, Entry, Expect, KeyChange, Version, Watched};
 use marram_core::quantity::Span;
@@ -136,6 +137,10 @@ async fn put(
     body: Body,
 ) -> Result<Json<KeyWritten>, Refusal> {
     let PutParameters { ttl } = input::query(&uri)?;
+    if ttl.as_ref().is_some_and(|span| span.0.is_zero()) {
+        let message = "`ttl` is 0, so the key would be gone at once: delete it, or leave `ttl` out";
+        return Err(Failure::new(Kind::BadRequest, message).into());
+    }
     let (bucket, expect) = (input::name(&bucket)?, expect(&headers)?);
     let value = input::gather(body, KV_VALUE_BYTES_MAX).await?;
     apply(&admin, &bucket, Change::Put { key, value, ttl: ttl.map(|span| span.0), expect }).await
@@ -151,6 +156,10 @@ async fn delete(
 }
 
 async fn apply(admin: &Admin, bucket: &Name, change: Change) -> Result<Json<KeyWritten>, Refusal> {
+    if is_of_node(bucket) {
+        let message = format!("the bucket \"{bucket}\" is the node's own: it can be read only");
+        return Err(Failure::new(Kind::Invalid, message).into());
+    }
     let versions = admin.parts.kv.apply(bucket, vec![change]).await?;
     Ok(Json(KeyWritten { version: versions.into_iter().next().flatten().map(|version| text_of(&version)) }))
 }

@@ -112,6 +112,8 @@ async fn keys_and_values_over_the_limit_are_refused_and_none_is_kept() {
         ("a key that is no UTF-8", put(&key("%FF")), 400),
         ("a value of one byte too many", put(&key("k")).body(vec![0; KV_VALUE_BYTES_MAX + 1]), 413),
         ("a bucket that is no name", put("/v1/kv/..%2Fstate/keys/k"), 400),
+        ("a bucket of the node's own", put("/v1/kv/marram-schedule/keys/k"), 422),
+        ("a time to live of nothing", put("/v1/kv/state/keys/k?ttl=0s"), 400),
         ("a time that is none", put(&key("k?ttl=-1s")), 400),
         ("an age past all ages", put(&key("k?ttl=99999999999999999999d")), 400),
         ("an expectation that is none", put(&key("k")).header("if-match", "\"not a version\""), 400),

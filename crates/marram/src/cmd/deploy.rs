@@ -76,14 +76,19 @@ pub(crate) async fn run(args: &Deploy) -> anyhow::Result<()> {
         (false, false) => "deployed",
     };
     show(&deployed, done)?;
-    let events: Vec<_> = project.manifest.functions.iter().flat_map(Function::events).map(On::source).collect();
+    show_events(&project.manifest);
+    Ok(())
+}
+
+/// What starts the app besides requests, or what it has instead of functions.
+pub(super) fn show_events(manifest: &Manifest) {
+    let events: Vec<_> = manifest.functions.iter().flat_map(Function::events).map(On::source).collect();
     if !events.is_empty() {
         output::message(&paint(DIM, format!("events: {}", events.join("  "))));
     }
-    if deployed.functions.is_empty() {
-        output::message(&paint(DIM, without_functions(&project.manifest)));
+    if manifest.functions.is_empty() {
+        output::message(&paint(DIM, without_functions(manifest)));
     }
-    Ok(())
 }
 
 /// What an app has that has no functions.

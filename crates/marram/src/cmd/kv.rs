@@ -14,7 +14,7 @@ use crate::cli::{JsonArgs, NodeArgs};
 use crate::client::{self, Client, escape};
 use crate::data;
 use crate::exit::{Exit, Problem};
-use crate::output::{self, BOLD, DIM, GREEN, YELLOW, paint};
+use crate::output::{self, BOLD, DIM, GREEN, YELLOW, on_one_line, paint};
 
 /// Reads, sets, lists and watches keys.
 #[derive(Args, Debug)]
@@ -54,7 +54,7 @@ enum Action {
         /// The bucket
         bucket: Option<String>,
         /// Only keys that begin with this
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", requires = "bucket")]
         prefix: String,
         #[command(flatten)]
         json: JsonArgs,
@@ -84,7 +84,7 @@ struct Set {
     /// The value: text, `@file`, or `@-` for stdin
     value: String,
     /// After this long the key goes away, such as 30s
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", value_parser = ttl)]
     ttl: Option<Span>,
     /// Only if the key is not there
     #[arg(long)]
@@ -96,6 +96,22 @@ struct Set {
     json: JsonArgs,
     #[command(flatten)]
     node: NodeArgs,
+}
+
+/// How long a key may live: the longest that a [`Span`] has room for, and not nothing.
+fn ttl(text: &str) -> Result<Span, String> {
+    const DAYS_MAX: u64 = u64::MAX / (24 * 60 * 60 * 1_000_000_000);
+    let text = text.trim();
+    let unit = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    match text.parse::<Span>() {
+        Ok(span) if span.0.is_zero() => Err("a key that is set stays for a while: write more, such as 30s".to_owned()),
+        Ok(span) => Ok(span),
+        // With a 1 instead of its number it is a span.
+        Err(_) if unit.len() < text.len() && format!("1{unit}").parse::<Span>().is_ok() => {
+            Err(format!("the longest is {DAYS_MAX}d: leave --ttl out for a key that stays"))
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Does one of them.
@@ -157,7 +173,7 @@ async fn set(args: &Set) -> anyhow::Result<()> {
         request = request.header(header::IF_MATCH, format!("\"{version}\""));
     }
     let answer = client.exchange(request.body(data::body(Some(&args.value)).await?)?).await?.ok().await;
-    let answer = answer.with_context(|| format!("cannot set {:?} in {}", args.key, args.bucket))?;
+    let answer = answer.with_context(|| format!("cannot set {} in {}", output::cut(&args.key), args.bucket))?;
     let written = answer.json().await?;
     if args.json.json {
         return Ok(output::line(&written.to_string())?);
@@ -235,11 +251,34 @@ async fn watch(bucket: &str, prefix: &str, json: bool, client: &Client) -> anyho
         match serde_json::from_slice(&line).context("the node sent a line that is no change")? {
             WatchLine::Change(change) => {
                 let value = change.text.or_else(|| change.base64.map(|bytes| format!("base64 {bytes}")));
+                let [key, value] = [change.key, value.unwrap_or_default()].map(|text| on_one_line(&text).into_owned());
                 let event = paint(DIM, format!("{:8}", change.event));
-                output::line(&format!("{event} {}  {}", paint(BOLD, change.key), value.unwrap_or_default()))?;
+                output::line(&format!("{event} {}  {value}", paint(BOLD, key)))?;
             }
             WatchLine::Missed(missed) => output::warning(&format!("{} changes went by unseen", missed.missed)),
         }
     }
     anyhow::bail!("the node ended the watch: it has stopped or was drained")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_lives_for_a_while() {
+        for text in ["1ms", "30s", "213503d"] {
+            assert!(ttl(text).is_ok(), "{text}");
+        }
+        let cases = [
+            ("0s", "30s"),
+            ("213504d", "the longest is 213503d"),
+            ("99999999999999999999999h", "the longest is 213503d"),
+            ("1 day", "not a duration"),
+            ("d", "not a duration"),
+        ];
+        for (text, why) in cases {
+            assert!(ttl(text).is_err_and(|error| error.contains(why)), "{text}: {:?}", ttl(text));
+        }
+    }
 }

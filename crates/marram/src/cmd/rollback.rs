@@ -4,7 +4,8 @@ use anyhow::Context as _;
 use clap::Args;
 use http::Method;
 use marram_core::Name;
-use marram_node::api::{Deployed, RollbackRequest};
+use marram_core::manifest::Manifest;
+use marram_node::api::{AppView, Deployed, RollbackRequest};
 
 use crate::cli::{JsonArgs, NodeArgs};
 use crate::client::Client;
@@ -32,5 +33,17 @@ pub(crate) async fn run(args: &Rollback) -> anyhow::Result<()> {
         return Ok(output::json(&answer)?);
     }
     let deployed: Deployed = serde_json::from_value(answer).context("the node's answer is of another version")?;
-    super::deploy::show(&deployed, if deployed.unchanged { "unchanged" } else { "rolled back" })
+    super::deploy::show(&deployed, if deployed.unchanged { "unchanged" } else { "rolled back" })?;
+    if let Some(manifest) = manifest(&client, &deployed).await {
+        super::deploy::show_events(&manifest);
+    }
+    Ok(())
+}
+
+/// What the revision says, which the answer to a roll-back does not have. That it cannot be read is no failure: the roll-back
+/// is done.
+async fn manifest(client: &Client, deployed: &Deployed) -> Option<Manifest> {
+    let app = client.get(&format!("/v1/apps/{}", deployed.app)).await.ok()?;
+    let app: AppView = serde_json::from_value(app).ok()?;
+    (app.revision == deployed.revision).then(|| Manifest::parse(&app.manifest).ok()).flatten()
 }

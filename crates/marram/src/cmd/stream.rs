@@ -3,20 +3,18 @@
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use http::Method;
-use http_body_util::{BodyExt as _, Limited};
-use marram_core::limits::PUBLISH_BYTES_MAX;
-use marram_node::api::{ConsumerView, PublishedEvent, PublishedEvents, StreamView, Streams};
+use marram_node::api::{ConsumerView, StreamView, Streams};
 use serde_json::{Value, json};
 
 use crate::cli::{JsonArgs, NodeArgs};
 use crate::client::{self, Client, escape};
-use crate::output::{self, BOLD, DIM, GREEN, YELLOW, paint};
+use crate::exit::{Exit, Problem};
+use crate::output::{self, BOLD, GREEN, YELLOW, paint};
 use crate::table::{Column, table};
-use crate::{data, units};
+use crate::units;
 
-/// One CloudEvent in JSON, and an array of them.
-const STRUCTURED: &str = "application/cloudevents+json";
-const BATCH: &str = "application/cloudevents-batch+json";
+mod publish;
+mod shown;
 
 /// Looks at streams, follows and publishes events, replays, and tends dead letters.
 #[derive(Args, Debug)]
@@ -37,7 +35,7 @@ enum Action {
     /// Print the events of a stream, and those that come
     Tail(Tail),
     /// Publish an event; it is on the disk when the command ends
-    Publish(Publish),
+    Publish(publish::Publish),
     /// Deliver again what a consumer has had
     Replay {
         /// The stream
@@ -110,43 +108,12 @@ struct Tail {
     node: NodeArgs,
 }
 
-#[derive(Args, Debug)]
-struct Publish {
-    /// The stream
-    stream: String,
-    /// What the event carries: text, `@file`, or `@-` for stdin
-    #[arg(long, short)]
-    data: Option<String>,
-    /// The media type of the data; if left out, application/json for data that is JSON, and text/plain for other
-    #[arg(long, value_name = "TYPE")]
-    content_type: Option<String>,
-    /// What happened
-    #[arg(long = "type", value_name = "TYPE", default_value = "marram.cli.published")]
-    kind: String,
-    /// Where it happened
-    #[arg(long, value_name = "URI", default_value = "/marram/cli")]
-    source: String,
-    /// What it happened to
-    #[arg(long)]
-    subject: Option<String>,
-    /// The event's id, so that it is stored once however often it is sent; a new one if left out
-    #[arg(long)]
-    id: Option<String>,
-    /// The data is CloudEvents in JSON already: one, or an array of them
-    #[arg(long, conflicts_with_all = ["kind", "source", "subject", "id", "content_type"])]
-    cloudevents: bool,
-    #[command(flatten)]
-    json: JsonArgs,
-    #[command(flatten)]
-    node: NodeArgs,
-}
-
 /// Does one of them.
 pub(crate) async fn run(args: &Stream) -> anyhow::Result<()> {
     match &args.action {
         Action::Ls { json, node } => list(json.json, &Client::new(node)?).await,
         Action::Tail(args) => tail(args).await,
-        Action::Publish(args) => publish(args).await,
+        Action::Publish(args) => publish::run(args).await,
         Action::Replay { stream, consumer, from, json, node } => {
             let body = json!({ "consumer": consumer, "from": from });
             let now = moved(&Client::new(node)?, stream, "replay", &body).await?;
@@ -165,8 +132,11 @@ pub(crate) async fn run(args: &Stream) -> anyhow::Result<()> {
             output::message(&format!("{} {consumer}", paint(GREEN, if *resume { "resumed" } else { "paused" })));
             Ok(())
         }
-        Action::Dlq { stream, redrive: true, json, node } => redrive(stream, json.json, &Client::new(node)?).await,
-        Action::Dlq { stream, redrive: false, json, node } => dead(stream, json.json, &Client::new(node)?).await,
+        Action::Dlq { stream, redrive: again, json, node } => {
+            check_not_dead(stream, *again)?;
+            let client = Client::new(node)?;
+            if *again { redrive(stream, json.json, &client).await } else { dead(stream, json.json, &client).await }
+        }
         Action::Rm { stream, node } => {
             let path = format!("/v1/streams/{}", escape(stream));
             Client::new(node)?.send(Method::DELETE, &path, client::empty()).await?.ok().await?;
@@ -187,36 +157,55 @@ async fn list(json: bool, client: &Client) -> anyhow::Result<()> {
         output::hint("declare one as [stream.NAME] in an app's manifest, or `marram stream publish NAME --data …`");
         return Ok(());
     }
-    let columns = [
-        Column::Left("STREAM"),
-        Column::Right("EVENTS"),
-        Column::Right("SIZE"),
-        Column::Right("LAST"),
-        Column::Right("WAITING"),
-        Column::Right("RETRYING"),
-        Column::Right("DEAD"),
-        Column::Left("CONSUMER"),
-    ];
-    let rows: Vec<_> = list.streams.iter().flat_map(rows).collect();
-    Ok(output::line(&table(&columns, &rows))?)
+    Ok(output::line(&listing(&list.streams))?)
 }
 
-/// A row for the stream, and one for each of its consumers.
-fn rows(stream: &StreamView) -> Vec<Vec<String>> {
-    let mut rows = vec![vec![
+/// A row for each stream, and one for each of its consumers. What was refused and dropped has a column where there was
+/// any.
+fn listing(streams: &[StreamView]) -> String {
+    let rejected = streams.iter().any(|stream| stream.rejected > 0);
+    let lost = |stream: &StreamView| stream.dropped > 0 || stream.consumers.iter().any(|one| one.dropped > 0);
+    let dropped = streams.iter().any(lost);
+    let columns = [
+        (true, Column::Left("STREAM")),
+        (true, Column::Right("EVENTS")),
+        (true, Column::Right("SIZE")),
+        (true, Column::Right("LAST")),
+        (rejected, Column::Right("REJECTED")),
+        (dropped, Column::Right("DROPPED")),
+        (true, Column::Right("WAITING")),
+        (true, Column::Right("RETRYING")),
+        (true, Column::Right("DEAD")),
+        (true, Column::Whole("CONSUMER")),
+    ];
+    let shown: Vec<_> = columns.iter().map(|(shown, _)| *shown).collect();
+    let kept = |row: [String; 10]| row.into_iter().zip(&shown).filter(|(_, shown)| **shown).map(|(cell, _)| cell);
+    let rows: Vec<Vec<_>> = streams.iter().flat_map(rows).map(|row| kept(row).collect()).collect();
+    let columns: Vec<_> = columns.into_iter().filter(|(shown, _)| *shown).map(|(_, column)| column).collect();
+    table(&columns, &rows)
+}
+
+fn rows(stream: &StreamView) -> Vec<[String; 10]> {
+    let none = String::new;
+    let mut rows = vec![[
         stream.name.clone(),
         units::count(stream.events),
         units::bytes(stream.bytes),
         units::count(stream.last),
+        units::count(stream.rejected),
+        units::count(stream.dropped),
+        none(),
+        none(),
+        none(),
+        none(),
     ]];
-    rows[0].resize(8, String::new());
     for consumer in &stream.consumers {
         let waiting = stream.last.saturating_sub(consumer.handed) + consumer.held;
         let id =
             if consumer.paused { format!("{} {}", consumer.id, paint(YELLOW, "paused")) } else { consumer.id.clone() };
-        let mut row = vec![String::new(); 4];
-        row.extend([units::count(waiting), units::count(consumer.retrying), units::count(consumer.dead_lettered), id]);
-        rows.push(row);
+        let [dropped, waiting, retrying, dead] =
+            [consumer.dropped, waiting, consumer.retrying, consumer.dead_lettered].map(units::count);
+        rows.push([none(), none(), none(), none(), none(), dropped, waiting, retrying, dead, id]);
     }
     rows
 }
@@ -238,7 +227,7 @@ async fn tail(args: &Tail) -> anyhow::Result<()> {
         if args.json.json {
             output::bytes(&[&line[..], b"\n"].concat())?;
         } else {
-            output::line(&pretty(&serde_json::from_slice(&line).context("the node sent a line that is no event")?))?;
+            output::line(&shown::line(&line).context("the node sent a line that is no event")?)?;
         }
     }
     anyhow::ensure!(
@@ -248,115 +237,17 @@ async fn tail(args: &Tail) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `17  2026-11-24T04:09:29Z  plant.reading  plant/1/vibration  {"rms":1.4}`.
-fn pretty(event: &Value) -> String {
-    let text = |name: &str| event[name].as_str().unwrap_or_default();
-    let what = match (&event["data"], &event["data_base64"]) {
-        (Value::String(data), _) => data.clone(),
-        (Value::Null, Value::String(data)) => binary(data, text("datacontenttype")),
-        (Value::Null, _) => String::new(),
-        (data, _) => data.to_string(),
-    };
-    let [position, time] = [text("marramposition"), text("time")].map(|text| paint(DIM, text));
-    let parts = [position, time, paint(BOLD, text("type")), text("subject").to_owned(), what];
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ")
-}
-
-/// `3 bytes of image/png`, of what is in base64 (RFC 4648 §4).
-fn binary(base64: &str, media_type: &str) -> String {
-    let bytes = base64.trim_end_matches('=').len() * 3 / 4;
-    if media_type.is_empty() { format!("{bytes} bytes") } else { format!("{bytes} bytes of {media_type}") }
-}
-
-async fn publish(args: &Publish) -> anyhow::Result<()> {
-    let client = Client::new(&args.node)?;
-    let mut request = client.request(Method::POST, &format!("/v1/streams/{}/events", escape(&args.stream)));
-    let mut body = data::body(args.data.as_deref()).await?;
-    if args.cloudevents {
-        let events = body.collect().await?.to_bytes();
-        let batch = events.trim_ascii_start().starts_with(b"[");
-        request = request.header("content-type", if batch { BATCH } else { STRUCTURED });
-        body = client::full(events);
-    } else {
-        let id = args.id.clone().map_or_else(new_id, Ok)?;
-        if args.content_type.is_none() {
-            let data = Limited::new(body, PUBLISH_BYTES_MAX).collect().await.map_err(anyhow::Error::from_boxed);
-            let data =
-                data.with_context(|| format!("cannot read at most {PUBLISH_BYTES_MAX} bytes of data"))?.to_bytes();
-            if let Some(media_type) = media_type(&data) {
-                request = request.header("content-type", media_type);
-            }
-            body = client::full(data);
-        }
-        if let Some(media_type) = &args.content_type {
-            request = request.header("content-type", media_type);
-        }
-        request = request
-            .header("ce-specversion", "1.0")
-            .header("ce-id", escape_header(&id))
-            .header("ce-type", escape_header(&args.kind))
-            .header("ce-source", escape_header(&args.source))
-            .header("ce-time", units::rfc3339(units::now_unix_ms()));
-        if let Some(subject) = &args.subject {
-            request = request.header("ce-subject", escape_header(subject));
-        }
-    }
-    let answer = client.exchange(request.body(body)?).await?.ok().await?;
-    let published: PublishedEvents =
-        serde_json::from_value(answer.json().await?).context("the node's answer is of another version")?;
-    if args.json.json {
-        return published.published.iter().try_for_each(print_line);
-    }
-    output::message(&format!("{} {}", paint(GREEN, "published"), counted(&published.published)));
-    Ok(())
-}
-
-/// `at 7`, or of a batch `3 events, the last at 9`; and what of that is not new.
-fn counted(events: &[PublishedEvent]) -> String {
-    let again = events.iter().filter(|event| event.duplicate).count();
-    match (events, again) {
-        ([one], 0) => format!("at {}", one.position),
-        ([one], _) => format!("at {} (it was there already)", one.position),
-        ([], _) => "0 events".to_owned(),
-        ([.., last], 0) => format!("{} events, the last at {}", events.len(), last.position),
-        ([.., last], _) => {
-            format!("{} events, the last at {} ({again} were there already)", events.len(), last.position)
-        }
-    }
-}
-
-/// What data is if nobody says it; nothing where there is none.
-fn media_type(data: &[u8]) -> Option<&'static str> {
-    match serde_json::from_slice::<serde::de::IgnoredAny>(data) {
-        _ if data.is_empty() => None,
-        Ok(_) => Some("application/json"),
-        Err(_) if std::str::from_utf8(data).is_ok() => Some("text/plain"),
-        Err(_) => Some("application/octet-stream"),
-    }
-}
-
-/// Another one each time (RFC 9562 §5.4 would say no more).
-fn new_id() -> anyhow::Result<String> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// As the HTTP binding writes an attribute (CloudEvents HTTP binding 1.0.2 §3.1.3.2).
-fn escape_header(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_graphic() && byte != b'"' && byte != b'%' {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-        out
-    })
-}
-
 async fn moved(client: &Client, stream: &str, verb: &str, body: &Value) -> anyhow::Result<ConsumerView> {
     let answer = client.call(Method::POST, &format!("/v1/streams/{}/{verb}", escape(stream)), body).await?;
     serde_json::from_value(answer).context("the node's answer is of another version")
+}
+
+/// Dead letters are asked for by the stream whose consumers gave up on them.
+fn check_not_dead(stream: &str, redrive: bool) -> Result<(), Problem> {
+    let Some(of) = stream.strip_suffix(".dead") else { return Ok(()) };
+    let again = if redrive { " --redrive" } else { "" };
+    Err(Problem::new(Exit::Usage, format!("{stream} is the dead-letter stream itself"))
+        .hint(format!("name the stream: `marram stream dlq {of}{again}`")))
 }
 
 async fn redrive(stream: &str, json: bool, client: &Client) -> anyhow::Result<()> {
@@ -416,7 +307,7 @@ async fn dead(stream: &str, json: bool, client: &Client) -> anyhow::Result<()> {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => output::on_one_line(text).into_owned(),
         other => other.to_string(),
     }
 }
@@ -430,21 +321,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_one_line() {
-        let event = json!({
-            "specversion": "1.0", "id": "1", "source": "/s", "type": "plant.reading", "subject": "plant/1",
-            "marramposition": "17", "data": { "rms": 1.4 },
-        });
-        let plain = |event: &Value| anstream::adapter::strip_str(&pretty(event)).to_string();
-        assert_eq!(plain(&event), "17    plant.reading  plant/1  {\"rms\":1.4}");
-        let binary = json!({ "type": "t", "datacontenttype": "image/png", "data_base64": "AAAA" });
-        assert!(plain(&binary).ends_with("t  3 bytes of image/png"), "{}", plain(&binary));
-        for (base64, text) in [("", "0 bytes"), ("AA==", "1 bytes"), ("AAA=", "2 bytes"), ("AAAAAA==", "4 bytes")] {
-            assert_eq!(super::binary(base64, ""), text, "{base64:?}");
-        }
-    }
-
-    #[test]
     fn an_attribute_that_an_event_does_not_have_is_a_dash() {
         for (value, text) in [(Value::Null, "-"), (json!("why"), "why"), (json!(8), "8")] {
             assert_eq!(cell(&value), text);
@@ -452,37 +328,34 @@ mod tests {
     }
 
     #[test]
-    fn data_has_the_media_type_that_it_looks_like() {
-        let cases: [(&[u8], _); 6] = [
-            (b"", None),
-            (b"{\"n\": 1}", Some("application/json")),
-            (b" 17\n", Some("application/json")),
-            (b"plain", Some("text/plain")),
-            ("{é".as_bytes(), Some("text/plain")),
-            (b"\xff\x00", Some("application/octet-stream")),
-        ];
-        for (data, expected) in cases {
-            assert_eq!(media_type(data), expected, "{data:?}");
-        }
+    fn dead_letters_are_asked_for_by_their_stream() {
+        assert!(check_not_dead("readings", true).is_ok());
+        let refused = check_not_dead("readings.dead", false).expect_err("it is one");
+        assert_eq!((refused.exit(), refused.to_string().contains("readings.dead")), (Exit::Usage, true));
     }
 
     #[test]
-    fn a_batch_is_one_line() {
-        let event = |position, duplicate| PublishedEvent { position, duplicate };
-        let cases = [
-            (vec![event(7, false)], "at 7"),
-            (vec![event(7, true)], "at 7 (it was there already)"),
-            (vec![event(7, false), event(8, false)], "2 events, the last at 8"),
-            (vec![event(7, true), event(8, true), event(9, false)], "3 events, the last at 9 (2 were there already)"),
-            (vec![], "0 events"),
-        ];
-        for (events, text) in cases {
-            assert_eq!(counted(&events), text);
-        }
-    }
-
-    #[test]
-    fn attributes_travel_in_headers() {
-        assert_eq!(escape_header("a/b c%\"é"), "a/b%20c%25%22%C3%A9");
+    fn what_was_refused_or_dropped_has_a_column_where_there_was_any() {
+        let stream = |rejected, dropped| -> StreamView {
+            let consumer = json!({
+                "id": "plant/take/stream:readings", "cursor": 0, "handed": 3, "in_flight": 0, "retrying": 0, "held": 1,
+                "acked": 0, "dead_lettered": 4, "dropped": dropped, "redelivered": 0, "paused": false,
+            });
+            serde_json::from_value(json!({
+                "name": "readings", "events": 5, "bytes": 0, "first": 1, "last": 5, "bytes_max": 1, "age_max_ms": 1,
+                "overflow": "reject", "dropped": 0, "rejected": rejected, "duplicates": 0, "consumers": [consumer],
+            }))
+            .expect("a stream")
+        };
+        let words = |stream: StreamView| {
+            let text = anstream::adapter::strip_str(&listing(&[stream])).to_string();
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
+        let shown = words(stream(0, 0));
+        assert_eq!(shown[0], "STREAM EVENTS SIZE LAST WAITING RETRYING DEAD CONSUMER");
+        assert_eq!(shown[2], "3 0 4 plant/take/stream:readings");
+        let shown = words(stream(7, 8));
+        assert_eq!(shown[0], "STREAM EVENTS SIZE LAST REJECTED DROPPED WAITING RETRYING DEAD CONSUMER");
+        assert_eq!(shown[1..], ["readings 5 0 B 5 7 0", "8 3 0 4 plant/take/stream:readings"]);
     }
 }

@@ -33,6 +33,7 @@ async fn objects_go_in_and_come_back_also_by_pipe() {
     blob(&["put", "b", "-"]).stdin("x").run().await.expect(2).without_data().says(&["--name"]);
     let folder = home.path().to_str().unwrap();
     blob(&["put", "b", folder]).run().await.expect(2).without_data().says(&[folder, "is a folder", "hint: "]);
+    blob(&["put", "b", "none"]).run().await.expect(5).without_data().says(&["cannot open none"]);
     blob(&["put", "b", "/dev/null"]).run().await.expect(2).without_data().says(&["is not a file", "pipe it in"]);
     // It can be opened, and not be read.
     blob(&["put", "b", "/proc/self/mem"]).run().await.expect(1).without_data().says(&["cannot read /proc/self/mem"]);

@@ -26,7 +26,11 @@ async fn keys_go_in_and_come_back_as_they_were() {
     std::fs::write(files.path().join("binary"), b"\xff\x00").unwrap();
     kv(&["set", "limits", "raw", "@binary"]).done().await;
     assert_eq!(kv(&["get", "limits", "raw", "--json"]).json().await["base64"], "/wA=");
+    kv(&["set", "limits", "raw", "@none"]).run().await.expect(5).without_data().says(&["cannot open none"]);
     kv(&["set", "limits", "short", "x", "--ttl", "1h"]).done().await;
+    for (span, why) in [("0s", "stays for a while"), ("1000000d", "the longest is 213503d")] {
+        kv(&["set", "limits", "short", "x", "--ttl", span]).run().await.expect(2).without_data().says(&["--ttl", why]);
+    }
     assert!(kv(&["get", "limits", "short", "--json"]).json().await["expires"].is_string());
 
     let version = version.as_str().unwrap();
@@ -38,6 +42,7 @@ async fn keys_go_in_and_come_back_as_they_were() {
     assert_eq!(kv(&["get", "limits", "pump/7"]).done().await, "11");
 
     assert_eq!(lines(&kv(&["ls", "--json"]).done().await), [json!({ "bucket": "limits" })]);
+    kv(&["ls", "--prefix", "pump/"]).run().await.expect(2).without_data().says(&["<BUCKET>"]);
     let keys = lines(&kv(&["ls", "limits", "--json"]).done().await);
     assert_eq!(keys, [json!({ "key": "pump/7" }), json!({ "key": "raw" }), json!({ "key": "short" })]);
     assert_eq!(kv(&["ls", "limits", "--prefix", "pump/"]).done().await, "pump/7\n");
@@ -59,6 +64,9 @@ async fn a_value_that_is_too_large_is_refused_with_its_key_and_the_limit() {
         refused.expect(6).without_data().says(&["\"pump/7\" in limits", &VALUE_BYTES_MAX.to_string()]);
     }
     node.marram(&["kv", "get", "limits", "pump/7"]).run().await.expect(5).without_data();
+    let key = "k".repeat(1025);
+    let refused = node.marram(&["kv", "set", "limits", &key, "1"]).run().await.expect(6).without_data();
+    assert!(!refused.says(&["1025 bytes"]).stderr.contains(&key[..100]), "it is cut short");
 }
 
 #[tokio::test]
@@ -73,9 +81,11 @@ async fn a_watch_shows_changes_as_they_happen_and_ends_with_the_node() {
         (!pumps.stdout().is_empty() && !all.stdout().is_empty()).then_some(())
     })
     .await;
-    for args in
-        [["set", "limits", "fan/1", "3"].as_slice(), &["set", "limits", "pump/7", "9.5"], &["rm", "limits", "pump/7"]]
-    {
+    for args in [
+        ["set", "limits", "fan/1", "3"].as_slice(),
+        &["set", "limits", "pump/7", "9\nexpired"],
+        &["rm", "limits", "pump/7"],
+    ] {
         kv(args).done().await;
     }
     all.prints("deleted").await;
@@ -86,10 +96,10 @@ async fn a_watch_shows_changes_as_they_happen_and_ends_with_the_node() {
     seen.retain(|change| change["key"] != "pump/first");
     let seen: Vec<_> = seen.iter().map(|change| ["key", "event", "text"].map(|name| change[name].clone())).collect();
     let expected =
-        [[json!("pump/7"), json!("created"), json!("9.5")], [json!("pump/7"), json!("deleted"), Value::Null]];
+        [[json!("pump/7"), json!("created"), json!("9\nexpired")], [json!("pump/7"), json!("deleted"), Value::Null]];
     assert_eq!(seen, expected, "those of its prefix, and no other");
     let all = all.ended().await.expect(1);
-    for part in ["fan/1  3", "created", "pump/7  9.5"] {
+    for part in ["fan/1  3", "created", r"pump/7  9\nexpired"] {
         assert!(all.stdout.contains(part), "{part:?} is not in {all:?}");
     }
 }

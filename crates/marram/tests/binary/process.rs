@@ -88,7 +88,11 @@ impl Marram {
     pub async fn start(mut self) -> Running {
         let mut child = self.command.spawn().unwrap();
         if let Some(text) = self.stdin {
-            child.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
+            // One that reads nothing may have ended already.
+            let written = child.stdin.take().unwrap().write_all(text.as_bytes()).await;
+            if let Err(error) = written {
+                assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe, "{error}");
+            }
         }
         let (stdout, stderr) = (Stream::of(child.stdout.take().unwrap()), Stream::of(child.stderr.take().unwrap()));
         Running { child, stdout, stderr }

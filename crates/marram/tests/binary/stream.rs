@@ -37,6 +37,8 @@ async fn what_is_published_is_kept_and_comes_out_as_cloudevents() {
     let node = Node::start().await;
     let stream = |args: &[&str]| node.marram(&[&["stream"], args].concat());
     stream(&["ls"]).run().await.expect(0).without_data().says(&["no streams yet", "hint: "]);
+    stream(&["publish", "readings", "-d", "@none"]).run().await.expect(5).without_data().says(&["cannot open none"]);
+    stream(&["publish", "readings", "--id", ""]).run().await.expect(6).without_data().says(&["`id`", "required"]);
     for verb in [&["tail", "readings", "--no-follow"][..], &["dlq", "readings"]] {
         stream(verb).run().await.expect(5).without_data().says(&["there is no stream \"readings\""]);
     }
@@ -96,10 +98,16 @@ async fn what_is_published_is_kept_and_comes_out_as_cloudevents() {
     assert!(shown[4].ends_with("t  4 bytes"), "{shown:?}");
     stream(&["tail", "readings", "--from", "yesterday"]).run().await.expect(6).without_data().says(&["first"]);
 
-    stream(&["publish", "alarms", "-d", "1"]).done().await;
+    stream(&["publish", "alarms", "-d", "fire\n2  2026-11-24T04:09:29Z  forged"]).done().await;
+    stream(&["publish", "alarms", "-d", "{\n  \"n\": 1.10\n}"]).done().await;
+    let shown = stream(&["tail", "alarms", "--no-follow"]).done().await;
+    let shown: Vec<_> = shown.lines().collect();
+    assert_eq!(shown.len(), 2, "an event is a line: {shown:?}");
+    assert!(shown[0].ends_with(r"  fire\n2  2026-11-24T04:09:29Z  forged"), "{shown:?}");
+    assert!(shown[1].ends_with(r#"  { "n": 1.10 }"#), "{shown:?}");
     let listed = lines(&stream(&["ls", "--json"]).done().await);
     let listed: Vec<_> = listed.iter().map(|stream| (stream["name"].as_str().unwrap(), &stream["events"])).collect();
-    assert_eq!(listed, [("alarms", &json!(1)), ("readings", &json!(6))]);
+    assert_eq!(listed, [("alarms", &json!(2)), ("readings", &json!(6))]);
     let shown = stream(&["ls"]).done().await;
     assert!(shown.contains("STREAM") && shown.contains("alarms") && shown.contains("readings"), "{shown}");
     stream(&["rm", "alarms"]).run().await.expect(0).without_data().says(&["removed alarms"]);
@@ -134,7 +142,13 @@ async fn a_tail_follows_until_it_has_enough_or_the_node_ends() {
 #[tokio::test]
 async fn what_is_not_taken_is_a_dead_letter_and_a_replay_delivers_again() {
     let node = Node::start().await;
-    node.deploy(consumer().path()).await;
+    let app = consumer();
+    node.deploy(app.path()).await;
+    let manifest = app.path().join("marram.toml");
+    let again = std::fs::read_to_string(&manifest).unwrap() + "# Another revision.\n";
+    std::fs::write(&manifest, again).unwrap();
+    node.deploy(app.path()).await;
+    node.marram(&["rollback", "plant"]).run().await.expect(0).says(&["rolled back plant", "events: stream:readings"]);
     let stream = |args: &[&str]| node.marram(&[&["stream"], args].concat());
     stream(&["dlq", "readings"]).run().await.expect(0).without_data().says(&["readings has no dead letters"]);
     assert_eq!(stream(&["dlq", "readings", "--json"]).done().await, "");
@@ -149,6 +163,8 @@ async fn what_is_not_taken_is_a_dead_letter_and_a_replay_delivers_again() {
     assert_eq!((&dead[0]["data"], &dead[0]["marramconsumer"]), (&json!("bad"), &json!(CONSUMER)));
     assert!(dead[0]["marramreason"].as_str().unwrap().contains("400"), "{dead:?}");
     let shown = stream(&["dlq", "readings"]).done().await;
+    let itself = stream(&["dlq", "readings.dead"]).run().await.expect(2).without_data();
+    itself.says(&["readings.dead", "hint: name the stream: `marram stream dlq readings`"]);
     assert!(shown.contains("WHY") && shown.contains(dead[0]["id"].as_str().unwrap()), "{shown}");
 
     let moved = stream(&["replay", "readings", "--consumer", CONSUMER, "--from", "first", "--json"]).json().await;
