@@ -16,7 +16,7 @@ import time
 from rig import report
 from rig.peers import Peers
 from rig.process import raise_descriptor_limit
-from rows import cold, deliver, events, flood, javascript, keys, mqtt, start, thousand, throughput, up
+from rows import cold, deliver, events, flood, javascript, keys, mqtt, slow, start, thousand, throughput, up
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROWS = {
@@ -24,7 +24,7 @@ ROWS = {
     "js-compute": javascript.compute, "up": up.run, "cold": cold.run, "start": start.run, "thousand": thousand.run,
     "idle": start.idle, "flood": flood.run, "events": events.publish, "mqtt": mqtt.durable, "mqtt-idle": mqtt.idle,
     "deliver": deliver.throughput, "latency": deliver.latency, "keys": keys.run, "idle-all": start.idle_all,
-    "backlog": events.backlog,
+    "backlog": events.backlog, "slow": slow.run,
 }
 
 

@@ -12,13 +12,13 @@ from rig.process import Server
 class Node(Server):
     """`marram node` with its defaults: metering, logs and trace context are on. `more` are further flags."""
 
-    def __init__(self, bench, name, keep_state=False, more=()):
+    def __init__(self, bench, name, keep_state=False, more=(), env=None):
         self.state = bench.out / "state" / name
         if not keep_state:
             shutil.rmtree(self.state, ignore_errors=True)
         self.state.mkdir(parents=True, exist_ok=True)
         command = [bench.marram, "node", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state", self.state, *more]
-        super().__init__(name, command, bench.out / "log" / f"{name}.log")
+        super().__init__(name, command, bench.out / "log" / f"{name}.log", env=env)
 
     def start(self):
         """Also forgets the addresses of the run before."""

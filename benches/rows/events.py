@@ -6,7 +6,8 @@ import statistics
 import time
 
 from rig import events
-from rig.disk import sync_seconds
+from rig.awake import LATENCY, awake
+from rig.disk import append_seconds, sync_seconds
 from rig.load import Series, wrk
 from rig.marram import Node
 from rig.report import Finding
@@ -24,35 +25,66 @@ SEEKS = 50
 
 def publish(bench, report):
     """One event a request, on the public listener with the stream's token."""
-    many, one, syncs = Series("64 connections", []), Series("one connection", []), []
-    least = Series("one connection, a bare hyper server that syncs", [])
+    many = Series("64 connections", [])
     with Node(bench, "marram-events") as node, bench.peers.syncing_hyper() as hyper:
         node.admin("PUT", "/v1/apps/bench/secrets/ingest_token", TOKEN)
         node.declare("bench", '[stream.in]\ningest = true\nretain = { bytes = "20GiB" }\n')
-        for series, connections in ((many, CONNECTIONS), (one, 1)):
+        servers = {"marram": node, "bare": hyper}
+        alone, alone_awake = Alone("one connection", servers), Alone("one connection, processors awake", servers)
+        for connections in (CONNECTIONS, 1):
             load(bench, node, connections, 1)
         for _ in range(bench.rounds):
-            syncs.append(sync_seconds(node.state))
             many.rounds.append(load(bench, node, CONNECTIONS, bench.seconds))
-            syncs.append(sync_seconds(node.state))
-            one.rounds.append(load(bench, node, 1, bench.seconds))
-            least.rounds.append(load(bench, hyper, 1, bench.seconds))
+            alone.measure(bench)
+            with awake() as is_awake:
+                if is_awake:
+                    alone_awake.measure(bench)
         kept, answered = events.stream(node, "in")["events"], node.metric("marram_http_requests_total", 'status="2xx"')
         if kept < answered or not answered:
             raise RuntimeError(f"{answered:.0f} publishes were acknowledged, and {kept} events are kept")
-    sync, each, bare = statistics.median(syncs), one.median("p50_ms") / 1e3, least.median("p50_ms") / 1e3
-    report.add("events", [
-        Finding("events", "HTTP, durable, 64 connections, one event a request", f"{many.rate:,.0f} events/s",
-                f"≥ {RATE_MIN:,}", many.rate >= RATE_MIN),
-        Finding("events", "one connection: a publish, to one sync of the disk", f"{each / sync:.2f} ×",
-                f"≤ {SYNCS_MAX} ×", each <= SYNCS_MAX * sync),
-        Finding("events", "one connection: a publish; one sync of 4 KiB alone; their difference",
-                f"{each * 1e6:.0f}; {sync * 1e6:.0f}; {(each - sync) * 1e6:.0f} µs"),
-        Finding("events", "the same for a bare hyper server that writes 4 KiB and syncs", f"{bare / sync:.2f} ×; "
-                f"{bare * 1e6:.0f} µs"),
-    ], ["256 bytes of data an event, binary mode, ids that differ; `wrk -t1 -c64` and `-c1` with `benches/events.lua`. "
-        "What was answered was on the disk. The bare server writes over a file of 4 MB, on its connection's thread."],
-        [many, one, least], {"sync_s": syncs})
+    findings = [Finding("events", "HTTP, durable, 64 connections, one event a request", f"{many.rate:,.0f} events/s",
+                        f"≥ {RATE_MIN:,}", many.rate >= RATE_MIN)]
+    series = [many]
+    for each in (alone, alone_awake):
+        if each.syncs:
+            findings += each.findings()
+            series += each.series.values()
+    report.add("events", findings, [
+        "256 bytes of data an event, binary mode, ids that differ; `wrk -t1 -c64` and `-c1` with `benches/events.lua`. "
+        "What was answered was on the disk. The bare server writes over a file of 4 MB, on its connection's thread. "
+        f"Awake: while `{LATENCY}` is held at 0, so that no processor sleeps."],
+        series, {each.name: {"write_s": each.syncs, "append_s": each.appends} for each in (alone, alone_awake)})
+
+
+class Alone:
+    """One client, which sends its next event when the last one is answered; and what the disk takes meanwhile."""
+
+    def __init__(self, name, servers):
+        self.name, self.servers, self.syncs, self.appends = name, servers, [], []
+        self.series = {who: Series(f"{name}, {who}", []) for who in servers}
+
+    def measure(self, bench):
+        """One round of each server."""
+        folder = self.servers["marram"].state
+        self.syncs.append(sync_seconds(folder))
+        self.appends.append(append_seconds(folder))
+        for who, server in self.servers.items():
+            self.series[who].rounds.append(load(bench, server, 1, bench.seconds))
+
+    def findings(self):
+        """A publish to one sync of either kind, and what the bare server takes."""
+        sync, append = statistics.median(self.syncs), statistics.median(self.appends)
+        each, bare = (self.series[who].median("p50_ms") / 1e3 for who in ("marram", "bare"))
+        at_most = lambda what, sync: Finding("events", f"{self.name}: a publish, to {what}", f"{each / sync:.2f} ×",
+                                             f"≤ {SYNCS_MAX} ×", each <= SYNCS_MAX * sync)
+        return [
+            at_most("4 KiB appended and `fsync`", append),
+            at_most("4 KiB written in place and `fdatasync`", sync),
+            Finding("events", f"{self.name}: a publish; such an append; such a write",
+                    f"{each * 1e6:.0f}; {append * 1e6:.0f}; {sync * 1e6:.0f} µs"),
+            Finding("events", f"{self.name}: a bare hyper server that writes in place, to such a write",
+                    f"{bare / sync:.2f} ×; {bare * 1e6:.0f} µs"),
+        ]
 
 
 def load(bench, node, connections, seconds):
