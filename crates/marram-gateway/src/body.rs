@@ -95,7 +95,7 @@ impl HttpBody for RequestBody {
 
 /// The failure of a body that is longer than its function takes.
 pub(crate) fn too_large(bytes_max: u64) -> Failure {
-    Failure::new(Kind::BodyTooLarge, format!("the function takes bodies of at most {bytes_max} bytes"))
+    Failure::new(Kind::BodyTooLarge, format!("a body that is sent here has at most {bytes_max} bytes"))
 }
 
 fn of_hyper(error: hyper::Error) -> Failure {

@@ -321,8 +321,8 @@ pub trait MqttPublish: Send + Sync + 'static {
     /// Resolves once the message is durable in the queue of every session that gets it and in every stream that captures
     /// its topic, and is on its way to those that are connected.
     ///
-    /// Fails with [`crate::Kind::Invalid`] for what is not a topic name, [`crate::Kind::BodyTooLarge`] for a payload that no
-    /// packet takes, [`crate::Kind::StreamFull`] when a stream that captures the topic is full, and
+    /// Fails with [`crate::Kind::Invalid`] for what is not a topic name, for properties that a client could not send and an
+    /// expiry of 0, [`crate::Kind::BodyTooLarge`] for a payload that no packet takes, [`crate::Kind::StreamFull`] when a stream that captures the topic is full, and
     /// [`crate::Kind::StorageFull`] when the disk is.
     fn publish(&self, publication: Publication) -> BoxFuture<'static, Result<(), Failure>>;
 }

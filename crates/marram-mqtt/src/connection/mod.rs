@@ -103,7 +103,7 @@ impl Connection {
     }
 
     /// Ends the stream of bytes. Once the engine knows: a will does not wait for a peer that goes on.
-    async fn linger(mut self) {
+    async fn linger(&mut self) {
         // Who takes nothing, or is gone, is not waited for.
         if self.closing.is_some() || self.over {
             self.partial = BytesMut::new();
