@@ -1,12 +1,23 @@
-//! What a listener does when accepting a connection fails. Who waits, and what ends the waiting, is the listener's matter.
+//! What a listener does when accepting a connection fails, and who counts as one client of it. Who waits, and what ends the
+//! waiting, is the listener's matter.
 
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// When accepting fails for want of descriptors or memory, trying again at once would fail again: wait for this long,
 /// doubling up to a second.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What counts as one address: who has an IPv6 address has the 2^64 beside it (RFC 6177 §2).
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
 
 /// The pauses of one listener.
 #[derive(Debug)]

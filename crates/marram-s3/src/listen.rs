@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use marram_core::accept::AcceptPauses;
+use marram_core::accept::{AcceptPauses, network};
 use rustls::ServerConfig;
 use s3s::service::S3Service;
 use s3s::{Body, S3Result, StdError, s3_error};
@@ -290,14 +290,6 @@ impl Open {
     fn next(&mut self) -> u64 {
         self.last += 1;
         self.last
-    }
-}
-
-/// What counts as one address: who has an IPv6 address has the 2^64 beside it (RFC 6177 §2).
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -104,13 +104,6 @@ pub(crate) fn on_one_line(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// A name that may be long, as an error shows it: in quotes, and cut short.
-pub(crate) fn cut(name: &str) -> String {
-    const CHARS_MAX: usize = 40;
-    let cut: String = name.chars().take(CHARS_MAX).collect();
-    if cut.len() < name.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
-}
-
 /// Whether a person reads stdout.
 pub(crate) fn stdout_is_terminal() -> bool {
     io::stdout().is_terminal()

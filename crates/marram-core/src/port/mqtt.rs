@@ -322,7 +322,7 @@ pub trait MqttPublish: Send + Sync + 'static {
     /// its topic, and is on its way to those that are connected.
     ///
     /// Fails with [`crate::Kind::Invalid`] for what is not a topic name, for properties that a client could not send and an
-    /// expiry of 0, [`crate::Kind::BodyTooLarge`] for a payload that no packet takes, [`crate::Kind::StreamFull`] when a stream that captures the topic is full, and
-    /// [`crate::Kind::StorageFull`] when the disk is.
+    /// expiry of 0, [`crate::Kind::BodyTooLarge`] for a payload that no packet takes, [`crate::Kind::StreamFull`] when a
+    /// stream that captures the topic is full, and [`crate::Kind::StorageFull`] when the disk is.
     fn publish(&self, publication: Publication) -> BoxFuture<'static, Result<(), Failure>>;
 }

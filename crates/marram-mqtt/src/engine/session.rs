@@ -1,9 +1,10 @@
 //! Sessions: whose they are, what they subscribed to, and what is on its way to them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use marram_core::accept::network;
 use marram_core::port::mqtt::{ClientId, Message, Qos, SessionRecord, Subscription, Will};
 
 use super::ByClient;
@@ -40,13 +41,9 @@ pub(crate) enum Owner {
 
 impl Owner {
     pub(crate) fn of(user: Option<&Arc<str>>, address: Option<SocketAddr>) -> Self {
-        match (user, address.map(|address| address.ip().to_canonical())) {
+        match (user, address) {
             (Some(user), _) => Self::User(user.clone()),
-            (None, Some(IpAddr::V6(address))) => {
-                let [a, b, c, d, ..] = address.segments();
-                Self::Address(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
-            }
-            (None, Some(address)) => Self::Address(address),
+            (None, Some(address)) => Self::Address(network(address.ip())),
             (None, None) => Self::Nobody,
         }
     }

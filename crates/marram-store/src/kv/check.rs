@@ -2,15 +2,9 @@
 
 use marram_core::Name;
 use marram_core::limits::{KEY_BYTES_MAX, KV_BATCH_BYTES_MAX, KV_BATCH_CHANGES_MAX, KV_VALUE_BYTES_MAX};
+pub(super) use marram_core::port::blobs::shown;
 
 use crate::StoreError;
-
-/// A key as messages show it.
-pub(super) fn shown(key: &str) -> String {
-    const CHARS_MAX: usize = 40;
-    let cut: String = key.chars().take(CHARS_MAX).collect();
-    if cut.len() < key.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
-}
 
 pub(super) fn key(bucket: &Name, key: &str) -> Result<(), StoreError> {
     named("key", bucket, key)

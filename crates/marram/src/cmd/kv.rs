@@ -6,6 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::{Method, header};
+use marram_core::port::blobs::shown;
 use marram_core::quantity::Span;
 use marram_node::api::{KeyBuckets, Keys, WatchLine};
 use serde_json::json;
@@ -173,7 +174,7 @@ async fn set(args: &Set) -> anyhow::Result<()> {
         request = request.header(header::IF_MATCH, format!("\"{version}\""));
     }
     let answer = client.exchange(request.body(data::body(Some(&args.value)).await?)?).await?.ok().await;
-    let answer = answer.with_context(|| format!("cannot set {} in {}", output::cut(&args.key), args.bucket))?;
+    let answer = answer.with_context(|| format!("cannot set {} in {}", shown(&args.key), args.bucket))?;
     let written = answer.json().await?;
     if args.json.json {
         return Ok(output::line(&written.to_string())?);

@@ -82,6 +82,16 @@ async fn subscribed(here: &Node) {
     .await;
 }
 
+/// A node with a client, and the other broker with the bridge's connection, which is up.
+async fn with_panel(version: Version) -> (Node, Client, Other, Bridge, TcpStream) {
+    let here = Node::new().await;
+    let (other, bridge) = Other::bridged(&here, version, 60).await;
+    let io = other.accept().await;
+    subscribed(&here).await;
+    let (panel, _) = Client::connect(here.address, New, "panel", fresh()).await;
+    (here, panel, other, bridge, io)
+}
+
 /// The numbers that have come, in their order.
 fn numbers(here: &Node) -> Vec<u16> {
     let number = |data: Option<bytes::Bytes>| u16::from_be_bytes((&data.unwrap()[..]).try_into().unwrap());
@@ -142,11 +152,7 @@ async fn nothing_is_lost_when_the_other_broker_starts_again_in_the_middle() {
 #[tokio::test]
 async fn what_goes_to_any_broker_is_acknowledged_by_it_first() {
     for version in VERSIONS {
-        let here = Node::new().await;
-        let (other, bridge) = Other::bridged(&here, version, 60).await;
-        let mut io = other.accept().await;
-        subscribed(&here).await;
-        let (mut panel, _) = Client::connect(here.address, New, "panel", fresh()).await;
+        let (here, mut panel, other, bridge, mut io) = with_panel(version).await;
         for n in 0..200 {
             panel.put("cmd/stop", &[n]).await;
         }
@@ -175,11 +181,7 @@ async fn what_goes_to_any_broker_is_acknowledged_by_it_first() {
 #[tokio::test]
 async fn what_nobody_acknowledges_waits_for_no_acknowledgement() {
     for version in VERSIONS {
-        let here = Node::new().await;
-        let (other, bridge) = Other::bridged(&here, version, 60).await;
-        let mut io = other.accept().await;
-        subscribed(&here).await;
-        let (mut panel, _) = Client::connect(here.address, New, "panel", fresh()).await;
+        let (_here, mut panel, other, bridge, mut io) = with_panel(version).await;
         for n in 0..64 {
             panel.put("cmd/stop", &[n]).await;
             assert_eq!(packet(&mut io).await.0, 0x32);
