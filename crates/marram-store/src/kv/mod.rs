@@ -124,6 +124,12 @@ fn open_clock(db: &Connection) -> Result<Hlc, StoreError> {
     Ok(Hlc::new(last.node, last.time))
 }
 
+/// Keeps how far the clock has come: no stamp after this one is given again, whatever happens to the node's clock.
+pub(crate) fn keep_clock(db: &Connection, last: Stamp) -> Result<(), StoreError> {
+    db.prepare_cached("UPDATE kv_clock SET last = ?")?.execute([last.to_bytes()])?;
+    Ok(())
+}
+
 impl Keys {
     pub(crate) fn new(shared: Arc<Shared>, clock: Arc<dyn Clock>, writer: Arc<Writer>, readers: Arc<Readers>) -> Self {
         Self { shared, clock, writer, readers }

@@ -49,15 +49,37 @@ pub(super) fn put(
     if from == Place::Tombstones {
         db.prepare_cached("DELETE FROM kv_tombstone WHERE bucket = ? AND key = ?")?.execute([bucket.as_str(), key])?;
     }
+    if from == Place::Entries {
+        update(db, bucket, key, entry, state)?;
+        return Ok(());
+    }
     let (version, expires) = (entry.version().to_bytes(), entry.expires_unix_ns());
-    let sql = match from {
-        Place::Entries => {
-            "UPDATE kv_entry SET version = ?3, expires_unix_ns = ?4, state = ?5 WHERE bucket = ?1 AND key = ?2"
-        }
-        _ => "INSERT INTO kv_entry (bucket, key, version, expires_unix_ns, state) VALUES (?1, ?2, ?3, ?4, ?5)",
-    };
+    let sql = "INSERT INTO kv_entry (bucket, key, version, expires_unix_ns, state) VALUES (?, ?, ?, ?, ?)";
     db.prepare_cached(sql)?.execute(params![bucket.as_str(), key, version, expires, state])?;
     Ok(())
+}
+
+/// Writes an entry over one that is there, and says whether one was.
+fn update(db: &Connection, bucket: &Name, key: &str, entry: &Entry, state: &[u8]) -> Result<bool, StoreError> {
+    let (version, expires) = (entry.version().to_bytes(), entry.expires_unix_ns());
+    let sql = "UPDATE kv_entry SET version = ?3, expires_unix_ns = ?4, state = ?5 WHERE bucket = ?1 AND key = ?2";
+    let found = db.prepare_cached(sql)?.execute(params![bucket.as_str(), key, version, expires, state])?;
+    Ok(found > 0)
+}
+
+/// [`put`], wherever it was before. An entry that is there takes one search in one tree.
+pub(super) fn overwrite(
+    db: &Connection,
+    bucket: &Name,
+    key: &str,
+    entry: &Entry,
+    state: &[u8],
+) -> Result<(), StoreError> {
+    if update(db, bucket, key, entry, state)? {
+        return Ok(());
+    }
+    // There may be a tombstone: to remove none costs as much as to look for one.
+    put(db, bucket, key, entry, state, Place::Tombstones)
 }
 
 /// Writes what is left of an entry that is no longer there; it was at `from` before.

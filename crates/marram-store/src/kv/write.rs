@@ -13,7 +13,6 @@ use marram_core::capture::Source;
 use marram_core::limits::KV_WATCH_VALUE_BYTES_MAX;
 use marram_core::port::kv::{Change, Expect, KeyChange, KeyEvent, Versions};
 use marram_replica::{Entry, Shape, Stamp};
-use rusqlite::params;
 
 use super::cache::Cached;
 use super::row::{self, Place};
@@ -88,6 +87,30 @@ impl<'a> Writing<'a> {
         Ok((outcome == Outcome::Changed).then_some(stamp))
     }
 
+    /// [`Writing::change`] to a plain value: without a look at what there is, if nobody wants to know.
+    fn put(
+        &mut self,
+        key: &str,
+        value: Bytes,
+        expires_unix_ns: Option<u64>,
+        expect: Expect,
+    ) -> Result<Option<Stamp>, StoreError> {
+        let is_heard = self.at.shared.watches.any() || self.at.shared.hub.captures().any(Source::Key);
+        if is_heard || expect != Expect::Any {
+            return self.change(key, expect, |entry, stamp, _| {
+                entry.set(stamp, Some(value), expires_unix_ns);
+                Ok(Outcome::Changed)
+            });
+        }
+        let stamp = self.tick()?;
+        // A later age leaves nothing of what was before it.
+        let entry = Entry::of_plain(stamp, value, expires_unix_ns);
+        let state = encoding::encode(&entry)?;
+        row::overwrite(self.at.tx, self.bucket, key, &entry, &state)?;
+        self.cache(key, &entry, state.len());
+        Ok(Some(stamp))
+    }
+
     /// Ends the age of an entry whose time is over, and says whether there was one.
     pub(super) fn expire(&mut self, key: &str) -> Result<bool, StoreError> {
         let (mut entry, place) = row::any(self.at.tx, self.bucket, key)?;
@@ -106,7 +129,7 @@ impl<'a> Writing<'a> {
             return Ok(());
         }
         if let Some(last) = self.last {
-            self.at.tx.prepare_cached("UPDATE kv_clock SET last = ?")?.execute(params![last.to_bytes()])?;
+            self.at.tx.stamped(last);
         }
         let (shared, bucket) = (Arc::clone(self.at.shared), self.bucket.clone());
         let (cached, changes) = (self.cached, self.changes);
@@ -187,12 +210,16 @@ impl<'a> Writing<'a> {
         } else {
             row::bury(self.at.tx, self.bucket, key, entry, from, self.at.now_unix_ns)?;
         }
-        let cached = view::fits(entry, bytes).then(|| view::cached(Some(entry), bytes));
-        self.cached.insert(key.to_owned(), cached);
+        self.cache(key, entry, bytes);
         if self.at.shared.watches.any() {
             self.changes.extend(changes);
         }
         Ok(())
+    }
+
+    fn cache(&mut self, key: &str, entry: &Entry, state_bytes: usize) {
+        let cached = view::fits(entry, state_bytes).then(|| view::cached(Some(entry), state_bytes));
+        self.cached.insert(key.to_owned(), cached);
     }
 }
 
@@ -203,14 +230,13 @@ pub(super) fn apply(at: &At<'_>, bucket: &Name, changes: Vec<Change>) -> Result<
     let mut versions = Vec::with_capacity(changes.len());
     for change in changes {
         let written = match change {
-            Change::Put { key, value, ttl, expect } => writing.change(&key, expect, |entry, stamp, _| {
+            Change::Put { key, value, ttl, expect } => {
                 // SQLite's integers end in 2262.
                 let expires = ttl.map(|ttl| {
                     u64::try_from(ttl.as_nanos()).map_or(u64::MAX, |ttl| now.saturating_add(ttl)).min(i64::MAX as u64)
                 });
-                entry.set(stamp, Some(value), expires);
-                Ok(Outcome::Changed)
-            })?,
+                writing.put(&key, value, expires, expect)?
+            }
             Change::Delete { key, expect } => writing.change(&key, expect, |entry, stamp, was| {
                 if !was {
                     return Ok(Outcome::Unchanged);

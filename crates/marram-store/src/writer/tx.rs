@@ -3,23 +3,26 @@
 //! Memory must never run ahead of the disk: what changes there is either undone with the operation that did it, or comes
 //! about after the commit only.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use marram_replica::Stamp;
 use rusqlite::Connection;
 
 use super::disk::Disk;
 use super::room::Room;
-use crate::StoreError;
 use crate::limits::FREE_PAGES_MIN;
 use crate::read::Readers;
 use crate::stream::Ledger;
+use crate::{StoreError, kv};
 
 /// The connection of the writer, within the transaction of a group.
 pub struct Tx {
     connection: Connection,
     ledger: RefCell<Ledger>,
+    /// The latest stamp that the group uses.
+    stamp: Cell<Option<Stamp>>,
     disk: Disk,
     pub(super) room: Room,
     #[cfg(test)]
@@ -50,6 +53,7 @@ impl Tx {
         Self {
             connection,
             ledger: RefCell::new(ledger),
+            stamp: Cell::default(),
             room: Room::new(readers.path()),
             disk: Disk::new(readers),
             #[cfg(test)]
@@ -66,6 +70,12 @@ impl Tx {
     /// the group fails. It must be quick, must not fail, and must not write.
     pub fn after_commit(&self, effect: impl FnOnce() + Send + 'static) {
         self.ledger().then(Box::new(effect));
+    }
+
+    /// Keeps the clock of keys with the group, once for all of its stamps: this one was used. It is kept also if the operation fails,
+    /// which does no harm.
+    pub(crate) fn stamped(&self, stamp: Stamp) {
+        self.stamp.set(self.stamp.get().max(Some(stamp)));
     }
 
     /// Runs a part of an operation that is undone by itself when it fails: then the operation goes on without it, and the
@@ -106,6 +116,9 @@ impl Tx {
 
     pub(super) fn commit(&mut self) -> Result<(), StoreError> {
         self.ledger.get_mut().flush(&self.connection)?;
+        if let Some(stamp) = self.stamp.take() {
+            kv::keep_clock(&self.connection, stamp)?;
+        }
         #[cfg(test)]
         if let Some(fault) = self.faults.get_mut().pop() {
             return Err(fault);
@@ -122,6 +135,7 @@ impl Tx {
             let _ = self.execute_batch("ROLLBACK");
         }
         self.ledger.get_mut().rolled_back();
+        self.stamp.take();
         self.disk.failed(error);
     }
 
