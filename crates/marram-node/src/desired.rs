@@ -9,6 +9,8 @@ use marram_core::stream::StreamName;
 use marram_core::{Digest, Failure, Kind, Name};
 use marram_trigger::Wiring;
 
+use crate::routes;
+
 /// One revision of one app.
 #[derive(Clone, Debug)]
 pub(crate) struct Desired {
@@ -38,7 +40,14 @@ impl Desired {
             )));
         }
         let revision = revision(manifest_text, &components);
-        Ok(Self { manifest: Arc::new(manifest), revision, components, kinds: BTreeMap::new() })
+        let desired = Self { manifest: Arc::new(manifest), revision, components, kinds: BTreeMap::new() };
+        match desired.in_the_door_of(&desired) {
+            None => Ok(desired),
+            Some((function, on, stream)) => Err(invalid(format!(
+                "function \"{function}\" claims {}, where stream \"{stream}\" takes events (`ingest = true`): change the path",
+                route_text(on)
+            ))),
+        }
     }
 
     /// An app of which only the name is known, because its stored manifest does not read.
@@ -68,7 +77,7 @@ impl Desired {
         self.triggers().map(|(_, on)| route_text(on)).collect()
     }
 
-    /// Refuses a route that `other` has already: neither would win.
+    /// Refuses a route that `other` has already, as a function or as the way into a stream: neither would win.
     pub(crate) fn check_routes_against(&self, other: &Self) -> Result<(), Failure> {
         for (function, on) in self.triggers() {
             let rival = other.triggers().find(|(_, claimed)| on.claims_the_same_as(claimed));
@@ -86,7 +95,35 @@ impl Desired {
                 ));
             }
         }
-        Ok(())
+        let of = |function: &Name, on: &HttpTrigger, stream: &Name, app: &Self, opener: &Self| {
+            let (app, opener) = (app.app(), opener.app());
+            let message = format!(
+                "function \"{function}\" of app \"{app}\" claims {}, where stream \"{stream}\" of app \"{opener}\" takes events (`ingest = true`): change the path",
+                route_text(on)
+            );
+            Failure::new(Kind::Conflict, message)
+        };
+        if let Some((function, on, stream)) = self.in_the_door_of(other) {
+            return Err(of(function, on, stream, self, other));
+        }
+        match other.in_the_door_of(self) {
+            Some((function, on, stream)) => Err(of(function, on, stream, other, self)),
+            None => Ok(()),
+        }
+    }
+
+    /// A function of this app that claims what a stream takes its events by, which `opener` opens to the public front.
+    fn in_the_door_of<'a>(&'a self, opener: &'a Self) -> Option<(&'a Name, &'a HttpTrigger, &'a Name)> {
+        let open = opener.manifest.streams.iter().filter(|(_, table)| table.ingest);
+        let mut doors = open.map(|(stream, _)| (stream, routes::events_of(&StreamName::from(stream))));
+        doors.find_map(|(stream, door)| {
+            // Without methods it is less specific, and gives way.
+            let is_in = |on: &HttpTrigger| {
+                on.methods.iter().any(|method| method.as_str() == "POST") && on.http.claims_the_same_as(&door)
+            };
+            let (function, on) = self.triggers().find(|(_, on)| is_in(on))?;
+            Some((function, on, stream))
+        })
     }
 
     /// Refuses a function whose secrets are not all set, with the commands that set them.

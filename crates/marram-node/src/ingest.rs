@@ -28,6 +28,17 @@ impl Ingest {
         Arc::new(Self { id: Arc::new(id), stream, streams, tokens })
     }
 
+    pub(crate) fn stream(&self) -> &StreamName {
+        &self.stream
+    }
+
+    /// This one, which takes the tokens of another into the same stream as well.
+    pub(crate) fn with(&self, other: &Self) -> Arc<Self> {
+        let tokens = self.tokens.iter().chain(&other.tokens).cloned().collect();
+        let (id, stream, streams) = (Arc::clone(&self.id), self.stream.clone(), Arc::clone(&self.streams));
+        Arc::new(Self { id, stream, streams, tokens })
+    }
+
     async fn take(&self, request: http::Request<Body>, call: Call) -> Result<http::Response<Body>, Failure> {
         let (parts, body) = request.into_parts();
         self.check(&parts.headers)?;

@@ -23,7 +23,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::Token;
 use crate::desired::Desired;
-use crate::routes::{self, INGEST_SECRET, IngestRoute};
+use crate::ingest::Ingest;
+use crate::routes::{self, INGEST_SECRET};
 
 pub(crate) mod boot;
 mod secrets;
@@ -41,7 +42,7 @@ pub(crate) struct Observed {
     /// Its functions, or why it has none.
     pub(crate) running: Result<App, Failure>,
     /// Its streams that take events over the public front.
-    pub(crate) ingest: Vec<IngestRoute>,
+    pub(crate) ingest: Vec<Arc<Ingest>>,
 }
 
 /// Every app by name.
@@ -184,7 +185,8 @@ impl Reconciler {
             this.store.remove(&app).await?;
             let mut apps = Apps::clone(&this.apps.load());
             apps.remove(&app);
-            this.show(apps)?;
+            let table = table(&apps)?;
+            this.show(apps, table);
             this.triggers.remove(&app).await;
             this.store.set_captures(this.triggers.captures());
             this.telemetry.remove_app(&app);
@@ -273,7 +275,7 @@ impl Reconciler {
         Arc::new(Observed { ingest: self.ingest(&desired), desired, deployed_unix_ns, running })
     }
 
-    fn ingest(&self, desired: &Desired) -> Vec<IngestRoute> {
+    fn ingest(&self, desired: &Desired) -> Vec<Arc<Ingest>> {
         if !desired.manifest.streams.values().any(|table| table.ingest) {
             return Vec::new();
         }
@@ -299,6 +301,8 @@ impl Reconciler {
             // Its manifest may not be known.
             Some(_) => {}
         }
+        // Changes come one at a time, so that this is still what is shown next when it is kept.
+        let (apps, table) = self.with(now)?;
         let triggers = match self.prepare_and_keep(now, keep).await {
             Ok(triggers) => triggers,
             Err(failure) => {
@@ -311,7 +315,7 @@ impl Reconciler {
                 return Err(failure);
             }
         };
-        self.replace(now)?;
+        self.show(apps, table);
         self.switch_triggers(triggers).await;
         self.triggers.forget_unwanted(&now.desired.manifest).await;
         Ok(())
@@ -376,21 +380,30 @@ impl Reconciler {
     }
 
     fn replace(&self, app: &Arc<Observed>) -> Result<(), Failure> {
+        let (apps, table) = self.with(app)?;
+        self.show(apps, table);
+        Ok(())
+    }
+
+    /// Every app with this one as it is now, and the routes of that.
+    fn with(&self, app: &Arc<Observed>) -> Result<(Apps, Table), Failure> {
         let mut apps = Apps::clone(&self.apps.load());
         apps.insert(app.desired.app().clone(), Arc::clone(app));
-        self.show(apps)
+        let table = table(&apps)?;
+        Ok((apps, table))
     }
 
     /// Swaps the routing table, then what is shown.
-    fn show(&self, apps: Apps) -> Result<(), Failure> {
-        let table = Table::build(apps.values().flat_map(|app| routes::of(app)));
-        // Conflicts were refused before; a table that cannot be built is a bug, and the old one goes on.
-        let table =
-            table.map_err(|error| Failure::new(Kind::Internal, "the routes cannot be joined").because(error))?;
+    fn show(&self, apps: Apps, table: Table) {
         self.routes.swap(table);
         self.apps.store(Arc::new(apps));
-        Ok(())
     }
+}
+
+/// The routes of all apps. Those that conflict were refused before: a table that cannot be built is a bug.
+fn table(apps: &Apps) -> Result<Table, Failure> {
+    Table::build(routes::of(apps.values()))
+        .map_err(|error| Failure::new(Kind::Internal, "the routes cannot be joined").because(error))
 }
 
 /// What the functions of an app were found to be, as it is stored.

@@ -1,5 +1,6 @@
-//! The routes of an app: its functions', and the ways into its streams.
+//! The routes of apps: their functions', and the ways into their streams.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::Method;
@@ -20,15 +21,30 @@ use marram_core::limits::PUBLISH_BYTES_MAX;
 /// The secret of an app that lets events into its streams.
 pub(crate) const INGEST_SECRET: &str = "ingest_token";
 
-/// A stream of an app that takes events over the public front.
-pub(crate) type IngestRoute = (StreamName, Arc<Target>);
-
-/// The routes of an app; those of one that lost them to another app are left out.
-pub(crate) fn of(app: &Observed) -> Vec<Route> {
-    if app.running.as_ref().is_err_and(|failure| failure.kind() == Kind::Conflict) {
-        return Vec::new();
+/// The routes of these apps; those of one that lost them to another app are left out. A stream that several apps open is one
+/// route, which takes the token of each.
+pub(crate) fn of<'a>(apps: impl Iterator<Item = &'a Arc<Observed>>) -> Vec<Route> {
+    let (mut routes, mut doors) = (Vec::new(), BTreeMap::<&StreamName, Arc<Ingest>>::new());
+    for app in apps {
+        if app.running.as_ref().is_err_and(|failure| failure.kind() == Kind::Conflict) {
+            continue;
+        }
+        routes.extend(functions(app));
+        for door in &app.ingest {
+            let both = |known: &mut Arc<Ingest>| *known = known.with(door);
+            doors.entry(door.stream()).and_modify(both).or_insert_with(|| Arc::clone(door));
+        }
     }
-    let functions = app.desired.manifest.functions.iter().flat_map(|function| {
+    routes.extend(doors.into_iter().map(|(stream, door)| Route {
+        pattern: events_of(stream),
+        methods: vec![Method::POST],
+        target: Target::new(door, PUBLISH_BYTES_MAX as u64),
+    }));
+    routes
+}
+
+fn functions(app: &Observed) -> impl Iterator<Item = Route> {
+    app.desired.manifest.functions.iter().flat_map(|function| {
         let running = app.running.as_ref().ok().and_then(|running| running.functions.get(&function.name));
         let invoke: Arc<dyn Invoke> = match running {
             Some(running) => Arc::clone(running) as Arc<dyn Invoke>,
@@ -45,13 +61,7 @@ pub(crate) fn of(app: &Observed) -> Vec<Route> {
             methods: on.methods.iter().filter_map(|method| method.as_str().parse().ok()).collect(),
             target: Arc::clone(&target),
         })
-    });
-    let ingest = app.ingest.iter().map(|(stream, target)| Route {
-        pattern: events_of(stream),
-        methods: vec![Method::POST],
-        target: Arc::clone(target),
-    });
-    functions.chain(ingest).collect()
+    })
 }
 
 /// What takes events for the streams of an app that say `ingest = true`: with the app's own token, or the node's.
@@ -60,21 +70,20 @@ pub(crate) fn ingest(
     secret: Option<&SecretValue>,
     node: Option<&Token>,
     streams: &Arc<dyn Streams>,
-) -> Vec<IngestRoute> {
+) -> Vec<Arc<Ingest>> {
     let own = secret.and_then(|secret| Token::new(secret.expose()).ok());
     let tokens: Vec<_> = own.into_iter().chain(node.cloned()).collect();
     let open = desired.manifest.streams.iter().filter(|(_, table)| table.ingest);
     open.map(|(name, _)| {
         let stream = StreamName::from(name);
         let id = FunctionId { app: desired.app().clone(), function: name.clone(), revision: desired.revision };
-        let ingest = Ingest::new(id, stream.clone(), Arc::clone(streams), tokens.clone());
-        (stream, Target::new(ingest, PUBLISH_BYTES_MAX as u64))
+        Ingest::new(id, stream, Arc::clone(streams), tokens.clone())
     })
     .collect()
 }
 
 /// `/v1/streams/<stream>/events`, at every host.
-fn events_of(stream: &StreamName) -> RoutePattern {
+pub(crate) fn events_of(stream: &StreamName) -> RoutePattern {
     let segments = ["v1", "streams", stream.as_str(), "events"];
     RoutePattern { host: None, segments: segments.map(|text| Segment::Literal(text.to_owned())).into(), tail: false }
 }

@@ -8,7 +8,7 @@ use marram_runtime::{App, Kind as FunctionKind, Verify};
 use marram_store::Store;
 use marram_trigger::Triggers;
 
-use super::{Apps, Reconciler};
+use super::{Apps, Reconciler, table};
 use crate::desired::Desired;
 
 /// An app as it was deployed.
@@ -69,7 +69,9 @@ impl Reconciler {
         }
         // What changes that were cut short have left.
         self.triggers.forget_strays(&manifests).await;
-        self.show(apps)
+        let table = table(&apps)?;
+        self.show(apps, table);
+        Ok(())
     }
 
     /// One app at boot, beside those that are there already.

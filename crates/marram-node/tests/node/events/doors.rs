@@ -73,6 +73,70 @@ async fn an_old_token_lets_nobody_in_though_the_functions_cannot_have_the_new_on
     app.node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_two_apps_open_takes_the_token_of_each() {
+    let mut node = TestNode::start().await;
+    let app =
+        |name: &str| format!("manifest_version = 1\n[app]\nname = \"{name}\"\n[stream.readings]\ningest = true\n");
+    for name in ["one", "two"] {
+        let _ = node.deploy_over_http(name, &app(name), &[]).await.expect(200);
+        let token = format!("a-token-of-app-{name}");
+        let secret = Ask::new(Method::PUT, &format!("/v1/apps/{name}/secrets/ingest_token")).body(token);
+        let _ = node.admin().send(secret).await.expect(204);
+    }
+    let event = |token: &str| {
+        Ask::new(Method::POST, "/v1/streams/readings/events")
+            .header("authorization", &format!("Bearer {token}"))
+            .header("content-type", "application/cloudevents+json")
+            .body(json!({ "specversion": "1.0", "id": token, "source": "/t", "type": "reading" }).to_string())
+    };
+    for _ in 0..2 {
+        for token in ["a-token-of-app-one", "a-token-of-app-two"] {
+            let _ = node.http().send(event(token)).await.expect(200);
+        }
+        let _ = node.http().send(event("a-token-of-nobody")).await.expect(401);
+        node = node.restart().await;
+    }
+    // Each of them lets in for itself.
+    let _ = node.admin().send(Ask::new(Method::DELETE, "/v1/apps/one")).await.expect(204);
+    let _ = node.http().send(event("a-token-of-app-one")).await.expect(401);
+    let _ = node.http().send(event("a-token-of-app-two")).await.expect(200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_function_stands_where_a_stream_takes_its_events() {
+    let node = TestNode::start().await;
+    let function = |app: &str, on: &str, more: &str| {
+        format!(
+            "manifest_version = 1\n[app]\nname = \"{app}\"\n[[function]]\nname = \"f\"\ncomponent = \"f.wasm\"\non = [{on}]\n{more}"
+        )
+    };
+    let open = "[stream.readings]\ningest = true\n";
+    let wasm = [("f", std::fs::read(marram_testkit::guest("hello-p2")).unwrap())];
+    let claims = r#"{ http = "/v1/streams/readings/events", methods = ["POST"] }"#;
+    let own = node.deploy_over_http("a", &function("a", claims, open), &wasm).await.expect(422).json();
+    let detail = own["detail"].as_str().unwrap();
+    assert!(detail.contains("function \"f\"") && detail.contains("stream \"readings\""), "{detail}");
+    // Whoever comes second is refused, and nothing of it stays.
+    let stream = format!("manifest_version = 1\n[app]\nname = \"a\"\n{open}");
+    let _ = node.deploy_over_http("a", &stream, &[]).await.expect(200);
+    let refused = node.deploy_over_http("b", &function("b", claims, ""), &wasm).await.expect(409).json();
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains("of app \"b\"") && detail.contains("of app \"a\""), "{detail}");
+    let _ = node.admin().get("/v1/apps/b").await.expect(404);
+    let _ = node.admin().send(Ask::new(Method::DELETE, "/v1/apps/a")).await.expect(204);
+    let _ = node.deploy_over_http("b", &function("b", claims, ""), &wasm).await.expect(200);
+    let _ = node.deploy_over_http("a", &stream, &[]).await.expect(409);
+    // One that takes any method gives way.
+    let any = r#"{ http = "/v1/streams/readings/events" }"#;
+    let _ = node.deploy_over_http("b", &function("b", any, ""), &wasm).await.expect(200);
+    let _ = node.deploy_over_http("a", &stream, &[]).await.expect(200);
+    let _ = node.http().get("/v1/streams/readings/events").await.expect(200);
+    let _ = node.http().send(Ask::new(Method::POST, "/v1/streams/readings/events").body("{}")).await.expect(401);
+    node.stop().await;
+}
+
 /// Extensions that the node adds: where an event is kept, and the trace of the request that brought one without.
 fn as_it_was_sent(stored: &[Value]) -> Vec<Value> {
     let without = |event: &Value| {
