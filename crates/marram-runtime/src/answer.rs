@@ -43,7 +43,7 @@ pub(crate) fn answer<B: GuestBody + Send + 'static>(
     let bodiless = head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let left = if bodiless { None } else { declared(&parts) };
     let rest = (!ready.complete).then_some(rest);
-    let mut body = AnswerBody { ready, rest, left, invocation, deadline: None, run, over: false };
+    let mut body = AnswerBody { ready, rest, left, bodiless, invocation, deadline: None, run, over: false };
     if !bodiless && let Some(failure) = body.wrong() {
         return Err(failure);
     }
@@ -76,6 +76,8 @@ struct AnswerBody<B> {
     rest: Option<B>,
     /// Bytes of the declared length that have not passed.
     left: Option<u64>,
+    /// Nothing of it is sent.
+    bodiless: bool,
     invocation: Arc<Invocation>,
     deadline: Option<Pin<Box<Sleep>>>,
     run: Option<Box<dyn StopRun>>,
@@ -189,6 +191,11 @@ impl<B: GuestBody> HttpBody for AnswerBody<B> {
 
 impl<B> Drop for AnswerBody<B> {
     fn drop(&mut self) {
+        // Who sends it need not ask for the end once everything has passed that there was to send.
+        if self.bodiless || self.left == Some(0) {
+            (self.rest, self.run) = (None, None);
+            self.invocation.succeed();
+        }
         if let Some(mut run) = self.run.take() {
             run.stop();
         }

@@ -147,10 +147,14 @@ impl js::State for JsState {
     }
 }
 
-/// Stops a guest that has used up its CPU time, and lets the others of its thread run otherwise.
+/// Stops a guest that has used up its CPU time, and lets the others of its thread run otherwise: also those who wait for a socket,
+/// which a thread of tokio looks for only now and then while it has tasks, but always before it goes on with one that yields so.
 fn interrupt_at_each_tick<T: 'static>(store: &mut Store<T>, clock: fn(&T) -> &SharedPollClock) {
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |store| {
-        if clock(store.data()).is_over() { Err(LimitError::Cpu.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+        if clock(store.data()).is_over() {
+            return Err(LimitError::Cpu.into());
+        }
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
 }

@@ -69,3 +69,34 @@ async fn one_runs_and_one_waits_and_the_next_is_told_when_to_come_again() {
     assert_eq!(node.http().send(get("/gate")).await.expect(200).text(), "through");
     node.stop().await;
 }
+
+/// What a client can ask one after the other while functions compute on every thread: each of their threads looks for what has come
+/// from the network whenever it goes from one function to the next, and not after so many turns only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn functions_that_compute_keep_nobody_waiting_for_the_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("index.js");
+    std::fs::write(&file, "export default { fetch() { for (;;); } }").unwrap();
+    let node = TestNode::start().await;
+    let app = "manifest_version = 1\n[app]\nname = \"site\"\n[[function]]\nname = \"spin\"\ncomponent = \"index.js\"\n\
+        on = [{ http = \"/spin\" }]\ninstances = \"fresh\"\nlimits = { cpu = \"1s\", deadline = \"60s\" }\n";
+    node.deploy(app, &[("spin", file)]).await.unwrap();
+    let spinning = async {
+        let four = futures::future::join_all((0..4).map(|_| node.http().get("/spin"))).await;
+        four.into_iter().for_each(|reply| _ = reply.expect(500));
+    };
+    let mut spinning = Box::pin(spinning);
+    let asking = async {
+        until(&node, 4, 0).await;
+        for _ in 0..25 {
+            let _ = node.http().get("/elsewhere").await.expect(404);
+        }
+    };
+    tokio::select! {
+        () = spinning.as_mut() => panic!("each of four functions has computed for a second before 25 requests were answered"),
+        () = asking => {}
+    }
+    spinning.as_mut().await;
+    drop(spinning);
+    node.stop().await;
+}

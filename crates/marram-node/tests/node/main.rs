@@ -10,6 +10,7 @@ mod collections;
 mod deploy;
 mod events;
 mod hostile;
+mod invoke;
 mod many;
 mod metrics;
 mod mqtt;
