@@ -24,7 +24,7 @@ pub(crate) async fn run(store: Arc<Store>, runtime: Arc<Runtime>, stop: Cancella
     }
 }
 
-/// Components first: code goes with its component.
+/// Components first: code goes with its component. Of a database that is damaged nothing is collected.
 fn collect(store: &Store, runtime: &Runtime) {
     match store.collect_blobs(limits::BLOB_GRACE) {
         Ok(collected) if collected.blobs > 0 => {

@@ -382,7 +382,9 @@ fn gateway_config(config: &NodeConfig) -> GatewayConfig {
 /// Looks through what opening the store has not, and says what is damaged. Nobody waits for it.
 fn check_pages(store: Arc<Store>) {
     drop(tokio::task::spawn_blocking(move || {
-        store.check_pages();
+        if let Err(error) = store.check_pages() {
+            tracing::error!(%error, "the node's database cannot be looked through");
+        }
         if let Some(why) = store.damage() {
             tracing::error!("the node's database is damaged: {why}");
         }

@@ -4,7 +4,7 @@
 //! an upload ends with a [`BlobPin`], a deploy pins what it refers to until it is committed, and the collector looks at
 //! pins and references together, under the lock that pinning takes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -218,30 +218,51 @@ impl Blobs {
         Ok(found)
     }
 
-    /// Removes what nobody pins or refers to and is older than `grace`.
+    /// Removes what nobody pins or refers to and is older than `grace`. `referenced` looks a digest up; `keep` takes those out of the
+    /// candidates that are referred to nevertheless.
     pub(crate) fn collect(
         &self,
         grace: Duration,
         referenced: impl Fn(&Digest) -> Result<bool, StoreError>,
+        keep: impl FnOnce(&mut BTreeSet<Digest>) -> Result<(), StoreError>,
     ) -> Result<Collected, StoreError> {
-        let mut collected = Collected::default();
         let born_before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut candidates = BTreeSet::new();
         for digest in self.list()? {
+            if self.bytes_of_old(&digest, born_before).is_some() && !self.is_pinned(&digest) && !referenced(&digest)? {
+                candidates.insert(digest);
+            }
+        }
+        if !candidates.is_empty() {
+            keep(&mut candidates)?;
+        }
+        let mut collected = Collected::default();
+        for digest in candidates {
             // One blob a time, so that a deploy waits for one query and one unlink at most. Whoever pinned this blob and
             // let go has committed its reference by now; whoever comes after us finds the file gone.
             let pins = lock(&self.pins);
-            let path = self.path(&digest);
-            let Ok(metadata) = path.metadata() else { continue };
-            let young = metadata.modified().is_ok_and(|modified| modified > born_before);
-            if young || pins.contains_key(&digest) || referenced(&digest)? {
+            let Some(bytes) = self.bytes_of_old(&digest, born_before) else { continue };
+            if pins.contains_key(&digest) || referenced(&digest)? {
                 continue;
             }
+            let path = self.path(&digest);
             if durable::remove_if_there(&path).map_err(|error| StoreError::io("remove", &path, error))? {
                 collected.blobs += 1;
-                collected.bytes += metadata.len();
+                collected.bytes += bytes;
             }
         }
         Ok(collected)
+    }
+
+    /// The size of a blob that is there and was last written or pinned before.
+    fn bytes_of_old(&self, digest: &Digest, born_before: SystemTime) -> Option<u64> {
+        let metadata = self.path(digest).metadata().ok()?;
+        let young = metadata.modified().is_ok_and(|modified| modified > born_before);
+        (!young).then_some(metadata.len())
+    }
+
+    fn is_pinned(&self, digest: &Digest) -> bool {
+        lock(&self.pins).contains_key(digest)
     }
 
     /// Gives a complete file its name, pinned.

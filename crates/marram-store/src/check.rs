@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use marram_core::{Digest, Name};
 use rusqlite::Connection;
 
 use crate::blob::Blobs;
+use crate::lost::RESTORE;
 use crate::secret::Sealer;
 use crate::{Store, StoreError, database_path, key, limits, schema};
 
@@ -47,7 +48,7 @@ pub enum Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Database(text) => write!(f, "the database is damaged ({text}): restore node.db from a backup"),
+            Self::Database(text) => write!(f, "the database is damaged ({text}): {RESTORE}"),
             Self::BlobMissing(digest) => write!(f, "component {} is missing: deploy its app again", digest.short()),
             Self::BlobDamaged(digest) => {
                 write!(f, "component {} is damaged or altered: deploy its app again", digest.short())
@@ -76,29 +77,39 @@ impl Store {
         self.readers.read(|db| check(db, self.blobs(), &self.sealer))
     }
 
-    /// Looks through the pages of a database that [`Store::open`] has not ([`Store::damage`]). Blocks for as long as reading all of
+    /// Looks through the pages of a database, if [`Store::open`] has not ([`Store::damage`]). Blocks for as long as reading all of
     /// it takes; one of more than [`limits::CHECKED_AT_START_MAX`] is left to [`Store::check`], since its log could not begin anew
-    /// meanwhile.
-    pub fn check_pages(&self) {
-        let size = crate::size(self.readers.path());
-        if size <= limits::CHECKED_AT_OPEN_MAX || size > limits::CHECKED_AT_START_MAX {
-            return;
+    /// meanwhile. Whoever asks meanwhile waits for the same look; one that fails is tried again by the next.
+    pub fn check_pages(&self) -> Result<(), StoreError> {
+        let mut looked_through = self.looked_through.lock().unwrap_or_else(PoisonError::into_inner);
+        if *looked_through {
+            return Ok(());
         }
-        // Who cannot open it has failed at more than this.
-        if let Ok(Some(why)) = self.readers.read_one(|db| Ok(damage_of(db))) {
+        if crate::size(self.readers.path()) <= limits::CHECKED_AT_START_MAX
+            && let Some(why) = self.readers.read_one(damage_of)?
+        {
             self.writer.refuse(why.into());
         }
+        *looked_through = true;
+        Ok(())
     }
 }
 
-/// What SQLite finds first that is wrong with the pages of a database. Reads all of it.
-pub(crate) fn damage_of(db: &Connection) -> Option<String> {
-    let said = match db.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)) {
-        Ok(said) => said,
-        Err(error) => error.to_string(),
+/// What SQLite finds first that is wrong with the pages of a database. Reads all of it. An error that says nothing of what they
+/// hold, such as want of memory, is no damage.
+pub(crate) fn damage_of(db: &Connection) -> Result<Option<String>, StoreError> {
+    let said = match db.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)).map_err(StoreError::from)
+    {
+        Err(StoreError::Corrupt(error)) => error.to_string(),
+        said => said?,
     };
-    let wrong = said.lines().find(|line| *line != "ok" && !line.starts_with("***"))?;
-    Some(format!("{wrong}: nothing more is written to it. Restore node.db from a backup; `marram doctor` says more"))
+    let wrong = said.lines().find(|line| *line != "ok" && !line.starts_with("***"));
+    Ok(wrong.map(damaged))
+}
+
+/// How it is said that a database is damaged to which nothing is written any more.
+pub(crate) fn damaged(wrong: &str) -> String {
+    format!("{wrong}: nothing more is written to it. Stop the node, {RESTORE}; `marram doctor` says more")
 }
 
 /// The same for a state directory that is not open in this process; a node may be running on it. Changes nothing.
@@ -205,4 +216,24 @@ fn secrets(db: &Connection, sealer: &Sealer, findings: &mut Vec<Finding>) -> Res
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_cannot_be_read_now_is_not_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.db");
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("CREATE TABLE t (x); BEGIN EXCLUSIVE").unwrap();
+        let db = Connection::open(&path).unwrap();
+        db.busy_timeout(std::time::Duration::ZERO).unwrap();
+        let error = damage_of(&db).unwrap_err();
+        assert!(matches!(error, StoreError::Database(_)), "{error}");
+        other.execute_batch("COMMIT").unwrap();
+        assert_eq!(damage_of(&db).unwrap(), None);
+    }
 }

@@ -8,6 +8,7 @@ use marram_core::limits::EVENT_DATA_BYTES_MAX;
 use marram_core::stream::{ConsumerId, StreamName};
 use marram_core::{Digest, Failure, Kind, Name};
 
+use crate::lost::RESTORE;
 use crate::stream::Fullness;
 
 /// Why the store did not do what it was asked to. Cheap to clone: everybody in a group that failed gets one.
@@ -151,9 +152,7 @@ pub enum StoreError {
     #[error("the node's database failed: {0}")]
     Database(Arc<rusqlite::Error>),
     /// SQLite finds in its file what it has not written there.
-    #[error(
-        "the node's database is damaged ({0}): restore node.db from a backup; `marram doctor --state DIR` says what is wrong with it"
-    )]
+    #[error("the node's database is damaged ({0}): {RESTORE}; `marram doctor --state DIR` says what is wrong with it")]
     Corrupt(Arc<rusqlite::Error>),
     /// A bug: an operation panicked.
     #[error("a write to the store failed unexpectedly: {0}")]

@@ -49,6 +49,7 @@
 
 mod blob;
 mod check;
+mod collect;
 mod deployment;
 mod durable;
 mod error;
@@ -56,6 +57,7 @@ mod key;
 mod kv;
 pub mod limits;
 mod lock;
+mod lost;
 mod mqtt;
 mod object;
 mod read;
@@ -65,9 +67,10 @@ mod stream;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use marram_core::port::Clock;
+use rusqlite::Connection;
 
 pub use blob::{BlobPin, BlobUpload, Blobs, Collected};
 pub use check::{Finding, check_state_dir};
@@ -116,14 +119,16 @@ pub struct Store {
     cache_key: key::Key,
     dir: PathBuf,
     revisions_kept: usize,
+    /// Whether the pages of the database were looked through, or are too many for that.
+    looked_through: Mutex<bool>,
     _lock: lock::StateLock,
 }
 
 impl Store {
     /// Opens the store, making what is missing and migrating what is old.
     ///
-    /// Fails if another process has the directory, if the database is of a newer version, if it is lost and its blobs are not,
-    /// or if a table or a key file is damaged at its beginning. A database with another damage is read as far as it goes, and
+    /// Fails if another process has the directory, if the database is of a newer version, if it is lost and what a node has
+    /// beside it is not, or if a table or a key file is damaged at its beginning. A database with another damage is read as far as it goes, and
     /// nothing is written to it ([`Store::damage`]); one of more than [`limits::CHECKED_AT_OPEN_MAX`] is looked through by
     /// [`Store::check_pages`] only.
     pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
@@ -135,11 +140,9 @@ impl Store {
         durable::create_dir(dir).map_err(|error| StoreError::io("make", dir, error))?;
         let lock = lock::StateLock::take(dir)?;
         let database = database_path(dir);
-        refuse_lost(dir, &database)?;
-        let connection = schema::open_writer(&database).map_err(|error| of_a_state_dir(dir, error))?;
-        schema::read_beginnings(&connection)?;
-        let is_small = size(&database) <= limits::CHECKED_AT_OPEN_MAX;
-        let checked = if is_small { check::damage_of(&connection) } else { None };
+        lost::refuse(dir, &database)?;
+        let opened = open_database(&database).map_err(|error| lost::explain(dir, &database, error))?;
+        let Database { connection, is_looked_through, damage } = opened;
         let sealer = Arc::new(Sealer::new(&key::load_or_create(&dir.join("secret.key"))?));
         let cache_key = key::load_or_create(&dir.join("cache.key"))?;
         let readers = Arc::new(Readers::new(database));
@@ -148,13 +151,27 @@ impl Store {
         let ledger = stream::Ledger::load(&connection, Arc::clone(&hub))?;
         let kv = kv::Shared::open(&connection, Arc::clone(&hub), config.kv_cache_bytes)?;
         let writer = Arc::new(Writer::start(Tx::new(connection, ledger, Arc::clone(&readers)))?);
-        if let Some(why) = checked {
+        let looked_through = Mutex::new(is_looked_through);
+        if let Some(why) = damage {
             writer.refuse(why.into());
         }
         // The names of the database, its log and the keys are durable before anything is acknowledged.
         durable::sync_parent(&dir.join("lock")).map_err(|error| StoreError::io("sync", dir, error))?;
         let revisions_kept = config.revisions_kept.max(1);
-        Ok(Self { writer, readers, hub, kv, blobs, sealer, cache_key, dir: dir.into(), revisions_kept, _lock: lock })
+        let dir = dir.to_owned();
+        Ok(Self {
+            writer,
+            readers,
+            hub,
+            kv,
+            blobs,
+            sealer,
+            cache_key,
+            dir,
+            revisions_kept,
+            looked_through,
+            _lock: lock,
+        })
     }
 
     /// The state directory.
@@ -187,20 +204,6 @@ impl Store {
         *self.cache_key
     }
 
-    /// Removes blobs that no kept revision, no object and no part of an upload refers to, that nobody has pinned, and that are older than `grace`
-    /// ([`limits::BLOB_GRACE`]). Blocks for as long as the disk takes.
-    pub fn collect_blobs(&self, grace: std::time::Duration) -> Result<Collected, StoreError> {
-        self.blobs.collect(grace, |digest| {
-            self.readers.read(|db| {
-                let sql = "SELECT EXISTS (SELECT 1 FROM component WHERE digest = ?1)
-                    OR EXISTS (SELECT 1 FROM object WHERE digest = ?1)
-                    OR EXISTS (SELECT 1 FROM object_segment WHERE digest = ?1)
-                    OR EXISTS (SELECT 1 FROM object_part WHERE digest = ?1)";
-                Ok(db.prepare_cached(sql)?.query_row([digest.as_bytes()], |row| row.get(0))?)
-            })
-        })
-    }
-
     /// Whether the disk is full: changes are refused, but for those that take something away.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -227,26 +230,32 @@ impl Drop for Store {
     }
 }
 
-/// A node that has contents and no database has lost it. To begin anew would be to remove what a backup of it refers to.
-fn refuse_lost(dir: &Path, database: &Path) -> Result<(), StoreError> {
-    if size(database) > 0 || Blobs::is_empty(&dir.join("blobs")) {
-        return Ok(());
-    }
-    let text = format!(
-        "{} is missing or empty, and blobs/ beside it is not: restore node.db from a backup; to begin anew, move the folder away",
-        database.display()
-    );
-    Err(StoreError::Invalid(text))
+/// A database that was opened for writing, of this version.
+struct Database {
+    connection: Connection,
+    /// Whether all of its pages were.
+    is_looked_through: bool,
+    /// What is wrong with them.
+    damage: Option<String>,
 }
 
-/// A file that is no database, in a directory that is a node's, was one.
-fn of_a_state_dir(dir: &Path, error: StoreError) -> StoreError {
-    match error {
-        StoreError::NotOurs(_) if dir.join("secret.key").exists() => {
-            StoreError::Damaged("its beginning is not that of a database: restore node.db from a backup".into())
-        }
-        error => error,
+/// Before a database is changed, it is looked through.
+fn open_database(path: &Path) -> Result<Database, StoreError> {
+    let mut connection = schema::open_writer(path)?;
+    let is_earlier = schema::is_earlier(&connection)?;
+    // That comes once with a new version, and may take longer.
+    let looked_through_max = if is_earlier { limits::CHECKED_AT_START_MAX } else { limits::CHECKED_AT_OPEN_MAX };
+    let is_small = size(path) <= looked_through_max;
+    let looked = if is_small { check::damage_of(&connection) } else { Ok(None) };
+    // Without a change, a look that fails is tried again later.
+    let is_looked_through = is_small && looked.is_ok();
+    let damage = if is_earlier { looked? } else { looked.unwrap_or_default() };
+    if is_earlier {
+        damage.clone().map_or(Ok(()), |why| Err(StoreError::Damaged(why)))?;
+        schema::migrate(&mut connection)?;
     }
+    schema::read_beginnings(&connection)?;
+    Ok(Database { connection, is_looked_through, damage })
 }
 
 /// 0 of a file that is not there.

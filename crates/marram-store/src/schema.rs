@@ -127,12 +127,12 @@ const MIGRATIONS: &[&str] = &[
 /// The schema version that this code writes.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// Opens the database for writing and brings it to [`SCHEMA_VERSION`].
+/// Opens the database for writing, made if it is not there. Before it is used it has to be of [`SCHEMA_VERSION`] ([`migrate`]).
 pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
-    open_with(path, MIGRATIONS)
+    open_known(path, SCHEMA_VERSION)
 }
 
-fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, StoreError> {
+fn open_known(path: &Path, known: i64) -> Result<Connection, StoreError> {
     // Made here and not by SQLite, for the mode; SQLite gives its log and shared memory the same.
     OpenOptions::new()
         .write(true)
@@ -141,9 +141,9 @@ fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, StoreError>
         .mode(0o600)
         .open(path)
         .map_err(|error| StoreError::io("open", path, error))?;
-    let mut connection =
+    let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    refuse_foreign(&connection, path, migrations.len() as i64)?;
+    refuse_foreign(&connection, path, known)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL: a commit has reached the disk when it returns. This is what every acknowledgement stands on.
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -152,8 +152,21 @@ fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, StoreError>
     // The writer does it, and looks at what comes of it: SQLite's own forgets its errors.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     set_up(&connection)?;
-    migrate(&mut connection, migrations)?;
     Ok(connection)
+}
+
+/// Whether the database is new, or was written by an earlier version.
+pub(crate) fn is_earlier(connection: &Connection) -> Result<bool, StoreError> {
+    Ok(version(connection)? < SCHEMA_VERSION)
+}
+
+/// Brings the database to [`SCHEMA_VERSION`].
+pub(crate) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    take_steps(connection, MIGRATIONS)
+}
+
+fn version(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
 /// Opens the database for reading.
@@ -208,9 +221,9 @@ fn set_up(connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// Each step and its version number in one transaction: a crash leaves the one version or the other.
-fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), StoreError> {
-    let from: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    for (step, sql) in migrations.iter().enumerate().skip(usize::try_from(from).unwrap_or(0)) {
+fn take_steps(connection: &mut Connection, migrations: &[&str]) -> Result<(), StoreError> {
+    let from = usize::try_from(version(connection)?).unwrap_or(0);
+    for (step, sql) in migrations.iter().enumerate().skip(from) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
         transaction.pragma_update(None, "user_version", step as i64 + 1)?;
@@ -218,6 +231,14 @@ fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Store
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// A database after these steps.
+#[cfg(test)]
+fn open_with(path: &Path, migrations: &[&str]) -> Result<Connection, StoreError> {
+    let mut connection = open_known(path, migrations.len() as i64)?;
+    take_steps(&mut connection, migrations)?;
+    Ok(connection)
 }
 
 #[cfg(test)]
@@ -229,10 +250,6 @@ mod tests {
 
     use super::*;
 
-    fn version(connection: &Connection) -> i64 {
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
-    }
-
     #[test]
     fn each_step_is_taken_once() {
         let dir = tempfile::tempdir().unwrap();
@@ -240,7 +257,7 @@ mod tests {
         drop(open_with(&path, &["CREATE TABLE a (x); INSERT INTO a VALUES (1)"]).unwrap());
         for _ in 0..2 {
             let db = open_with(&path, &["CREATE TABLE a (x)", "ALTER TABLE a ADD COLUMN y DEFAULT 7"]).unwrap();
-            assert_eq!(version(&db), 2);
+            assert_eq!(version(&db).unwrap(), 2);
             assert_eq!(db.query_row("SELECT x + y FROM a", [], |row| row.get::<_, i64>(0)).unwrap(), 8);
         }
     }
@@ -251,7 +268,7 @@ mod tests {
         let path = dir.path().join("node.db");
         assert!(open_with(&path, &["CREATE TABLE a (x)", "CREATE TABLE b (x); NONSENSE"]).is_err());
         let db = open_with(&path, &["CREATE TABLE a (x)", "CREATE TABLE b (x)"]).unwrap();
-        assert_eq!(version(&db), 2);
+        assert_eq!(version(&db).unwrap(), 2);
     }
 
     /// Version 1 did not know what kind a component is.
@@ -305,6 +322,27 @@ mod tests {
         let event = crate::stream::Encoded::new(event).unwrap();
         let published = store.writer().write(move |tx| crate::stream::append(tx, &stream, &event, 7)).await.unwrap();
         assert_eq!(published.position, 1);
+    }
+
+    /// Half of a database that is damaged would be what a step leaves.
+    #[test]
+    fn a_damaged_database_is_not_brought_to_another_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.db");
+        let db = open_with(&path, &MIGRATIONS[..2]).unwrap();
+        db.execute("INSERT INTO revision VALUES ('shop', zeroblob(32), 1, 7, hex(zeroblob(50000)))", []).unwrap();
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        let page =
+            db.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'revision_by_age'", [], |row| row.get(0));
+        let page: u64 = page.unwrap();
+        drop(db);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 64], (page - 1) * 4_096).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let refused = crate::Store::open(&crate::StoreConfig::new(dir.path())).unwrap_err();
+        assert!(matches!(refused, StoreError::Damaged(_)), "{refused}");
+        assert_eq!(version(&open_reader(&path).unwrap()).unwrap(), 2);
+        assert!(std::fs::read(&path).unwrap() == before, "something was written to it");
     }
 
     #[test]

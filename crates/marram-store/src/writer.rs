@@ -208,7 +208,8 @@ impl Writer {
         self.desk.refused.get().cloned()
     }
 
-    fn is_refused(&self) -> Result<(), StoreError> {
+    /// Fails if it does.
+    pub(crate) fn is_refused(&self) -> Result<(), StoreError> {
         self.desk.refused.get().map_or(Ok(()), |why| Err(StoreError::Damaged(why.to_string())))
     }
 

@@ -13,7 +13,8 @@ use crate::schema;
 fn writer() -> (tempfile::TempDir, Writer, Connection) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("node.db");
-    let connection = schema::open_writer(&path).unwrap();
+    let mut connection = schema::open_writer(&path).unwrap();
+    schema::migrate(&mut connection).unwrap();
     connection.execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY, pad BLOB)").unwrap();
     let ledger = crate::stream::Ledger::load(&connection, crate::stream::Hub::new()).unwrap();
     let writer = Writer::start(Tx::new(connection, ledger, Arc::new(Readers::new(path.clone())))).unwrap();

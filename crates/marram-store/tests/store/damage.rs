@@ -100,7 +100,7 @@ async fn a_large_database_is_looked_through_after_the_start() {
     drop((keys, store));
     empty_the_log(&database);
     let store = open(&dir);
-    store.check_pages();
+    store.check_pages().unwrap();
     assert_eq!(store.damage(), None);
     drop(store);
 
@@ -111,10 +111,14 @@ async fn a_large_database_is_looked_through_after_the_start() {
     let keys = store.kv(TestClock::new());
     assert_eq!(store.damage(), None);
     keys.apply(&name("b"), vec![set("new", "value")]).await.unwrap();
-    store.check_pages();
+    store.check_pages().unwrap();
     assert!(store.damage().is_some());
     keys.apply(&name("b"), vec![set("newer", "value")]).await.unwrap_err();
     assert_eq!(keys.get(&name("b"), "new").unwrap().unwrap().value, "value");
+}
+
+fn refused(dir: &Path) -> String {
+    Store::open(&StoreConfig::new(dir)).unwrap_err().to_string()
 }
 
 #[test]
@@ -131,15 +135,74 @@ fn a_node_that_has_lost_its_database_does_not_begin_anew_over_what_is_left() {
         empty_the_log(&database);
         let kept = std::fs::read(&database).unwrap();
         lose(&database).unwrap();
-        let refused = Store::open(&StoreConfig::new(dir.path())).unwrap_err().to_string();
-        assert!(refused.contains("node.db") && refused.contains("restore"), "{refused}");
+        let why = refused(dir.path());
+        assert!(why.contains("node.db") && why.contains("restore"), "{why}");
         assert!(content.exists());
-        // With the backup it goes on; without contents it begins anew.
+        // With the backup it goes on. A node without contents has state as well.
         std::fs::write(&database, kept).unwrap();
         drop(open(&dir));
         lose(&database).unwrap();
         std::fs::remove_file(&content).unwrap();
+        assert!(refused(dir.path()).contains("restore"));
+        // Who brings along nothing but the key to the secrets begins.
+        std::fs::remove_file(dir.path().join("cache.key")).unwrap();
         drop(open(&dir));
+    }
+}
+
+/// What a node leaves that is killed: a database, a copy of it from before, and a log that is not in either.
+async fn killed(dir: &tempfile::TempDir) -> (std::path::PathBuf, Vec<u8>) {
+    let (database, log) = (dir.path().join("node.db"), dir.path().join("node.db-wal"));
+    let set_some = async |from: usize| {
+        let store = open(dir);
+        let changes = (from..from + 200).map(|n| set(&key(n), "value")).collect();
+        store.kv(TestClock::new()).apply(&name("b"), changes).await.unwrap();
+        (std::fs::read(&database).unwrap(), std::fs::read(&log).unwrap())
+    };
+    set_some(0).await;
+    empty_the_log(&database);
+    let (backup, in_log) = set_some(200).await;
+    assert!(!in_log.is_empty());
+    std::fs::write(&database, &backup).unwrap();
+    std::fs::write(&log, in_log).unwrap();
+    (database, backup)
+}
+
+/// SQLite would replay it into the backup, or remove it from beside an empty database.
+#[tokio::test]
+async fn the_log_of_a_lost_database_is_put_aside() {
+    let ways: [fn(&Path) -> std::io::Result<()>; 3] = [
+        |path| std::fs::remove_file(path),
+        |path| std::fs::write(path, []),
+        |path| std::fs::write(path, [0xff; 8_192]),
+    ];
+    for lose in ways {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, backup) = killed(&dir).await;
+        let log = dir.path().join("node.db-wal");
+        let in_log = std::fs::read(&log).unwrap();
+        lose(&database).unwrap();
+        // The log alone says that there was one.
+        if std::fs::metadata(&database).map_or(0, |file| file.len()) == 0 {
+            std::fs::remove_file(dir.path().join("cache.key")).unwrap();
+        }
+        let why = refused(dir.path());
+        let aside = dir.path().join("node.db-wal.lost");
+        assert!(why.contains("node.db-shm, then restore") && why.contains("node.db-wal.lost"), "{why}");
+        assert!(!log.exists() && std::fs::read(&aside).unwrap() == in_log);
+        // What was put aside before stays.
+        std::fs::write(&log, &in_log).unwrap();
+        let why = refused(dir.path());
+        assert!(why.contains("node.db-wal.lost-2"), "{why}");
+        assert!(std::fs::read(&aside).unwrap() == in_log);
+
+        std::fs::write(&database, backup).unwrap();
+        let store = open(&dir);
+        assert_eq!((store.damage(), store.check().unwrap()), (None, vec![]));
+        let keys = store.kv(TestClock::new());
+        assert!(
+            keys.get(&name("b"), &key(199)).unwrap().is_some() && keys.get(&name("b"), &key(200)).unwrap().is_none()
+        );
     }
 }
 
