@@ -21,6 +21,7 @@ mod lists;
 mod meta;
 mod multipart;
 mod objects;
+mod parameters;
 mod query;
 mod range;
 mod service;

@@ -34,7 +34,7 @@ use crate::Limits;
 use crate::body::Timed;
 use crate::chunks::{self, Chunks};
 use crate::verified::{Digests, Fault, Verified};
-use crate::{error, range, signed, unsupported};
+use crate::{error, parameters, range, signed, unsupported};
 
 /// What every connection needs.
 pub(crate) struct Front {
@@ -182,6 +182,7 @@ fn prepare(request: &mut http::Request<Incoming>) -> S3Result<Option<Digests>> {
     }
     let signed = signed::check(request.uri(), request.headers())?;
     unsupported::check(request.uri(), request.headers())?;
+    parameters::check(request.method(), request.uri())?;
     // What was signed has to stay as it is: s3s has not looked at the signature yet.
     if !signed.iter().any(|name| name == "range") {
         let method = request.method().clone();

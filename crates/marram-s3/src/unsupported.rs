@@ -7,9 +7,14 @@ use s3s::{S3Result, s3_error};
 
 use crate::{checksum, query};
 
-/// Headers of encryption, ACLs and locks begin so.
-const PREFIXES: [&str; 4] =
-    ["x-amz-copy-source-server-side-encryption-", "x-amz-grant-", "x-amz-object-lock-", "x-amz-server-side-encryption"];
+/// Headers of encryption, ACLs, locks and renames begin so.
+const PREFIXES: [&str; 5] = [
+    "x-amz-copy-source-server-side-encryption-",
+    "x-amz-grant-",
+    "x-amz-object-lock-",
+    "x-amz-rename-source",
+    "x-amz-server-side-encryption",
+];
 
 /// What only a header can say: these, and what begins so. In the query of an URL that was signed beforehand nothing would read
 /// them, and an empty object would be stored instead of a copy.
@@ -52,9 +57,12 @@ fn refuse(name: &str, value: &[u8]) -> S3Result<()> {
         // Only keys of the node reach an object, and whoever has the bucket has the object.
         "x-amz-acl" => !matches!(value, b"private" | b"bucket-owner-full-control"),
         "x-amz-bucket-object-lock-enabled" => !value.eq_ignore_ascii_case(b"false"),
-        "x-amz-if-match-last-modified-time" | "x-amz-if-match-size" | "x-amz-tagging" | "x-amz-write-offset-bytes" => {
-            true
-        }
+        "x-amz-if-match-initiated-time"
+        | "x-amz-if-match-last-modified-time"
+        | "x-amz-if-match-size"
+        | "x-amz-object-if-match"
+        | "x-amz-tagging"
+        | "x-amz-write-offset-bytes" => true,
         "x-amz-checksum-algorithm" | "x-amz-sdk-checksum-algorithm" => {
             std::str::from_utf8(value).ok().and_then(|name| checksum::known(name.trim())).is_none()
         }
@@ -118,9 +126,11 @@ mod tests {
             ("x-amz-grant-read", "id=1"),
             ("x-amz-tagging", "a=b"),
             ("x-amz-object-lock-mode", "COMPLIANCE"),
+            ("x-amz-rename-source", "b/k"),
             ("x-amz-bucket-object-lock-enabled", "true"),
             ("x-amz-write-offset-bytes", "5"),
             ("x-amz-if-match-size", "5"),
+            ("x-amz-if-match-initiated-time", "x"),
             ("x-amz-checksum-sha512", "AAAA"),
             ("x-amz-checksum-md5", "AAAA"),
             ("x-amz-checksum-xxhash64", "AAAA"),

@@ -164,6 +164,41 @@ async fn what_would_not_be_done_is_not_promised() {
     node.stop().await;
 }
 
+/// s3s takes what it does not know for the operation without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_is_not_known_replaces_and_removes_nothing() {
+    let node = start(vec![key("everything", &["*"], &["*"])]).await;
+    let good = S3Key::new("everything", SECRET);
+    let ask = async |ask: Ask| send(&node, &good.sign(ask, address(&node))).await;
+    for path in ["/uploads", "/empty", "/uploads/k"] {
+        let answer = ask(put(path).body(if path.ends_with('k') { "content" } else { "" })).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
+    let delete = |path: &str| Ask::new(Method::DELETE, path);
+    for asked in
+        ["uploadId=a", "partNumber=1", "append&position=7", "versionId=a", "renameObject", "annotation=a", "foo"]
+    {
+        for ask_it in [put(&format!("/uploads/k?{asked}")).body("X"), delete(&format!("/uploads/k?{asked}&acl"))] {
+            let answer = ask(ask_it).await;
+            assert!(is(&answer, 501, "NotImplemented"), "{asked}: {answer}");
+        }
+    }
+    for asked in ["acl", "uploads", "retention", "partNumber=1", "metadataConfiguration"] {
+        for path in ["/uploads/k", "/empty"] {
+            let answer = ask(delete(&format!("{path}?{asked}"))).await;
+            assert!(is(&answer, 501, "NotImplemented"), "{path} {asked}: {answer}");
+        }
+    }
+    let answer = ask(put("/uploads/k").header("x-amz-rename-source", "uploads/other").body("")).await;
+    assert!(is(&answer, 501, "NotImplemented"), "{answer}");
+    let twice = ask(delete("/uploads/k?versionId=null&versionId=1")).await;
+    assert!(is(&twice, 400, "InvalidArgument"), "{twice}");
+    assert_eq!(kept(&node, "k").await, "content");
+    let answer = ask(Ask::new(Method::HEAD, "/empty")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_from_a_bucket_that_aws_could_not_have_says_so() {
     let node = start(vec![key("everything", &["*"], &["*"])]).await;
