@@ -24,7 +24,11 @@ pub(super) struct Room {
     /// The file that holds some.
     reserve: PathBuf,
     held: bool,
-    /// The last write found none, or there is less than the file would hold.
+    /// Says how many bytes of the disk with this path are free.
+    free: fn(&Path) -> u64,
+    /// The last write that adds something found none. The disk need not say so: there are quotas and limits on files.
+    missed: bool,
+    /// There is less than the file would hold.
     full: bool,
     /// There is little.
     tight: bool,
@@ -36,29 +40,34 @@ pub(super) struct Room {
 impl Room {
     /// Of the disk of this database. That no room can be held is known from then on, and fails nothing.
     pub(super) fn new(database: &Path) -> Self {
+        Self::on(database, free)
+    }
+
+    fn on(database: &Path, free: fn(&Path) -> u64) -> Self {
         let reserve = database.with_extension("reserve");
-        let mut room = Self { reserve, held: false, full: false, tight: false, looked: None, relieved: None };
+        let (held, missed, full, tight, looked, relieved) = (false, false, false, false, None, None);
+        let mut room = Self { reserve, held, free, missed, full, tight, looked, relieved };
         let blocks = std::fs::metadata(&room.reserve).map_or(0, |file| file.blocks() * 512);
         room.held = blocks >= RESERVE_BYTES;
         room.hold();
         room
     }
 
-    /// Whether only what takes something away is to be tried without a look.
+    /// Whether only what takes something away is to be tried without a look. Where there is little, each group looks: what it takes
+    /// away would be refused with the rest if the room had gone since the last look.
     pub(super) fn is_short(&mut self, now: Instant) -> bool {
-        if self.looked.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY) {
+        if self.tight || self.looked.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY) {
             self.looked = Some(now);
-            // Who cannot say leaves it to the writes to find out.
-            let free = statvfs(self.reserve.with_file_name(".")).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+            let free = (self.free)(&self.reserve.with_file_name("."));
             self.tight = free < ROOM_BYTES_MIN;
             self.full = free < RESERVE_BYTES;
         }
-        self.full || !self.held
+        self.missed || self.full || !self.held
     }
 
     /// Whether the log is to be kept short.
     pub(super) const fn is_tight(&self) -> bool {
-        self.tight || self.full
+        self.tight || self.full || self.missed
     }
 
     /// Holds room, if there is enough. Says whether it does.
@@ -78,15 +87,15 @@ impl Room {
         self.held = false;
     }
 
-    /// A write has found room.
+    /// A write has found room. How much there is says the next look.
     pub(super) const fn found(&mut self) {
-        self.full = false;
+        self.missed = false;
+        self.looked = None;
     }
 
     /// A write has found none. Says whether copying the log may help: not if that was just done.
     pub(super) fn missed(&mut self, now: Instant) -> bool {
-        self.full = true;
-        self.looked = Some(now);
+        self.missed = true;
         let again = self.relieved.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY);
         if again {
             self.relieved = Some(now);
@@ -97,8 +106,12 @@ impl Room {
 
 /// Whether there is so little room on the disk of this database that what adds something is refused.
 pub(crate) fn is_short(database: &Path) -> bool {
-    let free = statvfs(database).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
-    free < RESERVE_BYTES
+    free(database) < RESERVE_BYTES
+}
+
+/// Who cannot say leaves it to the writes to find out.
+fn free(path: &Path) -> u64 {
+    statvfs(path).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize)
 }
 
 fn make(path: &Path) -> io::Result<()> {
@@ -114,4 +127,54 @@ fn make(path: &Path) -> io::Result<()> {
 fn fill(mut file: &File) -> io::Result<()> {
     io::copy(&mut io::Read::take(io::repeat(0), RESERVE_BYTES), &mut file)?;
     file.sync_data()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local!(static FREE: Cell<u64> = const { Cell::new(u64::MAX) });
+
+    fn room(dir: &tempfile::TempDir) -> Room {
+        Room::on(&dir.path().join("node.db"), |_| FREE.get())
+    }
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_looked_at_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut room, now) = (room(&dir), Instant::now());
+        assert!(!room.is_short(now));
+        FREE.set(ROOM_BYTES_MIN - 1);
+        assert!(!room.is_short(now) && !room.is_tight(), "it was just looked at");
+        assert!(!room.is_short(now + LOOK_EVERY) && room.is_tight());
+        FREE.set(RESERVE_BYTES - 1);
+        assert!(room.is_short(now + LOOK_EVERY));
+        FREE.set(RESERVE_BYTES);
+        assert!(!room.is_short(now + LOOK_EVERY));
+    }
+
+    #[test]
+    fn a_small_write_that_finds_room_does_not_make_some() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut room, now) = (room(&dir), Instant::now());
+        FREE.set(80 << 10);
+        assert!(room.is_short(now));
+        room.missed(now);
+        room.found();
+        assert!(room.is_short(now), "what takes something away still needs what is held for it");
+    }
+
+    /// As with a quota, or a limit on the size of files.
+    #[test]
+    fn what_found_no_room_is_believed_until_something_finds_some() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut room, now) = (room(&dir), Instant::now());
+        room.missed(now);
+        assert!(room.is_short(now + 10 * LOOK_EVERY));
+        room.found();
+        assert!(!room.is_short(now + 10 * LOOK_EVERY));
+    }
 }
