@@ -111,6 +111,11 @@ fn no_trailer(header: &str) -> S3Error {
     error
 }
 
+/// The checksum that is said, and its algorithm.
+pub(crate) fn first(said: &Said) -> Option<(&'static str, &str)> {
+    ALGORITHMS.into_iter().zip(said).find_map(|(algorithm, value)| Some((algorithm, value.as_deref()?)))
+}
+
 /// What the headers or the query say of the checksum of a body.
 pub(crate) fn announced(uri: &Uri, headers: &HeaderMap) -> Said {
     let of = |algorithm| headers.get(header_of(algorithm)).and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -21,6 +21,14 @@ pub(crate) fn etags<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> 
 }
 
 impl Conditions<'_> {
+    /// Whether there is none.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.if_match.is_none()
+            && self.if_none_match.is_none()
+            && self.if_modified_since.is_none()
+            && self.if_unmodified_since.is_none()
+    }
+
     /// Whether the object is what is asked for, in the order of RFC 9110 §13.2.2; otherwise the error's code.
     pub(crate) fn check(&self, object: &Object) -> Result<(), S3ErrorCode> {
         let modified = meta::header_time(object.modified_unix_ns);

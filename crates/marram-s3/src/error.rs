@@ -72,7 +72,8 @@ pub(crate) fn explained(response: &Response<Body>, uri: &Uri) -> Option<S3Error>
 fn explain(code: &str, uri: &Uri) -> Option<S3Error> {
     let (code, message) = match code {
         "InvalidBucketName" => {
-            let bucket = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default();
+            let path = uri.path();
+            let bucket = path.strip_prefix('/').unwrap_or(path).split('/').next().unwrap_or_default();
             return meta::bucket(&query::decoded(bucket)).err();
         }
         "KeyTooLongError" => (
@@ -121,6 +122,7 @@ mod tests {
         for (code, path, expected) in [
             (S3ErrorCode::InvalidBucketName, "/My_Files/k", "\"My_Files\" is not a name: it does not start with"),
             (S3ErrorCode::InvalidBucketName, "/caf%C3%A9", "\"café\" is not a name: it has another character"),
+            (S3ErrorCode::InvalidBucketName, "//files/k", "\"\" is not a name"),
             (S3ErrorCode::KeyTooLongError, "/files/k", "at most 1024 bytes"),
             (S3ErrorCode::InvalidURI, "/files/%ff", "percent-encoded"),
             (S3ErrorCode::SignatureDoesNotMatch, "/files/k", "look at the secret"),

@@ -9,7 +9,7 @@ use s3s::dto::{
     ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, Object,
     ObjectStorageClass,
 };
-use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use crate::service::{Service, key_of};
 use crate::{error, meta};
@@ -53,7 +53,7 @@ pub(crate) async fn delete(
     let gone = service.blobs.delete_bucket(&meta::bucket(&req.input.bucket)?).await;
     let gone = gone.map_err(|failure| error::with(failure, Kind::Conflict, S3ErrorCode::BucketNotEmpty))?;
     if !gone {
-        return Err(S3ErrorCode::NoSuchBucket.into());
+        return Err(no_bucket(&req.input.bucket));
     }
     let mut response = S3Response::new(DeleteBucketOutput {});
     response.status = Some(http::StatusCode::NO_CONTENT);
@@ -62,7 +62,11 @@ pub(crate) async fn delete(
 
 async fn need(service: &Service, bucket: &str) -> S3Result<()> {
     let found = service.blobs.bucket(&meta::bucket(bucket)?).await.map_err(error::of)?;
-    found.map(|_| ()).ok_or_else(|| S3ErrorCode::NoSuchBucket.into())
+    found.map(|_| ()).ok_or_else(|| no_bucket(bucket))
+}
+
+fn no_bucket(bucket: &str) -> S3Error {
+    s3_error!(NoSuchBucket, "there is no bucket \"{bucket}\" on this node: create it first, or look at ListBuckets")
 }
 
 pub(crate) async fn head(service: &Service, req: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {

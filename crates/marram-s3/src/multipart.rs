@@ -2,7 +2,7 @@
 
 use marram_core::Kind;
 use marram_core::limits::OBJECT_LIST_MAX;
-use marram_core::port::blobs::{ByteRange, Expect, Finish, Object, Part, Upload, UploadId};
+use marram_core::port::blobs::{ByteRange, Checksum, Expect, Finish, Object, Part, Upload, UploadId};
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType,
@@ -41,6 +41,11 @@ impl Announced {
             return Err(s3_error!(InvalidRequest, "the checksum type FULL_OBJECT cannot be used with {algorithm}"));
         }
         Ok(Some(Self { algorithm, full }))
+    }
+
+    /// What the checksum of a whole object says of itself: one of parts ends with their number.
+    fn in_value((algorithm, value): (&'static str, &str)) -> Self {
+        Self { algorithm, full: !value.contains('-') }
     }
 
     fn text(announced: Option<&Self>) -> String {
@@ -192,13 +197,13 @@ pub(crate) async fn complete(
     for (part, named) in parts.iter().zip(&named) {
         check_sum(&said!(named), part)?;
     }
-    let announced = Announced::read(&upload);
+    let said = checksum::or_in_query(said!(input), &uri);
+    let said = checksum::first(&said);
+    // Who has announced none can have sent one with each part nevertheless.
+    let announced = Announced::read(&upload).or_else(|| said.map(Announced::in_value));
     let checksum = announced.and_then(|it| checksum::of_parts(it.algorithm, it.full, &parts));
-    let said = checksum::or_in_query(said!(input), &uri).into_iter().flatten().next();
-    if let (Some(said), Some(checksum)) = (said, &checksum)
-        && said.split('-').next() != checksum.value.split('-').next()
-    {
-        return Err(s3_error!(BadDigest, "the checksum of the object is {}, and not {said}", checksum.value));
+    if let Some((algorithm, said)) = said {
+        check_sum_of_all(algorithm, said, checksum.as_ref())?;
     }
     let size = parts.iter().map(|part| part.size).sum::<u64>();
     if input.mpu_object_size.is_some_and(|said| u64::try_from(said) != Ok(size)) {
@@ -276,20 +281,30 @@ async fn kept_parts(service: &Service, upload: &Upload, bucket: &str, wanted: &[
     }
 }
 
+/// What a client says of the object that its parts make has to be so; what cannot be told is not so.
+fn check_sum_of_all(algorithm: &str, said: &str, checksum: Option<&Checksum>) -> S3Result<()> {
+    let Some(checksum) = checksum.filter(|checksum| checksum.algorithm == algorithm) else {
+        return Err(s3_error!(
+            InvalidRequest,
+            "the {algorithm} checksum of the object cannot be told from its parts: announce it when the upload begins, and send it \
+             with each part, or leave it out"
+        ));
+    };
+    if said.split('-').next() != checksum.value.split('-').next() {
+        return Err(s3_error!(BadDigest, "the checksum of the object is {}, and not {said}", checksum.value));
+    }
+    Ok(())
+}
+
 /// What a client says of a part has to be what is kept of it.
 fn check_sum(said: &Said, part: &Part) -> S3Result<()> {
-    let Some(said) = said.iter().flatten().next() else { return Ok(()) };
-    let Some(kept) = &part.checksum else { return Ok(()) };
-    if *said == kept.value {
+    let Some((algorithm, said)) = checksum::first(said) else { return Ok(()) };
+    let kept = part.checksum.as_ref().filter(|kept| kept.algorithm == algorithm).map(|kept| kept.value.as_str());
+    if kept == Some(said) {
         return Ok(());
     }
-    Err(s3_error!(
-        InvalidPart,
-        "part {} has the {} checksum {}, and not {said}",
-        part.number,
-        kept.algorithm,
-        kept.value
-    ))
+    let kept = kept.unwrap_or("none");
+    Err(s3_error!(InvalidPart, "the {algorithm} checksum of part {} is {kept}, and not {said}", part.number))
 }
 
 pub(crate) async fn abort(

@@ -151,9 +151,13 @@ fn override_said(input: HeadObjectInput, output: &mut HeadObjectOutput) -> S3Res
 /// A condition that does not hold; the answer 304 says what there is (RFC 9110 §15.4.5).
 fn refused(code: S3ErrorCode, object: &Object) -> S3Error {
     let mut error = S3Error::with_message(code, unmet(object));
-    if let Ok(etag) = meta::etag(&object.etag).to_http_header() {
-        error.set_headers([(http::header::ETAG, etag)].into_iter().collect());
+    let mut headers = http::HeaderMap::new();
+    headers.extend(meta::etag(&object.etag).to_http_header().map(|etag| (http::header::ETAG, etag)));
+    for name in [http::header::CACHE_CONTROL, http::header::EXPIRES] {
+        let value = meta::header(object, name.as_str()).and_then(|value| http::HeaderValue::from_str(&value).ok());
+        headers.extend(value.map(|value| (name, value)));
     }
+    error.set_headers(headers);
     error
 }
 
@@ -225,11 +229,16 @@ pub(crate) async fn copy(service: &Service, req: S3Request<CopyObjectInput>) -> 
     conditions.check(&found).map_err(|_| source_refused(&found))?;
     check_sum_of_copy(input.checksum_algorithm.as_ref().map(|algorithm| algorithm.as_str()), &found)?;
     input.metadata = meta::with_query(input.metadata, &uri)?;
-    let replace = input.metadata_directive.as_ref().is_some_and(|is| is.as_str() == MetadataDirective::REPLACE);
+    let replace = match input.metadata_directive.as_ref().map(MetadataDirective::as_str) {
+        None | Some(MetadataDirective::COPY) => false,
+        Some(MetadataDirective::REPLACE) => true,
+        Some(_) => return Err(s3_error!(InvalidArgument, "x-amz-metadata-directive is COPY or REPLACE")),
+    };
+    // What a condition or an algorithm was held against is what is copied; otherwise, whatever is there.
+    let is_bound = !conditions.is_empty() || input.checksum_algorithm.is_some();
     let options = CopyOptions {
         attributes: replace.then(|| kept!(input).attributes()),
-        // What was looked at is what is copied.
-        source_etag: Some(found.etag),
+        source_etag: is_bound.then_some(found.etag),
         expect: Expect::Any,
     };
     let copied = service.blobs.copy((&from, &name), (&to, &input.key), options).await.map_err(error::of)?;

@@ -167,7 +167,8 @@ impl StoreError {
     /// Wraps an I/O error with what was tried; a full disk is told apart.
     pub(crate) fn io(verb: &str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            // The last is the limit on the size of files (RLIMIT_FSIZE).
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Self::Full,
             _ => Self::Io { what: format!("{verb} {}", path.display()), cause: Arc::new(source) },
         }
     }
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_apart_wherever_it_shows() {
-        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
             let error = StoreError::io("write", "blobs/uploads/7".as_ref(), kind.into());
             assert!(matches!(error, StoreError::Full), "{error}");
         }

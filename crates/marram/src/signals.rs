@@ -18,6 +18,9 @@ impl Signals {
         let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let hangup = (!hangup_is_ignored()).then(|| signal(SignalKind::hangup()));
         let hangup = hangup.transpose().context("cannot listen for SIGHUP")?;
+        // What is larger than a file may be (RLIMIT_FSIZE) is an error of the write, as on a full disk, and not the end of the node:
+        // a signal that was listened for once no longer ends the process.
+        drop(signal(SignalKind::from_raw(libc::SIGXFSZ)).context("cannot listen for SIGXFSZ")?);
         Ok(Self { interrupt, terminate, hangup })
     }
 

@@ -62,3 +62,22 @@ async fn objects_go_in_and_come_back_also_by_pipe() {
     let ended = running.ended().await.expect(0);
     assert!(!ended.stderr.contains(&secret), "{ended:?}");
 }
+
+/// RLIMIT_FSIZE, whose signal would end the node.
+#[tokio::test]
+async fn what_is_larger_than_a_file_may_be_is_refused_as_on_a_full_disk() {
+    let home = folder();
+    let args = ["node", "--state", "state", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let limited = ["-c", "ulimit -f 8192; exec \"$@\"", "bash"];
+    let mut running = marram(&args).at(home.path()).under("bash", &limited).start().await;
+    let (_, admin) = running.ready().await;
+    let blob = |args: &[&str]| marram(&[&["blob"], args].concat()).env("MARRAM_NODE", &admin).at(home.path());
+    blob(&["buckets", "--create", "b"]).run().await.expect(0);
+    std::fs::write(home.path().join("large"), vec![7; 9 << 20]).unwrap();
+    let refused = blob(&["put", "b", "large"]).run().await.without_data().says(&["disk is full"]);
+    assert_ne!(refused.code, Some(0));
+    blob(&["put", "b", "-", "--name", "small"]).stdin("content").run().await.expect(0);
+    assert_eq!(blob(&["get", "b", "small", "-"]).done().await, "content");
+    running.signal(Signal::TERM);
+    running.ended().await.expect(0);
+}

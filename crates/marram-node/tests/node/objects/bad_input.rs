@@ -61,7 +61,7 @@ async fn a_signature_that_is_not_right_stores_nothing() {
         ("another secret", wrong_secret.sign(put("/uploads/k"), host), "SignatureDoesNotMatch"),
         ("nobody's key", S3Key::new("nobody", SECRET).sign(put("/uploads/k"), host), "InvalidAccessKeyId"),
         ("another name", signed(put("/uploads/k")).at("/uploads/other"), "SignatureDoesNotMatch"),
-        ("another query", signed(put("/uploads/k")).at("/uploads/k?uploadId=1"), "SignatureDoesNotMatch"),
+        ("another query", signed(put("/uploads/k")).at("/uploads/k?partNumber=1&uploadId=1"), "SignatureDoesNotMatch"),
         ("another host", good.sign(put("/uploads/k"), "127.0.0.1:1".parse().unwrap()), "SignatureDoesNotMatch"),
         ("another body", signed(put("/uploads/k")).body("CONTENT"), "XAmzContentSHA256Mismatch"),
         ("half a signature", edited(&|text| text[..text.len() - 32].to_owned()), "SignatureDoesNotMatch"),

@@ -136,3 +136,100 @@ async fn uploads_are_listed_by_folder_and_page_by_page() {
     assert_eq!(all(&none, "IsTruncated"), ["false"], "{none}");
     node.stop().await;
 }
+
+/// RFC 9110 §15.4.5: a cache goes on with what the answer 304 says.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nothing_has_changed_says_how_long_it_may_be_kept() {
+    let (node, key) = site().await;
+    let ask = async |ask: Ask| send(&node, &key.sign(ask, address(&node))).await;
+    let expires = "Wed, 21 Oct 2065 07:28:00 GMT";
+    ask(put("/uploads/k").header("cache-control", "max-age=7").header("expires", expires)).await;
+    for method in [Method::GET, Method::HEAD] {
+        let answer = ask(Ask::new(method.clone(), "/uploads/k").header("if-none-match", "*")).await;
+        assert!(answer.starts_with("HTTP/1.1 304"), "{method}: {answer}");
+        for line in ["etag: ", "cache-control: max-age=7\r\n", &format!("expires: {expires}\r\n")] {
+            assert!(answer.contains(line), "{method}, {line}: {answer}");
+        }
+    }
+    for asked in [Ask::new(Method::DELETE, "/nowhere"), get("/nowhere?location"), get("//uploads/k")] {
+        let answer = ask(asked).await;
+        assert!(answer.starts_with("HTTP/1.1 4") && answer.contains("<Message>"), "{answer}");
+    }
+    node.stop().await;
+}
+
+/// What a client says of the whole object is held against its parts, or refused: never left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checksum_of_an_upload_that_is_wrong_or_cannot_be_told_makes_no_object() {
+    let (node, key) = site().await;
+    let ask = async |ask: Ask| send(&node, &key.sign(ask, address(&node))).await;
+    // The CRC32 of "content".
+    let (right, wrong) = ("/sUwqQ==", "AAAAAA==");
+    for (announced, of_part, of_all, named, code) in [
+        (false, None, Some(wrong), None, "InvalidRequest"),
+        (false, None, Some(right), None, "InvalidRequest"),
+        (false, None, None, Some(wrong), "InvalidPart"),
+        (false, Some(right), Some(wrong), None, "BadDigest"),
+        (true, None, Some(wrong), None, "BadDigest"),
+        (true, Some(right), None, Some(wrong), "InvalidPart"),
+        (false, Some(right), Some(right), Some(right), ""),
+        (true, None, Some(right), Some(right), ""),
+        (false, None, None, None, ""),
+    ] {
+        let what = format!("{announced} {of_part:?} {of_all:?} {named:?}");
+        let with = |ask: Ask, value: Option<&str>| match value {
+            Some(value) => ask.header("x-amz-checksum-crc32", value),
+            None => ask,
+        };
+        let mut begin = Ask::new(Method::POST, "/uploads/k?uploads");
+        if announced {
+            begin = begin.header("x-amz-checksum-algorithm", "CRC32").header("x-amz-checksum-type", "FULL_OBJECT");
+        }
+        let begun = ask(begin).await;
+        let id = begun
+            .split("<UploadId>")
+            .nth(1)
+            .and_then(|rest| rest.split('<').next())
+            .unwrap_or_else(|| panic!("{begun}"));
+        let part = ask(with(put(&format!("/uploads/k?partNumber=1&uploadId={id}")), of_part)).await;
+        let etag =
+            part.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap_or_else(|| panic!("{what}: {part}"));
+        let sum = named.map_or_else(String::new, |value| format!("<ChecksumCRC32>{value}</ChecksumCRC32>"));
+        let list = format!("<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag>{sum}</Part>");
+        let body = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
+        let done = ask(with(Ask::new(Method::POST, &format!("/uploads/k?uploadId={id}")).body(body), of_all)).await;
+        if code.is_empty() {
+            assert!(done.starts_with("HTTP/1.1 200") && done.contains("<ETag>"), "{what}: {done}");
+        } else {
+            assert!(done.contains(&format!("<Code>{code}</Code>")), "{what}: {done}");
+            assert_eq!(names(&node).await, Vec::<String>::new(), "{what}");
+        }
+    }
+    node.stop().await;
+}
+
+/// Without a condition, a copy is of what there is; that it was another a moment ago concerns nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_an_object_that_is_replaced_meanwhile_is_one_of_both() {
+    let (node, key) = site().await;
+    let ask = async |ask: Ask| send(&node, &key.sign(ask, address(&node))).await;
+    ask(put("/uploads/from")).await;
+    let replace = async || {
+        for n in 0..300 {
+            let answer = ask(put("/uploads/from").body(format!("content {n}"))).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+    };
+    let copy = async || {
+        for _ in 0..300 {
+            let answer = ask(put("/uploads/to").header("x-amz-copy-source", "uploads/from").body("")).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+    };
+    futures::join!(replace(), copy());
+    let bad =
+        ask(put("/uploads/to").header("x-amz-copy-source", "uploads/from").header("x-amz-metadata-directive", "X"))
+            .await;
+    assert!(bad.contains("<Code>InvalidArgument</Code>"), "{bad}");
+    node.stop().await;
+}
