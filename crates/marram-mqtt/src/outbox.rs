@@ -62,6 +62,8 @@ struct State {
     done: Done,
     /// The connection waits for something to be done.
     stalled: bool,
+    /// The engine has more, and waits until everything in here is taken.
+    awaited: bool,
 }
 
 /// Commands that the engine has finished.
@@ -75,6 +77,8 @@ pub(crate) struct Done {
 pub(crate) struct Taken {
     pub(crate) done: Done,
     pub(crate) close: Option<Close>,
+    /// There is nothing more, and the engine waits to hear that.
+    pub(crate) is_awaited: bool,
 }
 
 impl State {
@@ -126,6 +130,18 @@ impl Outbox {
         room
     }
 
+    /// Bytes of the messages in it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Has the connection say when all messages in it are taken; false if there is none.
+    pub(crate) fn await_taken(&self) -> bool {
+        let mut state = self.lock();
+        state.awaited = state.bytes > 0;
+        state.awaited
+    }
+
     /// Says that a command of the client is finished, and with it its bytes.
     pub(crate) fn done(&self, bytes: usize) {
         let mut state = self.lock();
@@ -162,8 +178,10 @@ impl Outbox {
         }
         let done = std::mem::take(&mut state.done);
         state.stalled = stalled && done.commands == 0;
-        let close = if state.queue.is_empty() { state.close.clone() } else { None };
-        Taken { done, close }
+        let is_empty = state.queue.is_empty();
+        let close = if is_empty { state.close.clone() } else { None };
+        let is_awaited = is_empty && std::mem::take(&mut state.awaited);
+        Taken { done, close, is_awaited }
     }
 
     /// The same when there is no room to send anything.
@@ -171,7 +189,7 @@ impl Outbox {
         let mut state = self.lock();
         let done = std::mem::take(&mut state.done);
         state.stalled = stalled && done.commands == 0;
-        Taken { done, close: None }
+        Taken { done, close: None, is_awaited: false }
     }
 
     /// The connection is gone: what is in here goes, and nothing comes any more.

@@ -1,6 +1,7 @@
 //! What the engine has for the client becomes bytes.
 
 use super::Connection;
+use crate::engine::Command;
 use crate::limits::WRITE_BYTES;
 use crate::outbox::{Close, Delivery, Out};
 use crate::wire::{self, AckKind, Outgoing};
@@ -24,6 +25,9 @@ impl Connection {
         };
         self.open_commands = self.open_commands.saturating_sub(taken.done.commands);
         self.open_bytes = self.open_bytes.saturating_sub(taken.done.bytes);
+        if taken.is_awaited {
+            self.commands.push(Command::Taken);
+        }
         if let Some(close) = taken.close
             && self.closing.is_none()
         {

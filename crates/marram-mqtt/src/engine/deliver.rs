@@ -7,28 +7,29 @@ use std::time::Duration;
 
 use marram_core::port::mqtt::{Change, Message, Qos};
 
-use super::commit::{Finish, Source};
+use super::commit::Finish;
 use super::message::From;
 use super::publish::Target;
 use super::session::{Entry, Key, Left, Received, Sent, SentState, packet_of};
 use super::timer::Timer;
 use super::{Engine, Page};
-use crate::limits::{PAGE_MESSAGES, REPLAY_STEP, WAITING_MAX};
+use crate::limits::{PAGE_MESSAGES, WAITING_MAX};
 use crate::outbox::{Delivery, Out};
 use crate::stats;
-use crate::topic;
 use crate::wire::{AckKind, Outgoing as OnTheWire, Reason, publish_len};
 
 /// How long after a failure something is tried again: ten times this.
 pub(super) const RETRY: Duration = Duration::from_millis(100);
 
-/// Retained messages that are sent before others have their turn.
-const REPLAY_MESSAGES: usize = 32;
-
 impl Engine {
     /// A QoS 0 message: now or never.
     pub(super) fn offer(&mut self, target: Target, message: &Arc<Message>) {
         let bytes_max = self.share_bytes().min(self.limits.outbound_bytes);
+        self.send_unacknowledged(target, message, bytes_max);
+    }
+
+    /// The same with so many bytes on their way at most.
+    pub(super) fn send_unacknowledged(&mut self, target: Target, message: &Arc<Message>, bytes_max: usize) {
         let Some(session) = self.sessions.get_mut(target.key) else { return };
         let Some(link) = &session.link else { return };
         let delivery = Delivery {
@@ -55,7 +56,7 @@ impl Engine {
     }
 
     /// Bytes of messages that may wait in memory for one client now.
-    fn share_bytes(&self) -> usize {
+    pub(super) fn share_bytes(&self) -> usize {
         self.limits.share_bytes(self.stats.memory.load(Ordering::Relaxed))
     }
 
@@ -86,15 +87,25 @@ impl Engine {
                 out.missed = true;
                 return;
             }
+        } else if !has_room {
+            return session.drop_new(&self.stats);
+        }
+        self.take_in(target, message);
+    }
+
+    /// Puts a QoS 1 or 2 message behind those that wait in memory.
+    pub(super) fn take_in(&mut self, target: Target, message: &Arc<Message>) {
+        let size = message.size();
+        let Some(session) = self.sessions.get_mut(target.key) else { return };
+        let out = &mut session.out;
+        let seq = if session.durable {
             out.loaded_seq = target.seq;
+            target.seq
         } else {
-            if !has_room {
-                return session.drop_new(&self.stats);
-            }
             out.queued += 1;
             out.queued_bytes += size as u64;
-        }
-        let seq = if session.durable { target.seq } else { out.next_seq() };
+            out.next_seq()
+        };
         out.waiting_bytes += size;
         stats::add(&self.stats.memory, size as u64);
         out.waiting.push_back(Entry {
@@ -313,77 +324,6 @@ impl Engine {
     /// Whether a QoS 2 message of the client has been kept.
     pub(super) fn is_kept(&mut self, from: From, packet: NonZeroU16) -> bool {
         self.sessions.linked(from).is_some_and(|session| session.received.get(&packet.get()) == Some(&Received::Kept))
-    }
-
-    /// Sends some retained messages to the next session that has room for them.
-    pub(super) fn replay_some(&mut self) {
-        let Some(key) = self.replays.pop_front() else { return };
-        let now = self.clock.unix_ns();
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        session.replaying = false;
-        if session.link.is_none() {
-            return;
-        }
-        let Some(replay) = session.replays.front_mut() else { return };
-        let Some(subscription) = session.subscriptions.get(&replay.filter) else {
-            session.replays.pop_front();
-            return self.pump(key);
-        };
-        let (subscription, client) = (subscription.clone(), session.client.clone());
-        let (mut found, mut seen, mut expired) = (Vec::new(), 0, Vec::new());
-        let mut last = None;
-        for message in self.retained.range(&replay.filter, replay.after.as_ref()) {
-            seen += 1;
-            last = Some(message.topic.clone());
-            if message.expires_unix_ns.is_some_and(|expires| expires <= now) {
-                // One whose commit is under way would be forgotten with it.
-                if !self.retained.is_under_way() {
-                    expired.push(message.topic.clone());
-                }
-            } else if topic::matches(&replay.filter, &message.topic)
-                && !(subscription.no_local && message.publisher == client)
-            {
-                found.push(message.clone());
-            }
-            if seen == REPLAY_STEP || found.len() == REPLAY_MESSAGES {
-                break;
-            }
-        }
-        replay.after = last.or(replay.after.take());
-        if seen < REPLAY_STEP && found.len() < REPLAY_MESSAGES {
-            session.replays.pop_front();
-            self.replayed(key, &subscription.filter);
-        }
-        for topic in expired {
-            self.retained.remove(&topic);
-            self.batch.lazy(Change::Expire(topic));
-        }
-        let subscriptions = if subscription.id == 0 { Vec::new() } else { vec![subscription.id] };
-        for message in found {
-            let qos = subscription.qos.min(message.qos);
-            let target = Target { key, qos, retain: true, seq: 0, subscriptions: subscriptions.clone(), shared: None };
-            if qos == Qos::AtMostOnce {
-                self.offer(target, &message);
-            } else {
-                self.publish_to(&message, target, Source::Nobody);
-            }
-        }
-        // What was queued comes back here when it has been sent; the rest goes on when others have had their turn.
-        self.timers.set(self.clock.instant() + Duration::from_millis(1), Timer::Retry(key));
-    }
-
-    /// Every retained message of a subscription is on its way.
-    fn replayed(&mut self, key: Key, filter: &str) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let (durable, client) = (session.durable, session.client.clone());
-        if let Some(ahead) = session.ahead.get_mut(filter) {
-            return ahead.replayed();
-        }
-        let Some(subscription) = session.subscriptions.get_mut(filter) else { return };
-        subscription.replay = false;
-        if durable {
-            self.batch.lazy(Change::Subscribe(client, subscription.clone()));
-        }
     }
 }
 

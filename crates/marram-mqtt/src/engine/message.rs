@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Ack(AckKind, NonZeroU16, Reason),
     Subscribe(Box<SubscribeCommand>),
     Unsubscribe(NonZeroU16, Vec<ByteString>),
+    /// Not a wish of the client: it has taken everything that was on its way to it, and there is more for it.
+    Taken,
     /// DISCONNECT, with the session expiry that it may set.
     Farewell(Reason, Option<u32>),
 }

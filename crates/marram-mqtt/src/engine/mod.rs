@@ -16,6 +16,7 @@ mod handover;
 mod load;
 mod message;
 mod publish;
+mod replay;
 mod retained;
 mod session;
 mod subscribe;
@@ -276,6 +277,7 @@ impl Engine {
             Command::Ack(kind, packet, reason) => self.acknowledged(from, kind, packet, reason),
             Command::Subscribe(subscribe) => self.subscribe(from, *subscribe),
             Command::Unsubscribe(packet, filters) => self.unsubscribe(from, packet, filters),
+            Command::Taken => self.pump(from.key),
             Command::Farewell(reason, expiry_s) => self.ended(from, Farewell::Said(reason, expiry_s)),
         }
         if let Some(outbox) = outbox {

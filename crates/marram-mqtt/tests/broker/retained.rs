@@ -6,7 +6,7 @@ use std::time::Duration;
 use rmqtt_codec::types::Publish;
 use rmqtt_codec::v5::{PublishProperties, RetainHandling, SubscriptionOptions};
 
-use crate::client::{BOTH, Client, Got, New, fresh, kept, message, options, qos, with};
+use crate::client::{BOTH, Client, Got, New, Old, fresh, kept, message, options, qos, with};
 use crate::node::{Node, until};
 
 #[tokio::test]
@@ -106,6 +106,39 @@ async fn many_retained_messages_come_in_full_to_a_slow_client() {
         let (to, _) = Client::connect(node.address, New, "to", fresh()).await;
         to.bye().await;
     }
+}
+
+/// More than may be on its way to a client, at every QoS: it gets them as it takes them, and what is new between them.
+#[tokio::test]
+async fn large_retained_messages_come_in_full_as_they_are_taken() {
+    const COUNT: usize = 40;
+    let node = Node::new().await;
+    let (mut from, _) = Client::connect(node.address, New, "from", fresh()).await;
+    for n in 0..COUNT {
+        from.retain(&format!("r/{n:02}"), &[7; 300_000], 1).await;
+    }
+    for (version, hello, level) in [(New, fresh(), 0), (Old, fresh(), 0), (New, fresh(), 1), (New, kept(), 1)] {
+        let (mut to, _) = Client::connect(node.address, version, "to", hello).await;
+        assert_eq!([to.subscribe("new", level).await, to.subscribe("r/#", level).await], [level, level]);
+        from.put("new", b"x").await;
+        let (mut retained, mut news) = (0, 0);
+        while retained < COUNT || news == 0 {
+            let got = to.message().await;
+            if got.retain {
+                assert_eq!(&*got.topic, &format!("r/{retained:02}"));
+                retained += 1;
+            } else {
+                news += 1;
+            }
+            if let Some(packet) = got.packet_id {
+                to.ack(0x40, packet.get()).await;
+            }
+        }
+        assert_eq!((to.quiet().await, retained, news), (vec![], COUNT, 1));
+        to.bye().await;
+    }
+    let counts = node.broker.counts();
+    assert_eq!((counts.dropped_slow, counts.dropped_full), (0, 0));
 }
 
 #[tokio::test]
