@@ -143,6 +143,7 @@ impl Engine {
             }
             Retain::Clear => drop(self.retained.remove(&message.topic)),
         }
+        let is_promised = matches!(source, Source::Nobody);
         match source {
             Source::Client(from, ack, bytes) => {
                 if let Some(packet) = received
@@ -161,6 +162,10 @@ impl Engine {
         }
         for target in targets {
             match &target.shared {
+                Some(shared) if is_promised && target.seq == 0 => {
+                    let shared = shared.clone();
+                    self.inherit(target, &message, shared);
+                }
                 // Nobody has it: the member that has its queue in memory alone is gone meanwhile, or has no room.
                 Some(shared)
                     if target.seq == 0 && target.qos > Qos::AtMostOnce && !self.takes(target.key, message.size()) =>

@@ -12,6 +12,7 @@ mod tests;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use marram_core::Failure;
 use marram_core::port::mqtt::{Change, ClientId, Message, Qos, Queued, SessionRecord};
@@ -132,7 +133,11 @@ impl Engine {
         if self.strays.len() >= STRAYS_MAX || !self.has_memory(size) {
             return stats::add(&self.stats.dropped_full, 1);
         }
-        stats::add(&self.stats.memory, size as u64);
+        self.stray(left);
+    }
+
+    fn stray(&mut self, left: Left) {
+        stats::add(&self.stats.memory, left.message.size() as u64);
         if self.strays.is_empty() {
             self.timers.set(self.clock.instant() + RETRY * 10, Timer::Strays);
         }
@@ -229,6 +234,7 @@ impl Engine {
             match group.map_or(Heir::Nobody, |shared| self.heir(&queued.message, shared)) {
                 Heir::One(target) => {
                     if let Some((change, one)) = self.prepare_for(&queued.message, target, Source::Nobody) {
+                        self.promise(&one);
                         changes.extend(change);
                         published.push(one);
                         settled.push(queued.seq);
@@ -251,22 +257,59 @@ impl Engine {
         self.batch.step(changes, Finish::Moved(Box::new(Moved { client, last, is_full, published })));
     }
 
+    /// Who has its queue in memory alone has room from now on for what is to be taken out of the journal for it: whoever was
+    /// promised it has to take it then, as it is nowhere else.
+    fn promise(&mut self, published: &Published) {
+        let size = published.message.size();
+        for target in published.targets.iter().filter(|target| target.seq == 0) {
+            if let Some(session) = self.sessions.get_mut(target.key) {
+                session.out.promised_bytes += size;
+            }
+            stats::add(&self.stats.memory, size as u64);
+        }
+    }
+
+    /// What was promised is theirs, or is still in the journal.
+    fn keep_promise(&mut self, published: &Published) {
+        let size = published.message.size();
+        for target in published.targets.iter().filter(|target| target.seq == 0) {
+            if let Some(session) = self.sessions.get_mut(target.key) {
+                session.out.promised_bytes -= size;
+            }
+            stats::sub(&self.stats.memory, size as u64);
+        }
+    }
+
+    /// A member gets what it was promised. If it is gone meanwhile another one gets it, and nobody has it dropped for want of room.
+    pub(super) fn inherit(&mut self, target: Target, message: &Arc<Message>, shared: Arc<str>) {
+        if self.sessions.get(target.key).is_some_and(|session| session.link.is_some()) {
+            return self.take_in(target, message);
+        }
+        match self.heir(message, &shared) {
+            Heir::One(target) => self.publish_to(message, target, Source::Group(shared)),
+            Heir::Full => self.stray(Left { shared, message: message.clone() }),
+            Heir::Nobody => {}
+        }
+    }
+
     /// A part is in the queues of others, or is still where it was.
     pub(super) fn moved(&mut self, moved: Moved, failure: Option<&Failure>) {
         let Moved { client, last, is_full, published } = moved;
+        published.iter().for_each(|published| self.keep_promise(published));
         if let Some(failure) = failure {
             published.iter().for_each(|published| self.take_back(published));
             return self.cannot_write_part(client, failure);
         }
+        let moved_some = !published.is_empty();
         if let Some(handover) = self.handovers.get_mut(&client) {
             handover.after = handover.after.max(last);
             handover.queued = handover.queued.saturating_sub(published.len() as u64);
-            handover.is_recorded |= !published.is_empty();
-            handover.is_said &= published.is_empty();
+            handover.is_recorded |= moved_some;
+            handover.is_said &= !moved_some;
         }
         published.into_iter().for_each(|published| self.kept(published));
         if is_full {
-            return self.has_no_room(client);
+            return self.has_no_room(client, moved_some);
         }
         self.read_part(client);
     }
@@ -295,7 +338,7 @@ impl Engine {
     }
 
     /// The others take no more for now. The client is not kept out by them: what is left is dropped when it connects.
-    fn has_no_room(&mut self, client: ClientId) {
+    fn has_no_room(&mut self, client: ClientId, moved_some: bool) {
         let Some(handover) = self.handovers.get_mut(&client) else { return };
         if handover.next.is_some() {
             stats::add(&self.stats.dropped_full, handover.queued);
@@ -310,11 +353,16 @@ impl Engine {
         if !std::mem::replace(&mut handover.is_recorded, true) {
             self.batch.lazy(handover.expired());
         }
-        self.hand_over_later(client);
+        // Whoever has taken some may soon have room again.
+        self.hand_over_in(if moved_some { RETRY } else { RETRY * 10 }, client);
     }
 
     fn hand_over_later(&mut self, client: ClientId) {
-        self.timers.set(self.clock.instant() + RETRY * 10, Timer::HandOver(client));
+        self.hand_over_in(RETRY * 10, client);
+    }
+
+    fn hand_over_in(&mut self, wait: Duration, client: ClientId) {
+        self.timers.set(self.clock.instant() + wait, Timer::HandOver(client));
         self.handovers_running -= 1;
         self.start_handovers();
     }

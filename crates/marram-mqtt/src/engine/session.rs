@@ -256,6 +256,8 @@ pub(super) struct Outgoing {
     pub(super) waiting: VecDeque<Entry>,
     pub(super) in_flight_bytes: usize,
     pub(super) waiting_bytes: usize,
+    /// Bytes of what it inherits in memory alone once that is out of the queue of another member of its group.
+    pub(super) promised_bytes: usize,
     /// Places whose commit is under way, and the last one that was kept: those after it that could not be are given again.
     pub(super) under_commit: u32,
     pub(super) kept_seq: u64,
@@ -416,9 +418,10 @@ impl Session {
     /// Whether its queue in memory alone takes one more of this size.
     pub(super) fn has_memory(&self, size: usize, used: u64, limits: &Limits) -> bool {
         let out = &self.out;
-        let room = out.waiting.is_empty()
+        let held = out.waiting_bytes + out.promised_bytes;
+        let room = held == 0
             || (out.queued < limits.queue_messages
-                && out.waiting_bytes + size <= limits.share_bytes(used)
+                && held + size <= limits.share_bytes(used)
                 && out.has_packet(out.first_open()));
         self.link.is_some() && room
     }

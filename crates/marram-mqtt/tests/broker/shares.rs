@@ -178,3 +178,43 @@ async fn that_a_client_is_too_slow_is_said_once() {
     assert_eq!(log.count("too slowly"), 1);
     drop(deaf);
 }
+
+/// Many that never acknowledge have most of the memory: a member that inherits gets what fits, and the rest when it has taken that.
+#[tokio::test]
+async fn what_is_handed_over_while_memory_is_short_is_not_lost() {
+    const COUNT: u8 = 130;
+    let node = Node::limited(Limits { memory_bytes: 256 << 10, connections: 100, ..Limits::default() }).await;
+    let (mut first, _) = Client::connect(node.address, New, "first", kept()).await;
+    first.subscribe("$share/g/jobs", 1).await;
+    first.bye().await;
+    let (mut from, _) = Client::connect(node.address, New, "from", fresh()).await;
+    for n in 0..COUNT {
+        from.put("jobs", &[n; 1_000]).await;
+    }
+    for n in 0..40 {
+        let (mut client, _) = Client::connect(node.address, New, &format!("deaf-{n}"), fresh()).await;
+        client.subscribe(&format!("flood/{n}"), 1).await;
+        tokio::spawn(async move { while client.get().await != Got::End {} });
+    }
+    for _ in 0..200 {
+        for n in 0..40 {
+            from.put(&format!("flood/{n}"), &[7; 200]).await;
+        }
+    }
+    let dropped = node.broker.counts().dropped_full;
+    assert!(dropped > 0, "memory is short");
+    let (mut second, _) =
+        Client::connect(node.address, New, "second", Hello { receive_max: Some(10), ..fresh() }).await;
+    second.subscribe("$share/g/jobs", 1).await;
+    assert!(node.broker.disconnect("first", true).await.unwrap());
+    let mut taken = Vec::new();
+    while taken.len() < usize::from(COUNT) {
+        let got = second.message().await;
+        taken.push(got.payload[0]);
+        second.ack(0x40, got.packet_id.unwrap().get()).await;
+    }
+    taken.sort_unstable();
+    assert_eq!(taken, (0..COUNT).collect::<Vec<_>>());
+    until("the old session to be forgotten", async || node.journal.state().sessions.is_empty()).await;
+    assert_eq!(node.broker.counts().dropped_full, dropped);
+}
