@@ -35,6 +35,7 @@ mod index;
 mod limits;
 mod listen;
 mod outbox;
+mod resident;
 mod shared;
 mod stats;
 mod topic;

@@ -40,7 +40,7 @@ pub struct Limits {
     /// Bytes of messages that are in memory for all sessions together. Each session may have a part of what is left of
     /// it, so that who has the most is the first that gets no more: its queue stays on the disk, or loses what is new
     /// if it is in memory alone. What the latter have for a group and have not acknowledged counts: another member
-    /// would get it.
+    /// would get it. A message that many have counts once for all, and for each in its part.
     pub memory_bytes: usize,
     /// The longest session expiry that is granted, in seconds; `u32::MAX` is for ever.
     pub session_expiry_s: u32,
@@ -92,10 +92,18 @@ impl Limits {
         let left = self.memory_bytes.saturating_sub(usize::try_from(used).unwrap_or(usize::MAX));
         (left / SHARES).max(self.memory_bytes / self.connections.max(1))
     }
+
+    /// Whether one more message that is larger than the part of its client may be in memory, besides so many bytes of such ones:
+    /// whatever others have, a queue on the disk and retained messages go on, one message at a time.
+    pub(crate) fn has_reserve(&self, used: u64, bytes: usize) -> bool {
+        used == 0 || used + bytes as u64 <= (self.memory_bytes / RESERVE_PART) as u64
+    }
 }
 
 /// One client alone has one part in so many of the memory for messages, and one more: almost 4 MiB.
 const SHARES: usize = 16;
+/// What is kept back of the memory for messages besides it: one part in so many.
+const RESERVE_PART: usize = 8;
 /// Bytes of a topic name or filter; longer ones are nobody's.
 pub(crate) const TOPIC_BYTES_MAX: usize = marram_core::event::FILTER_BYTES_MAX;
 /// Levels of a topic name or filter: matching takes a step for each.
@@ -130,6 +138,8 @@ pub(crate) const HANDOVERS_MAX: usize = 2;
 pub(crate) const HANDOVER_READS_MAX: u32 = 3;
 /// Messages of such sessions that were in memory alone and for which nobody has room; they are tried again together.
 pub(crate) const STRAYS_MAX: usize = 1_024;
+/// Queues that are read at the same time: each part has up to 2 MiB in memory until it is known what of it has room.
+pub(crate) const READS_MAX: usize = 8;
 /// Messages that are read from a queue at once.
 pub(crate) const PAGE_MESSAGES: usize = 128;
 /// Retained messages that are looked at before others have their turn.

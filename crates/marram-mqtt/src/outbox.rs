@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use futures::task::AtomicWaker;
-use marram_core::port::mqtt::{Message, Qos};
+use marram_core::port::mqtt::Qos;
 
-use crate::stats::{self, Stats};
+use crate::resident::Resident;
 use crate::wire::{AckKind, Reason};
 
 /// One thing to send.
@@ -26,7 +27,7 @@ pub(crate) enum Out {
 /// A message for this client.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    pub(crate) message: Arc<Message>,
+    pub(crate) message: Arc<Resident>,
     pub(crate) qos: Qos,
     pub(crate) retain: bool,
     pub(crate) dup: bool,
@@ -47,15 +48,14 @@ pub(crate) struct Close {
 /// The engine's end and the connection's end are the same object.
 pub(crate) struct Outbox {
     state: Mutex<State>,
+    /// Of the messages in it. Only the engine puts in, and only what is locked changes it.
+    bytes: AtomicUsize,
     waker: AtomicWaker,
-    stats: Arc<Stats>,
 }
 
 #[derive(Default)]
 struct State {
     queue: VecDeque<Out>,
-    /// Of the messages in it.
-    bytes: usize,
     close: Option<Close>,
     /// The connection is gone: nothing is taken in any more.
     gone: bool,
@@ -88,8 +88,8 @@ impl State {
 }
 
 impl Outbox {
-    pub(crate) fn new(stats: Arc<Stats>) -> Self {
-        Self { state: Mutex::default(), waker: AtomicWaker::new(), stats }
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::default(), bytes: AtomicUsize::new(0), waker: AtomicWaker::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -104,9 +104,7 @@ impl Outbox {
             return;
         }
         if let Out::Publish(delivery) = &out {
-            let bytes = delivery.message.size();
-            state.bytes += bytes;
-            stats::add(&self.stats.memory, bytes as u64);
+            self.bytes.fetch_add(delivery.message.bytes(), Ordering::Relaxed);
         }
         state.queue.push_back(out);
         drop(state);
@@ -118,27 +116,15 @@ impl Outbox {
         self.lock().is_open()
     }
 
-    /// Puts in a QoS 0 message, if there is room for it.
-    pub(crate) fn offer(&self, delivery: Delivery, bytes_max: usize) -> bool {
-        let room = {
-            let state = self.lock();
-            state.bytes == 0 || state.bytes + delivery.message.size() <= bytes_max
-        };
-        if room {
-            self.push(Out::Publish(delivery));
-        }
-        room
-    }
-
     /// Bytes of the messages in it.
     pub(crate) fn bytes(&self) -> usize {
-        self.lock().bytes
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Has the connection say when all messages in it are taken; false if there is none.
     pub(crate) fn await_taken(&self) -> bool {
         let mut state = self.lock();
-        state.awaited = state.bytes > 0;
+        state.awaited = self.bytes() > 0;
         state.awaited
     }
 
@@ -170,9 +156,7 @@ impl Outbox {
         let mut more = true;
         while more && let Some(out) = state.queue.pop_front() {
             if let Out::Publish(delivery) = &out {
-                let bytes = delivery.message.size();
-                state.bytes -= bytes;
-                stats::sub(&self.stats.memory, bytes as u64);
+                self.bytes.fetch_sub(delivery.message.bytes(), Ordering::Relaxed);
             }
             more = send(out);
         }
@@ -196,8 +180,7 @@ impl Outbox {
     pub(crate) fn abandon(&self) {
         let mut state = self.lock();
         state.gone = true;
-        stats::sub(&self.stats.memory, state.bytes as u64);
-        state.bytes = 0;
+        self.bytes.store(0, Ordering::Relaxed);
         state.queue = VecDeque::new();
     }
 }

@@ -57,6 +57,8 @@ counters! {
     commits_failed,
     /// Bytes of messages in memory now.
     memory,
+    /// Besides them, bytes of those that were larger than the part of their client.
+    reserve,
 }
 
 pub(crate) fn add(counter: &AtomicU64, n: u64) {

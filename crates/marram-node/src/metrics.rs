@@ -116,7 +116,7 @@ async fn of_mqtt(parts: &Parts) -> Vec<Family> {
         Family::level("marram_mqtt_sessions", "MQTT sessions, connected or not.", now.sessions as f64),
         Family::level("marram_mqtt_subscriptions", "Subscriptions of all sessions.", now.subscriptions as f64),
         Family::level("marram_mqtt_retained_messages", "Retained messages.", now.retained as f64),
-        Family::level("marram_mqtt_memory_bytes", "Bytes of messages in memory.", now.memory as f64),
+        Family::level("marram_mqtt_memory_bytes", "Bytes of messages in memory.", (now.memory + now.reserve) as f64),
         Family::count("marram_mqtt_messages_received", "Messages that clients published.", now.received),
         Family::count("marram_mqtt_messages_sent", "Messages that were sent, repetitions included.", now.sent),
         Family::count(

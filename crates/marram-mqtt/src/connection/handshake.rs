@@ -118,7 +118,7 @@ async fn handshake(shared: &Arc<Shared>, mut io: Box<dyn Io>, peer: Peer) -> Opt
     };
     let keep_alive_s = granted_keep_alive(version, connect.keep_alive_s, shared.limits.keep_alive_s);
     let told_keep_alive = (version.is_5() && keep_alive_s != connect.keep_alive_s).then_some(keep_alive_s);
-    let outbox = Arc::new(Outbox::new(shared.stats.clone()));
+    let outbox = Arc::new(Outbox::new());
     let link = Link {
         connection: 0,
         outbox: outbox.clone(),

@@ -205,7 +205,6 @@ impl Engine {
             return self.end_session(from.key);
         }
         session.link = None;
-        stats::sub(&self.stats.memory, session.out.memory());
         session.out.unload();
         session.ended = Some(Ended { unix_ns, timers: Vec::new() });
         let (expiry_s, recorded) = (session.expiry_s, session.recorded);
@@ -262,9 +261,7 @@ impl Engine {
     /// The same in memory. Whose record has then to be ended now, if it has one.
     fn remove_session(&mut self, key: Key) -> Option<ClientId> {
         let session = self.sessions.get_mut(key)?;
-        if session.link.take().is_some() {
-            stats::sub(&self.stats.memory, session.out.memory());
-        }
+        session.link = None;
         for timer in session.ended.take().into_iter().flat_map(|ended| ended.timers) {
             self.timers.unset(timer);
         }

@@ -13,8 +13,9 @@ use super::publish::Target;
 use super::session::{Entry, Key, Left, Received, Sent, SentState, packet_of};
 use super::timer::Timer;
 use super::{Engine, Page};
-use crate::limits::{PAGE_MESSAGES, WAITING_MAX};
+use crate::limits::{PAGE_MESSAGES, READS_MAX, WAITING_MAX};
 use crate::outbox::{Delivery, Out};
+use crate::resident::Resident;
 use crate::stats;
 use crate::wire::{AckKind, Outgoing as OnTheWire, Reason, publish_len};
 
@@ -23,15 +24,18 @@ pub(super) const RETRY: Duration = Duration::from_millis(100);
 
 impl Engine {
     /// A QoS 0 message: now or never.
-    pub(super) fn offer(&mut self, target: Target, message: &Arc<Message>) {
-        let bytes_max = self.share_bytes().min(self.limits.outbound_bytes);
-        self.send_unacknowledged(target, message, bytes_max);
+    pub(super) fn offer(&mut self, target: Target, message: &Arc<Resident>) {
+        self.send_unacknowledged(target, message, self.share_bytes());
     }
 
-    /// The same with so many bytes on their way at most.
-    pub(super) fn send_unacknowledged(&mut self, target: Target, message: &Arc<Message>, bytes_max: usize) {
+    /// The same with so many bytes on their way to it at most.
+    pub(super) fn send_unacknowledged(&mut self, target: Target, message: &Arc<Resident>, share: usize) {
         let Some(session) = self.sessions.get_mut(target.key) else { return };
         let Some(link) = &session.link else { return };
+        let bytes_max = match link.outbox.bytes() {
+            0 => share,
+            _ => share.min(self.limits.outbound_bytes),
+        };
         let delivery = Delivery {
             message: message.clone(),
             qos: Qos::AtMostOnce,
@@ -42,7 +46,8 @@ impl Engine {
         };
         if len(link.version, &delivery, message) > link.packet_bytes_max as usize {
             stats::add(&self.stats.dropped_large, 1);
-        } else if link.outbox.offer(delivery, bytes_max) {
+        } else if link.outbox.bytes() + message.bytes() <= bytes_max {
+            link.outbox.push(Out::Publish(delivery));
             stats::add(&self.stats.sent, 1);
         } else {
             stats::add(&self.stats.dropped_slow, 1);
@@ -60,42 +65,47 @@ impl Engine {
         self.limits.share_bytes(self.stats.memory.load(Ordering::Relaxed))
     }
 
-    pub(super) fn has_memory(&self, bytes: usize) -> bool {
-        let used = self.stats.memory.load(Ordering::Relaxed);
-        used + bytes as u64 <= self.limits.memory_bytes as u64
+    pub(super) fn is_memory_full(&self) -> bool {
+        self.stats.memory.load(Ordering::Relaxed) > self.limits.memory_bytes as u64
+    }
+
+    /// A message that clients have in memory from now on.
+    pub(super) fn hold(&self, message: &Arc<Message>) -> Arc<Resident> {
+        Resident::new(message.clone(), &self.stats)
     }
 
     /// A QoS 1 or 2 message that is kept, or needs not be.
-    pub(super) fn deliver(&mut self, target: Target, message: &Arc<Message>) {
+    pub(super) fn deliver(&mut self, target: Target, message: &Arc<Resident>) {
         if target.qos == Qos::AtMostOnce {
             return self.offer(target, message);
         }
-        let size = message.size();
-        let share = self.share_bytes().min(self.limits.outbound_bytes);
-        let used = self.stats.memory.load(Ordering::Relaxed);
+        let (size, used) = (message.bytes(), self.stats.memory.load(Ordering::Relaxed));
         let Some(session) = self.sessions.get_mut(target.key) else { return };
-        let has_room = session.durable || session.has_memory(size, used, &self.limits);
-        let out = &mut session.out;
         if session.durable {
+            let has_room = session.has_load_room(size, used, &self.limits);
+            let out = &mut session.out;
             out.committed(target.seq, true);
             if target.seq <= out.loaded_seq {
                 return; // A page brought it already.
             }
-            let room = out.waiting.is_empty() || (out.waiting.len() < WAITING_MAX && out.waiting_bytes + size <= share);
-            if session.link.is_none() || out.behind || !room {
+            if session.link.is_none() || out.behind || !has_room {
                 out.behind = true;
                 out.missed = true;
+                if out.waiting.is_empty() && !out.retrying {
+                    // There is perhaps no acknowledgement to come that would lead to it.
+                    self.pump(target.key);
+                }
                 return;
             }
-        } else if !has_room {
+        } else if !session.has_memory(size, used, &self.limits) {
             return session.drop_new(&self.stats);
         }
         self.take_in(target, message);
     }
 
     /// Puts a QoS 1 or 2 message behind those that wait in memory.
-    pub(super) fn take_in(&mut self, target: Target, message: &Arc<Message>) {
-        let size = message.size();
+    pub(super) fn take_in(&mut self, target: Target, message: &Arc<Resident>) {
+        let size = message.bytes();
         let Some(session) = self.sessions.get_mut(target.key) else { return };
         let out = &mut session.out;
         let seq = if session.durable {
@@ -107,7 +117,6 @@ impl Engine {
             out.next_seq()
         };
         out.waiting_bytes += size;
-        stats::add(&self.stats.memory, size as u64);
         out.waiting.push_back(Entry {
             seq,
             qos: target.qos,
@@ -135,7 +144,7 @@ impl Engine {
             && (out.in_flight.is_empty() || out.in_flight_bytes < self.limits.outbound_bytes)
             && let Some(entry) = out.waiting.pop_front()
         {
-            let bytes = entry.message.size();
+            let bytes = entry.message.bytes();
             out.waiting_bytes -= bytes;
             let expired = entry.message.expires_unix_ns.is_some_and(|expires| expires <= now);
             // A QoS 2 message that may have been sent goes on (§4.3.3-7).
@@ -152,21 +161,16 @@ impl Engine {
             let too_large = len(link.version, &delivery, &delivery.message) > link.packet_bytes_max as usize;
             if too_large || (expired && !(dup && entry.qos == Qos::ExactlyOnce)) {
                 stats::add(if too_large { &self.stats.dropped_large } else { &self.stats.dropped_expired }, 1);
-                stats::sub(&self.stats.memory, bytes as u64);
                 settled.push((entry.seq, bytes));
                 continue;
             }
             let left = shared.map(|shared| Box::new(Left { shared, message: delivery.message.clone() }));
-            if left.is_none() {
-                stats::sub(&self.stats.memory, bytes as u64);
-            }
             out.sent(Sent { seq: entry.seq, bytes, state: SentState::Published(entry.qos), left });
             stats::add(&self.stats.sent, 1);
             link.outbox.push(Out::Publish(delivery));
         }
-        let read = out.behind && !out.reading && out.waiting.len() < WAITING_MAX / 2;
+        let is_behind = out.behind && !out.reading;
         let replay = out.waiting.is_empty() && !out.behind && !session.replays.is_empty() && !session.replaying;
-        let connection = link.connection;
         if replay {
             session.replaying = true;
             self.replays.push_back(key);
@@ -174,8 +178,40 @@ impl Engine {
         for (seq, bytes) in settled {
             self.settle(key, seq, bytes);
         }
-        if read {
-            self.read(From { key, connection });
+        if is_behind {
+            self.read_on(key);
+        }
+    }
+
+    /// Reads on in a queue if there is room for more of it, or sees to it that this is asked again.
+    fn read_on(&mut self, key: Key) {
+        let (share, outbound_bytes) = (self.share_bytes(), self.limits.outbound_bytes);
+        let Some(session) = self.sessions.get(key) else { return };
+        let Some(link) = &session.link else { return };
+        let (out, held) = (&session.out, session.held_bytes());
+        let few = out.waiting.len() < WAITING_MAX / 2 && out.waiting_bytes <= outbound_bytes / 2;
+        if (out.waiting.is_empty() || few) && (held == 0 || held + out.mean_bytes() <= share) {
+            return self.read(From { key, connection: link.connection });
+        }
+        // What it acknowledges leads back here; without any, what it takes does.
+        if out.in_flight.is_empty() && !link.outbox.await_taken() {
+            self.retry_later(key);
+        }
+    }
+
+    /// What could not be read, or had no room, is tried again.
+    pub(super) fn retry_later(&mut self, key: Key) {
+        let at = self.clock.instant() + RETRY * 10;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if !std::mem::replace(&mut session.out.retrying, true) {
+            self.timers.set(at, Timer::Retry(key));
+        }
+    }
+
+    pub(super) fn retry(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.out.retrying = false;
+            self.pump(key);
         }
     }
 
@@ -194,13 +230,30 @@ impl Engine {
         }
     }
 
-    /// Reads on in a queue.
-    pub(super) fn read(&mut self, from: From) {
+    /// Reads on in a queue, when it is its turn.
+    fn read(&mut self, from: From) {
         let Some(session) = self.sessions.linked(from) else { return };
         session.out.reading = true;
+        self.readers.push_back(from);
+        self.start_reads();
+    }
+
+    fn start_reads(&mut self) {
+        while self.reads.len() < READS_MAX
+            && let Some(from) = self.readers.pop_front()
+        {
+            self.read_page(from);
+        }
+    }
+
+    fn read_page(&mut self, from: From) {
+        let room = self.share_bytes().min(self.limits.outbound_bytes);
+        let Some(session) = self.sessions.linked(from) else { return };
         session.out.missed = false;
-        let after = session.out.loaded_seq;
-        let read = self.journal.read(&session.client, after, PAGE_MESSAGES);
+        let (after, room) = (session.out.loaded_seq, room.saturating_sub(session.held_bytes()));
+        // About as many as there is room for; one in any case.
+        let max = (room / session.out.mean_bytes().max(1)).clamp(1, PAGE_MESSAGES);
+        let read = self.journal.read(&session.client, after, max);
         // An earlier connection settled these, and that could not be written yet: the journal still has them.
         let settled = self.settled_of(from.key).filter(|seq| *seq > after).collect();
         self.reads.push(Box::pin(async move { Page { from, settled, queued: read.await } }));
@@ -213,46 +266,58 @@ impl Engine {
 
     /// A part of a queue has been read.
     pub(super) fn page(&mut self, page: Page) {
+        self.start_reads();
         let from = page.from;
         let Some(session) = self.sessions.linked(from) else { return };
-        let out = &mut session.out;
-        out.reading = false;
+        session.out.reading = false;
         let queued = match page.queued {
             Ok(queued) => queued,
             Err(failure) => {
                 tracing::error!(%failure, client = &*session.client, "the queue of an MQTT session cannot be read");
-                let at = self.clock.instant() + RETRY * 10;
-                self.timers.set(at, Timer::Retry(from.key));
-                return;
+                return self.retry_later(from.key);
             }
         };
         // Only an empty page says that there is no more: one may end early for its bytes.
-        out.behind = !queued.is_empty() || out.missed;
+        session.out.behind = !queued.is_empty() || session.out.missed;
         for queued in queued {
-            if queued.seq <= out.loaded_seq {
+            if queued.seq <= session.out.loaded_seq {
                 continue;
             }
-            out.loaded_seq = queued.seq;
             if page.settled.contains(&queued.seq) {
+                session.out.loaded_seq = queued.seq;
                 continue;
             }
             let bytes = queued.message.size();
             if queued.released {
+                let out = &mut session.out;
+                out.loaded_seq = queued.seq;
                 out.sent(Sent { seq: queued.seq, bytes, state: SentState::Released, left: None });
                 if let (Some(link), Some(packet)) = (&session.link, NonZeroU16::new(packet_of(queued.seq))) {
                     link.outbox.push(Out::Ack(AckKind::Rel, packet, Reason::SUCCESS, None));
                 }
                 continue;
             }
+            let [used, reserve] = [&self.stats.memory, &self.stats.reserve].map(|of| of.load(Ordering::Relaxed));
+            let message = if session.has_load_room(bytes, used, &self.limits) {
+                Resident::new(queued.message, &self.stats)
+            } else if session.is_idle() && self.limits.has_reserve(reserve, bytes) {
+                Resident::reserve(queued.message, &self.stats)
+            } else if session.out.waiting.is_empty() {
+                // Others have the memory: it stays where it is.
+                return self.retry_later(from.key);
+            } else {
+                break;
+            };
+            let out = &mut session.out;
+            out.loaded_seq = queued.seq;
             out.waiting_bytes += bytes;
-            stats::add(&self.stats.memory, bytes as u64);
             out.waiting.push_back(Entry {
                 seq: queued.seq,
                 qos: queued.qos,
                 retain: queued.retain,
                 subscriptions: queued.subscriptions,
                 shared: None,
-                message: queued.message,
+                message,
             });
         }
         self.pump(from.key);
@@ -285,7 +350,7 @@ impl Engine {
         let Some(sent) = session.out.in_flight.remove(at) else { return };
         session.out.in_flight_bytes -= sent.bytes;
         if sent.left.is_some() {
-            stats::sub(&self.stats.memory, sent.bytes as u64);
+            session.out.left_bytes -= sent.bytes;
         }
         self.settle(from.key, sent.seq, sent.bytes);
         self.pump(from.key);

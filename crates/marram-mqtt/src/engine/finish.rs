@@ -160,6 +160,10 @@ impl Engine {
             Source::Local(reply) => drop(reply.send(Ok(()))),
             Source::Will(..) | Source::Nobody | Source::Group(_) => {}
         }
+        if targets.is_empty() {
+            return;
+        }
+        let message = self.hold(&message);
         for target in targets {
             match &target.shared {
                 Some(shared) if is_promised && target.seq == 0 => {
@@ -168,7 +172,7 @@ impl Engine {
                 }
                 // Nobody has it: the member that has its queue in memory alone is gone meanwhile, or has no room.
                 Some(shared)
-                    if target.seq == 0 && target.qos > Qos::AtMostOnce && !self.takes(target.key, message.size()) =>
+                    if target.seq == 0 && target.qos > Qos::AtMostOnce && !self.takes(target.key, message.bytes()) =>
                 {
                     self.pass_on(&message, shared.clone());
                 }
@@ -216,7 +220,7 @@ impl Engine {
                 }
             }
             Source::Nobody => stats::add(&self.stats.rejected, 1),
-            Source::Group(shared) => self.pass_on_later(Left { shared, message: published.message }),
+            Source::Group(shared) => self.pass_on_later(Left { shared, message: self.hold(&published.message) }),
         }
     }
 

@@ -27,6 +27,7 @@ use super::publish::{Readiness, Target, choose, target};
 use super::session::{Key, Left, Session};
 use super::timer::Timer;
 use crate::limits::{HANDOVER_READS_MAX, HANDOVERS_MAX, PAGE_MESSAGES, STRAYS_MAX};
+use crate::resident::Resident;
 use crate::stats;
 use crate::topic::Filter;
 use crate::wire::Reason;
@@ -119,9 +120,9 @@ impl HandOver {
 
 impl Engine {
     /// A message that a member of a group cannot get any more, and that is in memory alone, goes to another.
-    pub(super) fn pass_on(&mut self, message: &Arc<Message>, shared: Arc<str>) {
+    pub(super) fn pass_on(&mut self, message: &Arc<Resident>, shared: Arc<str>) {
         match self.heir(message, &shared) {
-            Heir::One(target) => self.publish_to(message, target, Source::Group(shared)),
+            Heir::One(target) => self.publish_to(message.message(), target, Source::Group(shared)),
             Heir::Full => self.pass_on_later(Left { shared, message: message.clone() }),
             Heir::Nobody => {}
         }
@@ -129,15 +130,13 @@ impl Engine {
 
     /// Nobody has room for it, or the queue that it was to go to cannot be written: it waits in memory, if there is room.
     pub(super) fn pass_on_later(&mut self, left: Left) {
-        let size = left.message.size();
-        if self.strays.len() >= STRAYS_MAX || !self.has_memory(size) {
+        if self.strays.len() >= STRAYS_MAX || self.is_memory_full() {
             return stats::add(&self.stats.dropped_full, 1);
         }
         self.stray(left);
     }
 
     fn stray(&mut self, left: Left) {
-        stats::add(&self.stats.memory, left.message.size() as u64);
         if self.strays.is_empty() {
             self.timers.set(self.clock.instant() + RETRY * 10, Timer::Strays);
         }
@@ -147,7 +146,6 @@ impl Engine {
     /// What could not be passed on is tried again.
     pub(super) fn pass_on_strays(&mut self) {
         for Left { shared, message } in std::mem::take(&mut self.strays) {
-            stats::sub(&self.stats.memory, message.size() as u64);
             self.pass_on(&message, shared);
         }
     }
@@ -281,12 +279,12 @@ impl Engine {
     }
 
     /// A member gets what it was promised. If it is gone meanwhile another one gets it, and nobody has it dropped for want of room.
-    pub(super) fn inherit(&mut self, target: Target, message: &Arc<Message>, shared: Arc<str>) {
+    pub(super) fn inherit(&mut self, target: Target, message: &Arc<Resident>, shared: Arc<str>) {
         if self.sessions.get(target.key).is_some_and(|session| session.link.is_some()) {
             return self.take_in(target, message);
         }
         match self.heir(message, &shared) {
-            Heir::One(target) => self.publish_to(message, target, Source::Group(shared)),
+            Heir::One(target) => self.publish_to(message.message(), target, Source::Group(shared)),
             Heir::Full => self.stray(Left { shared, message: message.clone() }),
             Heir::Nobody => {}
         }

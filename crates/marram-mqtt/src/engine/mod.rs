@@ -70,6 +70,8 @@ pub(crate) struct Engine {
     batch: Batch,
     commits: Commits,
     reads: FuturesUnordered<BoxFuture<'static, Page>>,
+    /// Connections whose queue is to be read when it is their turn: [`crate::limits::READS_MAX`] at once.
+    readers: VecDeque<From>,
     /// Sessions that have ended, and whose queues go to other members of their groups.
     handovers: ByClient<HandOver>,
     /// Those whose turn it is not, and how many are under way: [`crate::limits::HANDOVERS_MAX`] at most.
@@ -142,6 +144,7 @@ impl Engine {
             batch: Batch::default(),
             commits: Commits::default(),
             reads: FuturesUnordered::new(),
+            readers: VecDeque::new(),
             handovers: ByClient::new(),
             handovers_waiting: VecDeque::new(),
             handovers_running: 0,
@@ -230,7 +233,7 @@ impl Engine {
             match timer {
                 Timer::Expiry(key) => self.end_session(key),
                 Timer::Will(key) => self.publish_will(key),
-                Timer::Retry(key) => self.pump(key),
+                Timer::Retry(key) => self.retry(key),
                 Timer::HandOver(client) => self.continue_handover(client),
                 Timer::Strays => self.pass_on_strays(),
             }

@@ -116,12 +116,11 @@ impl Engine {
         });
         let unheard = targets.is_empty() && event.is_none();
         let mut queues = Vec::new();
-        if message.qos == Qos::AtMostOnce {
-            for target in targets.drain(..) {
-                self.offer(target, &message);
-            }
-        } else {
+        if message.qos > Qos::AtMostOnce {
             targets.retain_mut(|target| self.enqueue(target, &message, &mut queues));
+        } else if !targets.is_empty() {
+            let held = self.hold(&message);
+            targets.drain(..).for_each(|target| self.offer(target, &held));
         }
         let received_by = received.and_then(|packet| self.receiver(&source).map(|client| (client, packet)));
         let kept = event.is_some()

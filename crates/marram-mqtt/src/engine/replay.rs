@@ -2,18 +2,20 @@
 //!
 //! Each session gets them as it takes them: what there is no room for is not dropped, but looked for again later.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use marram_core::port::mqtt::{Change, Qos};
+use marram_core::port::mqtt::{Change, Message, Qos, Subscription};
 
 use super::Engine;
 use super::commit::Source;
-use super::deliver::RETRY;
 use super::publish::Target;
 use super::retained::Amount;
 use super::session::{Key, Session};
 use super::timer::Timer;
 use crate::limits::{Limits, REPLAY_STEP};
+use crate::resident::Resident;
 use crate::topic;
 
 /// Retained messages that are sent before others have their turn.
@@ -24,6 +26,7 @@ impl Engine {
     pub(super) fn replay_some(&mut self) {
         let Some(key) = self.replays.pop_front() else { return };
         let (now, share) = (self.clock.unix_ns(), self.share_bytes());
+        let reserve = self.stats.reserve.load(Ordering::Relaxed);
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.replaying = false;
         if session.link.is_none() {
@@ -47,13 +50,17 @@ impl Engine {
                 }
             } else if is_its {
                 let (qos, size) = (subscription.qos.min(message.qos), message.size());
-                is_full = !session.takes_retained(qos, size, given, share, &self.limits);
+                let in_reserve = found.is_empty()
+                    && session.is_idle()
+                    && !(session.durable && qos > Qos::AtMostOnce)
+                    && self.limits.has_reserve(reserve, size);
+                is_full = !in_reserve && !session.takes_retained(qos, size, given, share, &self.limits);
                 if is_full {
                     break;
                 }
                 given.count += 1;
                 given.bytes += size;
-                found.push((qos, message.clone()));
+                found.push(message.clone());
             }
             seen += 1;
             last = Some(message.topic.clone());
@@ -72,30 +79,42 @@ impl Engine {
             self.retained.remove(&topic);
             self.batch.lazy(Change::Expire(topic));
         }
-        let subscriptions = if subscription.id == 0 { Vec::new() } else { vec![subscription.id] };
-        for (qos, message) in found {
+        self.send_retained(key, &subscription, found, share);
+        self.replay_later(key, is_full);
+    }
+
+    fn send_retained(&mut self, key: Key, to: &Subscription, found: Vec<Arc<Message>>, share: usize) {
+        let subscriptions = if to.id == 0 { Vec::new() } else { vec![to.id] };
+        let is_kept = self.sessions.get(key).is_some_and(|session| session.durable);
+        for message in found {
+            let qos = to.qos.min(message.qos);
             let target = Target { key, qos, retain: true, seq: 0, subscriptions: subscriptions.clone(), shared: None };
-            match self.sessions.get(key) {
-                _ if qos == Qos::AtMostOnce => self.send_unacknowledged(target, &message, usize::MAX),
-                Some(session) if session.durable => self.publish_to(&message, target, Source::Nobody),
-                // There is nothing to be kept of it.
-                _ => self.take_in(target, &message),
+            if is_kept && qos > Qos::AtMostOnce {
+                self.publish_to(&message, target, Source::Nobody);
+                continue;
+            }
+            // There is nothing to be kept of it: it goes at once.
+            let resident = match message.size() <= share {
+                true => Resident::new(message, &self.stats),
+                false => Resident::reserve(message, &self.stats),
+            };
+            match qos {
+                Qos::AtMostOnce => self.send_unacknowledged(target, &resident, usize::MAX),
+                _ => self.take_in(target, &resident),
             }
         }
-        self.replay_later(key, is_full);
     }
 
     /// What was queued leads back here when it has been sent; the rest goes on when others have had their turn.
     fn replay_later(&mut self, key: Key, is_full: bool) {
         let Some(session) = self.sessions.get(key) else { return };
         let Some(link) = &session.link else { return };
-        let wait = match is_full {
-            false => Duration::from_millis(1),
-            // What it acknowledges or takes leads back here, too.
-            true if link.outbox.await_taken() || !session.out.in_flight.is_empty() => return,
-            true => RETRY * 10,
-        };
-        self.timers.set(self.clock.instant() + wait, Timer::Retry(key));
+        if !is_full {
+            self.timers.set(self.clock.instant() + Duration::from_millis(1), Timer::Retry(key));
+        } else if !link.outbox.await_taken() && session.out.in_flight.is_empty() {
+            // Otherwise what it takes or acknowledges leads back here.
+            self.retry_later(key);
+        }
     }
 
     /// Every retained message of a subscription is on its way.
@@ -123,8 +142,8 @@ impl Session {
             let has_room = count < limits.queue_messages / 2 && bytes + size as u64 <= limits.queue_bytes / 2;
             return (count == 0 || has_room) && self.has_place(size as u64, limits);
         }
-        let sent = self.link.as_ref().map_or(0, |link| link.outbox.bytes());
-        let held = out.waiting_bytes + sent + given.bytes;
-        (held == 0 || held + size <= share.min(limits.outbound_bytes) / 2) && out.has_packet(out.first_open())
+        let held = self.held_bytes() + given.bytes;
+        let has_room = (held == 0 && size <= share) || held + size <= share.min(limits.outbound_bytes) / 2;
+        has_room && out.has_packet(out.first_open())
     }
 }

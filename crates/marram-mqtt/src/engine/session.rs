@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use marram_core::accept::network;
-use marram_core::port::mqtt::{ClientId, Message, Qos, SessionRecord, Subscription, Will};
+use marram_core::port::mqtt::{ClientId, Qos, SessionRecord, Subscription, Will};
 
 use super::ByClient;
 use super::message::{ClientState, From, Link};
 use super::subscribe::Ahead;
 use super::timer::Set;
-use crate::limits::{Limits, SEQ_SPAN_MAX};
+use crate::limits::{Limits, SEQ_SPAN_MAX, WAITING_MAX};
+use crate::resident::Resident;
 use crate::stats::{self, Stats};
 
 /// Where a session is. One that is gone is not taken for the next in its place.
@@ -256,6 +257,8 @@ pub(super) struct Outgoing {
     pub(super) waiting: VecDeque<Entry>,
     pub(super) in_flight_bytes: usize,
     pub(super) waiting_bytes: usize,
+    /// Of what was sent and would be another's ([`Sent::left`]).
+    pub(super) left_bytes: usize,
     /// Bytes of what it inherits in memory alone once that is out of the queue of another member of its group.
     pub(super) promised_bytes: usize,
     /// Places whose commit is under way, and the last one that was kept: those after it that could not be are given again.
@@ -273,6 +276,8 @@ pub(super) struct Outgoing {
     /// A page is being read; something came that it may not have.
     pub(super) reading: bool,
     pub(super) missed: bool,
+    /// It is tried again later to read it, or to send retained messages.
+    pub(super) retrying: bool,
     /// The queue is full: said once in the log, until it is not.
     pub(super) said_full: bool,
     /// QoS 0 messages are dropped because the client is slow: said once in the log for a connection.
@@ -287,7 +292,7 @@ pub(super) struct Entry {
     pub(super) subscriptions: Vec<u32>,
     /// The filter of the group that the session gets it for.
     pub(super) shared: Option<Arc<str>>,
-    pub(super) message: Arc<Message>,
+    pub(super) message: Arc<Resident>,
 }
 
 /// A message that the client has not acknowledged.
@@ -303,7 +308,7 @@ pub(super) struct Sent {
 pub(super) struct Left {
     /// The filter of the group.
     pub(super) shared: Arc<str>,
-    pub(super) message: Arc<Message>,
+    pub(super) message: Arc<Resident>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,6 +353,7 @@ impl Outgoing {
     pub(super) fn sent(&mut self, sent: Sent) {
         self.sent_seq = self.sent_seq.max(sent.seq);
         self.in_flight_bytes += sent.bytes;
+        self.left_bytes += if sent.left.is_some() { sent.bytes } else { 0 };
         let at = self.in_flight.partition_point(|there| there.seq < sent.seq);
         self.in_flight.insert(at, sent);
     }
@@ -370,10 +376,9 @@ impl Outgoing {
         }
     }
 
-    /// Bytes of messages that it holds in memory.
-    pub(super) fn memory(&self) -> u64 {
-        let left = self.in_flight.iter().filter(|sent| sent.left.is_some()).map(|sent| sent.bytes);
-        (self.waiting_bytes + left.sum::<usize>()) as u64
+    /// Bytes of a message of the queue, on average.
+    pub(super) fn mean_bytes(&self) -> usize {
+        usize::try_from(self.queued_bytes / self.queued.max(1)).unwrap_or(usize::MAX)
     }
 
     /// What other members of groups get of what is in memory alone: not what may have been sent at QoS 2 (MQTT-4.8.2-5).
@@ -392,6 +397,7 @@ impl Outgoing {
         self.waiting = VecDeque::new();
         self.in_flight_bytes = 0;
         self.waiting_bytes = 0;
+        self.left_bytes = 0;
         self.reading = false;
         self.said_slow = false;
         self.behind = self.queued > 0;
@@ -418,12 +424,28 @@ impl Session {
     /// Whether its queue in memory alone takes one more of this size.
     pub(super) fn has_memory(&self, size: usize, used: u64, limits: &Limits) -> bool {
         let out = &self.out;
-        let held = out.waiting_bytes + out.promised_bytes;
-        let room = held == 0
-            || (out.queued < limits.queue_messages
-                && held + size <= limits.share_bytes(used)
-                && out.has_packet(out.first_open()));
-        self.link.is_some() && room
+        self.link.is_some()
+            && out.queued < limits.queue_messages
+            && self.held_bytes() + size <= limits.share_bytes(used)
+            && out.has_packet(out.first_open())
+    }
+
+    /// Whether one more of this size of its durable queue is taken into memory, of which all use so much.
+    pub(super) fn has_load_room(&self, size: usize, used: u64, limits: &Limits) -> bool {
+        let out = &self.out;
+        let few = out.waiting.len() < WAITING_MAX && out.waiting_bytes + size <= limits.outbound_bytes;
+        (out.waiting.is_empty() || few) && self.held_bytes() + size <= limits.share_bytes(used)
+    }
+
+    /// Whether it has taken and acknowledged everything.
+    pub(super) fn is_idle(&self) -> bool {
+        self.out.in_flight.is_empty() && self.held_bytes() == 0
+    }
+
+    /// Bytes of messages that are in memory for it.
+    pub(super) fn held_bytes(&self) -> usize {
+        let sent = self.link.as_ref().map_or(0, |link| link.outbox.bytes());
+        self.out.waiting_bytes + self.out.promised_bytes + self.out.left_bytes + sent
     }
 
     /// Whether it gets a QoS 1 or 2 message of this size if it is chosen for it. `used` is the memory that all use.

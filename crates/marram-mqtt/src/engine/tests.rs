@@ -169,7 +169,7 @@ impl World {
 
     fn connect(&mut self) {
         self.forget_connection();
-        let outbox = Arc::new(Outbox::new(self.engine.stats.clone()));
+        let outbox = Arc::new(Outbox::new());
         let hello = Hello {
             client: "to".into(),
             clean: false,

@@ -14,6 +14,7 @@ mod fixture;
 mod handover;
 mod journal;
 mod limits;
+mod memory;
 mod node;
 mod refused;
 mod retained;

@@ -215,7 +215,7 @@ impl World {
 
     fn connect(&mut self, member: usize, clean: bool) {
         self.forget_connection(member);
-        let outbox = Arc::new(Outbox::new(self.engine.stats.clone()));
+        let outbox = Arc::new(Outbox::new());
         let hello = Hello {
             client: format!("{member}").into(),
             clean,
