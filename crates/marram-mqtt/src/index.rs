@@ -20,6 +20,8 @@ pub(crate) struct Taker<K> {
     pub(crate) session: K,
     /// What was granted.
     pub(crate) qos: Qos,
+    /// The queue of the session is in the journal.
+    pub(crate) lasts: bool,
     /// Not what the session itself has published.
     pub(crate) no_local: bool,
     /// The retain flag stays as it was published.
@@ -70,6 +72,8 @@ pub(crate) struct Group<K> {
     pub(crate) filter: Arc<str>,
     /// At least one.
     pub(crate) takers: Vec<Taker<K>>,
+    /// One of them would get a message of QoS 1 or 2 after a start of the node as well.
+    pub(crate) lasting: bool,
     /// Where the next search begins.
     pub(crate) next: usize,
 }
@@ -110,6 +114,12 @@ impl Children {
     }
 }
 
+impl<K> Taker<K> {
+    fn keeps(&self) -> bool {
+        self.lasts && self.qos > Qos::AtMostOnce
+    }
+}
+
 impl<K> Takers<K> {
     const fn new() -> Self {
         Self { own: Vec::new(), groups: Vec::new() }
@@ -144,22 +154,29 @@ impl<K: Copy + PartialEq> Index<K> {
             }
         }
         let takers = self.takers(node, below);
-        let list = match filter.group {
-            None => &mut takers.own,
+        let is_new = match filter.group {
+            None => put_in(&mut takers.own, taker),
             Some(name) => {
                 let at = takers.groups.iter().position(|group| *group.name == *name).unwrap_or_else(|| {
                     let text = format!("$share/{name}/{}", filter.topic);
-                    takers.groups.push(Group { name: name.into(), filter: text.into(), takers: Vec::new(), next: 0 });
+                    takers.groups.push(Group {
+                        name: name.into(),
+                        filter: text.into(),
+                        takers: Vec::new(),
+                        lasting: false,
+                        next: 0,
+                    });
                     takers.groups.len() - 1
                 });
-                &mut takers.groups[at].takers
+                let group = &mut takers.groups[at];
+                let is_new = put_in(&mut group.takers, taker);
+                group.lasting = group.takers.iter().any(Taker::keeps);
+                is_new
             }
         };
-        if let Some(there) = list.iter_mut().find(|there| there.session == taker.session) {
-            *there = taker;
+        if !is_new {
             return false;
         }
-        list.push(taker);
         self.nodes[node as usize].used += 1;
         self.filters += 1;
         true
@@ -173,11 +190,11 @@ impl<K: Copy + PartialEq> Index<K> {
         let removed = match filter.group {
             None => remove_from(&mut takers.own, session),
             Some(name) => {
-                let removed = takers
-                    .groups
-                    .iter_mut()
-                    .find(|group| *group.name == *name)
-                    .is_some_and(|group| remove_from(&mut group.takers, session));
+                let removed = takers.groups.iter_mut().find(|group| *group.name == *name).is_some_and(|group| {
+                    let removed = remove_from(&mut group.takers, session);
+                    group.lasting = group.takers.iter().any(Taker::keeps);
+                    removed
+                });
                 takers.groups.retain(|group| !group.takers.is_empty());
                 removed
             }
@@ -291,6 +308,19 @@ impl<K> Takers<K> {
     }
 }
 
+/// Whether it is new.
+fn put_in<K: PartialEq>(takers: &mut Vec<Taker<K>>, taker: Taker<K>) -> bool {
+    let there = takers.iter_mut().find(|there| there.session == taker.session);
+    match there {
+        Some(there) => *there = taker,
+        None => {
+            takers.push(taker);
+            return true;
+        }
+    }
+    false
+}
+
 fn remove_from<K: PartialEq>(takers: &mut Vec<Taker<K>>, session: K) -> bool {
     let at = takers.iter().position(|taker| taker.session == session);
     at.map(|at| takers.swap_remove(at)).is_some()
@@ -306,7 +336,7 @@ mod tests {
     use crate::topic;
 
     fn taker(session: usize) -> Taker<usize> {
-        Taker { session, qos: Qos::AtLeastOnce, no_local: false, retain_as_published: false, id: 0 }
+        Taker { session, qos: Qos::AtLeastOnce, lasts: false, no_local: false, retain_as_published: false, id: 0 }
     }
 
     fn found(index: &mut Index<usize>, topic: &str) -> BTreeSet<usize> {

@@ -14,6 +14,7 @@ use super::handover::Moved;
 use super::message::{Accepted, From};
 use super::publish::Target;
 use super::session::Key;
+use super::spare::Shared;
 use crate::wire::{AckKind, Reason};
 
 /// What is done once the changes that it belongs to are durable, or are not.
@@ -65,7 +66,7 @@ pub(super) enum Source {
     /// Nobody: it has been published before.
     Nobody,
     /// The group of which another member had it in memory alone.
-    Group(Arc<str>),
+    Group(Shared),
 }
 
 /// What is prepared and not committed.

@@ -98,7 +98,8 @@ impl Engine {
                 return;
             }
         } else if !session.has_memory(size, used, &self.limits) {
-            return session.drop_new(&self.stats);
+            session.drop_new(&self.stats);
+            return self.settle_spare(target.shared.and_then(|shared| shared.spare));
         }
         self.take_in(target, message);
     }
@@ -139,7 +140,7 @@ impl Engine {
             return;
         }
         let (out, window) = (&mut session.out, usize::from(link.receive_max.min(self.limits.send_max)));
-        let mut settled = Vec::new();
+        let (mut settled, mut spares) = (Vec::new(), Vec::new());
         while out.in_flight.len() < window
             && (out.in_flight.is_empty() || out.in_flight_bytes < self.limits.outbound_bytes)
             && let Some(entry) = out.waiting.pop_front()
@@ -162,6 +163,7 @@ impl Engine {
             if too_large || (expired && !(dup && entry.qos == Qos::ExactlyOnce)) {
                 stats::add(if too_large { &self.stats.dropped_large } else { &self.stats.dropped_expired }, 1);
                 settled.push((entry.seq, bytes));
+                spares.extend(shared.and_then(|shared| shared.spare));
                 continue;
             }
             let left = shared.map(|shared| Box::new(Left { shared, message: delivery.message.clone() }));
@@ -178,6 +180,7 @@ impl Engine {
         for (seq, bytes) in settled {
             self.settle(key, seq, bytes);
         }
+        spares.into_iter().for_each(|spare| self.settle_spare(Some(spare)));
         if is_behind {
             self.read_on(key);
         }
@@ -349,8 +352,9 @@ impl Engine {
         let Some(session) = self.sessions.linked(from) else { return };
         let Some(sent) = session.out.in_flight.remove(at) else { return };
         session.out.in_flight_bytes -= sent.bytes;
-        if sent.left.is_some() {
+        if let Some(left) = sent.left {
             session.out.left_bytes -= sent.bytes;
+            self.settle_spare(left.shared.spare);
         }
         self.settle(from.key, sent.seq, sent.bytes);
         self.pump(from.key);

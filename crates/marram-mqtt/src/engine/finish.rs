@@ -38,8 +38,12 @@ impl Engine {
         let mut settled = std::mem::take(&mut self.settled);
         settled.sort_unstable();
         for of_one in settled.chunk_by(|a, b| a.0 == b.0) {
-            if let Some(session) = self.sessions.get(of_one[0].0) {
-                changes.push(Change::Settle(session.client.clone(), of_one.iter().map(|(_, seq)| *seq).collect()));
+            let client = match of_one[0].0 {
+                Key::SPARES => Some(&self.spares.client),
+                key => self.sessions.get(key).map(|session| &session.client),
+            };
+            if let Some(client) = client {
+                changes.push(Change::Settle(client.clone(), of_one.iter().map(|(_, seq)| *seq).collect()));
             }
         }
         settled
@@ -165,6 +169,7 @@ impl Engine {
         }
         let message = self.hold(&message);
         for target in targets {
+            self.spares.is_recorded |= target.shared.as_ref().is_some_and(|shared| shared.spare.is_some());
             match &target.shared {
                 Some(shared) if is_promised && target.seq == 0 => {
                     let shared = shared.clone();

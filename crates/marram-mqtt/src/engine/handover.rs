@@ -23,8 +23,9 @@ use super::connect::Reply;
 use super::deliver::RETRY;
 use super::finish::reason_of;
 use super::message::Hello;
-use super::publish::{Readiness, Target, choose, target};
+use super::publish::{Readiness, Target, choose, member};
 use super::session::{Key, Left, Session};
+use super::spare::Shared;
 use super::timer::Timer;
 use crate::limits::{HANDOVER_READS_MAX, HANDOVERS_MAX, PAGE_MESSAGES, STRAYS_MAX};
 use crate::resident::Resident;
@@ -120,17 +121,38 @@ impl HandOver {
 
 impl Engine {
     /// A message that a member of a group cannot get any more, and that is in memory alone, goes to another.
-    pub(super) fn pass_on(&mut self, message: &Arc<Resident>, shared: Arc<str>) {
-        match self.heir(message, &shared) {
-            Heir::One(target) => self.publish_to(message.message(), target, Source::Group(shared)),
-            Heir::Full => self.pass_on_later(Left { shared, message: message.clone() }),
-            Heir::Nobody => {}
+    pub(super) fn pass_on(&mut self, message: &Arc<Resident>, shared: Shared) {
+        if let Some(left) = self.pass_to_heir(message, shared) {
+            self.pass_on_later(left);
         }
+    }
+
+    /// Gives it back if nobody has room.
+    fn pass_to_heir(&mut self, message: &Arc<Resident>, shared: Shared) -> Option<Left> {
+        let target = match self.heir(message, &shared.filter) {
+            Heir::One(target) => target,
+            Heir::Full => return Some(Left { shared, message: message.clone() }),
+            Heir::Nobody => {
+                self.settle_spare(shared.spare);
+                return None;
+            }
+        };
+        let spare = shared.spare;
+        let is_kept = self.sessions.get(target.key).is_some_and(|session| session.durable);
+        // One that has it in memory alone needs the spare as well.
+        let of = target.shared.map(|of| Shared { spare: spare.filter(|_| !is_kept).or(of.spare), ..of });
+        let target = Target { shared: of, ..target };
+        if let Some((change, published)) = self.prepare_for(message.message(), target, Source::Group(shared)) {
+            let settled = spare.filter(|_| is_kept).map(|seq| Change::Settle(self.spares.client.clone(), vec![seq]));
+            self.batch.step(change.into_iter().chain(settled), Finish::Publish(Box::new(published)));
+        }
+        None
     }
 
     /// Nobody has room for it, or the queue that it was to go to cannot be written: it waits in memory, if there is room.
     pub(super) fn pass_on_later(&mut self, left: Left) {
         if self.strays.len() >= STRAYS_MAX || self.is_memory_full() {
+            self.settle_spare(left.shared.spare);
             return stats::add(&self.stats.dropped_full, 1);
         }
         self.stray(left);
@@ -170,7 +192,7 @@ impl Engine {
         });
         let Some(chosen) = chosen else { return Heir::Full };
         group.next = chosen + 1;
-        Heir::One(Target { shared: Some(shared.clone()), ..target(&group.takers[chosen], message) })
+        Heir::One(member(group, chosen, message))
     }
 
     /// A session has ended whose queue is in the journal. Whether that is to be handed over first; then its record ends later.
@@ -279,14 +301,11 @@ impl Engine {
     }
 
     /// A member gets what it was promised. If it is gone meanwhile another one gets it, and nobody has it dropped for want of room.
-    pub(super) fn inherit(&mut self, target: Target, message: &Arc<Resident>, shared: Arc<str>) {
+    pub(super) fn inherit(&mut self, target: Target, message: &Arc<Resident>, shared: Shared) {
         if self.sessions.get(target.key).is_some_and(|session| session.link.is_some()) {
-            return self.take_in(target, message);
-        }
-        match self.heir(message, &shared) {
-            Heir::One(target) => self.publish_to(message.message(), target, Source::Group(shared)),
-            Heir::Full => self.stray(Left { shared, message: message.clone() }),
-            Heir::Nobody => {}
+            self.take_in(target, message);
+        } else if let Some(left) = self.pass_to_heir(message, shared) {
+            self.stray(left);
         }
     }
 

@@ -70,11 +70,12 @@ impl Engine {
             mark: (0, 0),
             dropped: 0,
         };
+        let lasts = session.durable;
         let key = self.sessions.insert(session);
         stats::add(&self.stats.sessions, 1);
         for subscription in &subscriptions {
             if let Ok(filter) = Filter::parse(&subscription.filter) {
-                self.index.insert(filter, taker(key, subscription));
+                self.index.insert(filter, taker(key, subscription, lasts));
             }
         }
         key

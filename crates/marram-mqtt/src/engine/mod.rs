@@ -19,6 +19,7 @@ mod publish;
 mod replay;
 mod retained;
 mod session;
+mod spare;
 mod subscribe;
 #[cfg(test)]
 mod testing;
@@ -50,6 +51,7 @@ use handover::{HandOver, Part};
 use publish::Target;
 use retained::Retained;
 use session::{Key, Left, Sessions};
+use spare::Spares;
 use timer::{Timer, Timers};
 
 pub use message::ClientState;
@@ -80,6 +82,7 @@ pub(crate) struct Engine {
     parts: FuturesUnordered<BoxFuture<'static, Part>>,
     /// What members of groups had in memory alone and no other has room for yet.
     strays: Vec<Left>,
+    spares: Spares,
     /// Sessions that have retained messages to get and room for them.
     replays: VecDeque<Key>,
     /// Places that are settled, to be told to the journal with the next commit.
@@ -131,6 +134,7 @@ impl Engine {
         inputs: mpsc::Receiver<Input>,
     ) -> Result<Self, Failure> {
         let loaded = journal.load().await?;
+        let prefix = entropy.u64();
         let mut engine = Self {
             limits,
             journal,
@@ -150,13 +154,14 @@ impl Engine {
             handovers_running: 0,
             parts: FuturesUnordered::new(),
             strays: Vec::new(),
+            spares: Spares::new(prefix),
             replays: VecDeque::new(),
             settled: Vec::new(),
             lazy_since: None,
             targets: Vec::new(),
             mark: 0,
             connections: 0,
-            prefix: entropy.u64(),
+            prefix,
             names: 0,
             draining: false,
             stopping: false,

@@ -12,7 +12,8 @@ use super::commit::{Finish, Published, Source};
 use super::message::{From, Local, PublishCommand};
 use super::retained::Amount;
 use super::session::{Key, Owner, Received, Session};
-use crate::index::{Found, Taker};
+use super::spare::{Shared, spare};
+use crate::index::{Found, Group, Taker};
 use crate::stats;
 use crate::wire::{AckKind, Reason};
 
@@ -26,8 +27,8 @@ pub(super) struct Target {
     /// Its place in a durable queue; 0 in others.
     pub(super) seq: u64,
     pub(super) subscriptions: Vec<u32>,
-    /// The filter of the group that it gets it for.
-    pub(super) shared: Option<Arc<str>>,
+    /// The group that it gets it for.
+    pub(super) shared: Option<Shared>,
 }
 
 impl Engine {
@@ -216,7 +217,7 @@ impl Engine {
                 let ready = |taker: &Taker<Key>| sessions.get(taker.session).map_or(Readiness::Gone, Readiness::of);
                 let Some(chosen) = choose(&group.takers, group.next, ready) else { return };
                 group.next = chosen + 1;
-                targets.push(Target { shared: Some(group.filter.clone()), ..target(&group.takers[chosen], message) });
+                targets.push(member(group, chosen, message));
             }
         });
     }
@@ -228,7 +229,14 @@ impl Engine {
         }
         let Some(session) = self.sessions.get_mut(target.key) else { return false };
         if !session.durable {
-            return session.link.is_some();
+            let is_there = session.link.is_some();
+            if let Some(Shared { filter, spare: Some(0) }) = target.shared.as_ref().filter(|_| is_there) {
+                let place = self.give_spare(target, filter);
+                let filter = filter.clone();
+                target.shared = Some(Shared { filter, spare: Some(place.seq) });
+                queues.push(place);
+            }
+            return is_there;
         }
         let size = message.size() as u64;
         if !session.has_place(size, &self.limits) {
@@ -251,7 +259,7 @@ impl Engine {
             qos: target.qos,
             retain: target.retain,
             subscriptions: target.subscriptions.clone(),
-            shared: target.shared.clone(),
+            shared: target.shared.as_ref().map(|shared| shared.filter.clone()),
         });
         true
     }
@@ -301,6 +309,14 @@ pub(super) fn target(taker: &Taker<Key>, message: &Message) -> Target {
         subscriptions: if taker.id == 0 { Vec::new() } else { vec![taker.id] },
         shared: None,
     }
+}
+
+/// The chosen member of a group.
+pub(super) fn member(group: &Group<Key>, chosen: usize, message: &Message) -> Target {
+    let taker = &group.takers[chosen];
+    let target = target(taker, message);
+    let spare = spare(group, &target, taker.lasts);
+    Target { shared: Some(Shared { filter: group.filter.clone(), spare }), ..target }
 }
 
 fn merge(target: &mut Target, taker: &Taker<Key>, message: &Message) {
@@ -362,8 +378,14 @@ mod tests {
 
     #[test]
     fn members_of_a_group_take_turns_and_the_absent_wait() {
-        let taker =
-            Taker { session: Key::NONE, qos: Qos::AtLeastOnce, no_local: false, retain_as_published: false, id: 0 };
+        let taker = Taker {
+            session: Key::SPARES,
+            qos: Qos::AtLeastOnce,
+            lasts: false,
+            no_local: false,
+            retain_as_published: false,
+            id: 0,
+        };
         let all = [taker; 3];
         let pick = |next, ready: [Readiness; 3]| {
             // The key is the same for all: readiness is told by the order of the questions.

@@ -9,6 +9,7 @@ use marram_core::port::mqtt::{ClientId, Qos, SessionRecord, Subscription, Will};
 
 use super::ByClient;
 use super::message::{ClientState, From, Link};
+use super::spare::Shared;
 use super::subscribe::Ahead;
 use super::timer::Set;
 use crate::limits::{Limits, SEQ_SPAN_MAX, WAITING_MAX};
@@ -22,9 +23,9 @@ pub(crate) struct Key {
     generation: u32,
 }
 
-#[cfg(test)]
 impl Key {
-    pub(crate) const NONE: Self = Self { slot: u32::MAX, generation: 0 };
+    /// Of no session: where [`super::spare::Spares`] are.
+    pub(crate) const SPARES: Self = Self { slot: u32::MAX, generation: 0 };
 }
 
 /// Whose part of the node's room it is that something takes.
@@ -290,8 +291,8 @@ pub(super) struct Entry {
     pub(super) qos: Qos,
     pub(super) retain: bool,
     pub(super) subscriptions: Vec<u32>,
-    /// The filter of the group that the session gets it for.
-    pub(super) shared: Option<Arc<str>>,
+    /// The group that the session gets it for.
+    pub(super) shared: Option<Shared>,
     pub(super) message: Arc<Resident>,
 }
 
@@ -306,8 +307,7 @@ pub(super) struct Sent {
 
 /// What another member of a group gets if this session ends.
 pub(super) struct Left {
-    /// The filter of the group.
-    pub(super) shared: Arc<str>,
+    pub(super) shared: Shared,
     pub(super) message: Arc<Resident>,
 }
 

@@ -86,7 +86,8 @@ impl Engine {
         let replaced = self.sessions.set_subscription(key, subscription.clone());
         let session = self.sessions.get_mut(key).ok_or(Reason::UNSPECIFIED)?;
         session.go_ahead(&subscription.filter, replaced);
-        self.index.insert(filter, taker(key, &subscription));
+        let taker = taker(key, &subscription, session.durable);
+        self.index.insert(filter, taker);
         Ok(subscription)
     }
 
@@ -181,10 +182,10 @@ impl Engine {
             self.forget_subscription(key, text);
             return;
         };
-        if let Ok(filter) = Filter::parse(text) {
-            self.index.insert(filter, taker(key, &kept));
-        }
         let Some(session) = self.sessions.get_mut(key) else { return };
+        if let Ok(filter) = Filter::parse(text) {
+            self.index.insert(filter, taker(key, &kept, session.durable));
+        }
         if kept.replay && session.replays.iter().all(|replay| replay.filter != *text) {
             session.replays.push_back(Replay { filter: text.clone(), after: None });
         }
@@ -219,10 +220,12 @@ impl Session {
     }
 }
 
-pub(super) fn taker(key: Key, subscription: &Subscription) -> Taker<Key> {
+/// `lasts` says that the session's queue is in the journal.
+pub(super) fn taker(key: Key, subscription: &Subscription, lasts: bool) -> Taker<Key> {
     Taker {
         session: key,
         qos: subscription.qos,
+        lasts,
         no_local: subscription.no_local,
         retain_as_published: subscription.retain_as_published,
         id: subscription.id,

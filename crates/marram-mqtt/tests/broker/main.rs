@@ -20,6 +20,7 @@ mod refused;
 mod retained;
 mod sessions;
 mod shares;
+mod spares;
 mod subscriptions;
 mod transports;
 mod websocket;

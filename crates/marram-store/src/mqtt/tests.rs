@@ -176,6 +176,25 @@ async fn everything_is_there_again() {
     assert_eq!(mqtt.load().await.unwrap().sessions[0].record.will, None);
 }
 
+/// The broker has one of its own, which no client can have.
+#[tokio::test]
+async fn a_queue_whose_name_has_a_nul_is_told_from_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, mqtt) = open(dir.path());
+    let kept = message("t", b"x");
+    let names = ["\0spares-1", "\0spares-2", "\0"];
+    let mut changes: Vec<_> = names.iter().map(|name| session(record(name), false)).collect();
+    changes.extend(names.iter().zip(1..).map(|(name, seq)| Change::Publish(Box::new(publish(&kept, &[(name, seq)])))));
+    all_made(&mqtt, changes).await;
+    all_made(&mqtt, vec![Change::Settle(names[0].into(), vec![1, 2]), Change::End(names[2].into())]).await;
+    drop((mqtt, store));
+    let (_store, mqtt) = open(dir.path());
+    let loaded = mqtt.load().await.unwrap();
+    let queued: Vec<_> = loaded.sessions.iter().map(|stored| (&*stored.record.client, stored.queued)).collect();
+    assert_eq!(queued, [(names[0], 0), (names[1], 1)]);
+    assert_eq!(mqtt.read(&names[1].into(), 0, 10).await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn a_message_and_its_events_are_one_whole() {
     let dir = tempfile::tempdir().unwrap();
