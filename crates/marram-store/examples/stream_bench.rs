@@ -137,6 +137,7 @@ async fn consume(
                 position: delivery.stored.position,
                 attempt: delivery.attempt,
                 settlement: Settlement::Ack,
+                others: Vec::new(),
                 outputs: Vec::new(),
             };
             consumer.settle(pulled.iter().map(ack).collect()).await.unwrap();

@@ -63,18 +63,34 @@ pub enum Settlement {
     Release,
 }
 
-/// The settlement of one delivery.
+/// The settlement of one delivery, or of all that had one answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settle {
     /// [`Stored::position`].
     pub position: u64,
     /// [`Delivery::attempt`].
     pub attempt: u32,
-    /// What became of it.
+    /// Position and attempt of every other delivery that the same answer is about.
+    pub others: Vec<(u64, u32)>,
+    /// What became of them.
     pub settlement: Settlement,
     /// Published in the same transaction as an acknowledgement: what the function answered, for its output. Empty for
-    /// others. Where it cannot be published, nothing of the settlement happens.
+    /// others. It is published if any of the deliveries was still to be settled. Where it cannot be published as a whole,
+    /// nothing of the settlement happens.
     pub outputs: Vec<(StreamName, Event)>,
+}
+
+impl Settle {
+    /// Position and attempt of each delivery.
+    pub fn deliveries(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        std::iter::once((self.position, self.attempt)).chain(self.others.iter().copied())
+    }
+
+    /// How many deliveries it is about.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        1 + self.others.len()
+    }
 }
 
 /// What a stream holds.

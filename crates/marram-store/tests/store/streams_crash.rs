@@ -55,7 +55,7 @@ fn settlement(delivery: &Delivery, tag: &str) -> Settle {
     // Under an id of its own, so that a second answer to the same event would not be taken for the first.
     let output = answers.then(|| (stream("out"), event(&format!("{tag}.{at}.{attempt}"), &at.to_string(), b"")));
     let outputs = output.into_iter().collect();
-    Settle { position: at, attempt: *attempt, settlement, outputs }
+    Settle { position: at, attempt: *attempt, others: Vec::new(), settlement, outputs }
 }
 
 /// One write a line: a line is there whole or not at all.

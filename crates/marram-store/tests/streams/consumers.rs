@@ -275,6 +275,54 @@ async fn an_output_is_published_with_the_acknowledgement_or_neither_is() {
     assert_eq!(consumer.settle(vec![invalid]).await.unwrap_err().kind(), Kind::Invalid);
 }
 
+/// What was answered to several events is published as long as one of them is owed, and once.
+#[tokio::test]
+async fn an_answer_to_several_events_outlives_one_that_was_dropped() {
+    let node = Node::new();
+    let consumer = node.consumer("c", ConsumerPolicy::default()).await;
+    node.publish(&["a", "a"]).await;
+    let size = node.state("s").unwrap().bytes / 2;
+    let two = StreamPolicy { bytes_max: 2 * size, overflow: Overflow::DropOldest, ..StreamPolicy::default() };
+    node.streams.declare(&stream("s"), two).await.unwrap();
+    let pulled = pull(&consumer, 10).await;
+    node.publish(&["a"]).await;
+    assert_eq!(node.consumer_state("c").dropped, 1);
+    let answered = |id: &str| Settle {
+        others: places(&pulled[1..]),
+        outputs: vec![(stream("alarms"), event(id, "", b""))],
+        ..settle(&pulled[0], Settlement::Ack)
+    };
+    consumer.settle(vec![answered("alarm 1")]).await.unwrap();
+    assert_eq!((node.events("alarms").len(), node.consumer_state("c").acked), (1, 1));
+    // Nobody is owed any of them any more.
+    consumer.settle(vec![answered("alarm 2")]).await.unwrap();
+    assert_eq!((node.events("alarms").len(), node.consumer_state("c").cursor), (1, 2));
+}
+
+/// Events that are answered together find room together, or are refused for good: they do not push each other out.
+#[tokio::test]
+async fn an_answer_of_several_events_is_published_whole_or_not_at_all() {
+    for overflow in [Overflow::Reject, Overflow::DropOldest] {
+        let node = Node::new();
+        let consumer = node.consumer("c", ConsumerPolicy::default()).await;
+        node.publish(&["a", "a"]).await;
+        let pulled = pull(&consumer, 10).await;
+        let outputs: Vec<_> = ["1", "2", "3"].map(|id| (stream("alarms"), event(id, "", b"data"))).into();
+        let size = outputs[0].1.size();
+        let two = StreamPolicy { bytes_max: 2 * size, overflow, ..StreamPolicy::default() };
+        node.streams.declare(&stream("alarms"), two).await.unwrap();
+        let whole = Settle { others: places(&pulled[1..]), outputs, ..settle(&pulled[0], Settlement::Ack) };
+        let refused = consumer.settle(vec![whole.clone()]).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::BodyTooLarge, "{overflow:?}");
+        let state = node.consumer_state("c");
+        assert_eq!((state.acked, state.in_flight, node.events("alarms").len()), (0, 2, 0), "{overflow:?}");
+        let enough = StreamPolicy { bytes_max: 3 * size, ..two };
+        node.streams.declare(&stream("alarms"), enough).await.unwrap();
+        consumer.settle(vec![whole]).await.unwrap();
+        assert_eq!((node.consumer_state("c").cursor, node.events("alarms").len()), (2, 3), "{overflow:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_removed_consumer_is_owed_nothing() {
     let node = Node::new();

@@ -103,7 +103,13 @@ pub(crate) async fn nothing(consumer: &Arc<dyn Consumer>) {
 }
 
 pub(crate) fn settle(delivery: &Delivery, settlement: Settlement) -> Settle {
-    Settle { position: delivery.stored.position, attempt: delivery.attempt, settlement, outputs: Vec::new() }
+    Settle {
+        position: delivery.stored.position,
+        attempt: delivery.attempt,
+        others: Vec::new(),
+        settlement,
+        outputs: Vec::new(),
+    }
 }
 
 pub(crate) fn retry(after: Option<Duration>) -> Settlement {

@@ -304,7 +304,8 @@ impl World {
     }
 
     async fn settle(&mut self, who: usize, which: (u64, u32), settlement: Settlement) {
-        let settle = Settle { position: which.0, attempt: which.1, settlement, outputs: Vec::new() };
+        let settle =
+            Settle { position: which.0, attempt: which.1, others: Vec::new(), settlement, outputs: Vec::new() };
         self.held[who].settle(vec![settle]).await.unwrap();
     }
 
@@ -319,7 +320,13 @@ impl World {
                     let in_flight = reader.in_flight();
                     let Some((position, attempt)) = in_flight.get(usize::from(n)).copied() else { continue };
                     reader.settled(position, 0);
-                    settlements.push(Settle { position, attempt, settlement: Settlement::Ack, outputs: Vec::new() });
+                    settlements.push(Settle {
+                        position,
+                        attempt,
+                        others: Vec::new(),
+                        settlement: Settlement::Ack,
+                        outputs: Vec::new(),
+                    });
                 }
                 self.held[usize::from(who)].settle(settlements).await.unwrap();
             }

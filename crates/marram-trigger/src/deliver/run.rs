@@ -14,10 +14,10 @@ use super::status::add;
 use super::{Shared, Target, request};
 use crate::limits::HOLD;
 
-/// What became of one delivery.
+/// What became of one delivery, or of those that had one answer.
 pub(super) struct Settled {
     pub(super) settle: Settle,
-    /// It is to be delivered alone from now on.
+    /// Each is to be delivered alone from now on.
     pub(super) alone: bool,
 }
 
@@ -36,13 +36,13 @@ pub(super) async fn run(shared: Arc<Shared>, deliveries: Vec<Delivery>) -> Vec<S
             continue;
         };
         match verdict {
-            Verdict::Done(outputs) => acknowledge(part, outputs, &mut settled),
+            Verdict::Done(outputs) => settled.extend(acknowledge(part, outputs)),
             Verdict::Unused => {
                 if shared.counters.outputs_unused.fetch_add(1, Ordering::Relaxed) == 0 {
                     let trigger = &shared.plan.source;
                     tracing::warn!(trigger, "a function answers with events and has no `output`: they are dropped");
                 }
-                acknowledge(part, Vec::new(), &mut settled);
+                settled.extend(acknowledge(part, Vec::new()));
             }
             Verdict::Again { after, reason, all } if all || part.len() == 1 => {
                 let again = || Settlement::Retry { after, reason: reason.clone() };
@@ -118,18 +118,18 @@ async fn once(shared: &Shared, target: &Target, deliveries: &[Delivery]) -> Verd
     verdict
 }
 
-/// The whole answer belongs to the first event: it is published when that is acknowledged.
-fn acknowledge(part: &[Delivery], outputs: Vec<(StreamName, Event)>, settled: &mut Vec<Settled>) {
-    let first = settled.len();
-    settled.extend(part.iter().map(|delivery| settle(delivery, Settlement::Ack, false)));
-    if let Some(first) = settled.get_mut(first) {
-        first.settle.outputs = outputs;
-    }
+/// All of them and their answer are one settlement: none of it is durable without the rest.
+fn acknowledge(part: &[Delivery], outputs: Vec<(StreamName, Event)>) -> Option<Settled> {
+    let (first, others) = part.split_first()?;
+    let mut settled = settle(first, Settlement::Ack, false);
+    settled.settle.others = others.iter().map(|delivery| (delivery.stored.position, delivery.attempt)).collect();
+    settled.settle.outputs = outputs;
+    Some(settled)
 }
 
 fn settle(delivery: &Delivery, settlement: Settlement, alone: bool) -> Settled {
     let (position, attempt) = (delivery.stored.position, delivery.attempt);
-    Settled { settle: Settle { position, attempt, settlement, outputs: Vec::new() }, alone }
+    Settled { settle: Settle { position, attempt, others: Vec::new(), settlement, outputs: Vec::new() }, alone }
 }
 
 /// At least half of `wait`, and the rest by chance.

@@ -139,3 +139,47 @@ async fn a_function_that_always_traps_is_not_run_without_end() {
     assert!(rig.got().len() <= 1 + 12 + 32 * 3, "{} runs", rig.got().len());
     rig.stop().await;
 }
+
+/// As long as the answer cannot be published, no event of its batch is done: were the node to stop now, all come again.
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_acknowledged_together_with_its_answer() {
+    let rig = Rig::new(batch(8, 0), policy(), |got| async move {
+        let id = got.ids().concat();
+        answer(200, &[("ce-specversion", "1.0"), ("ce-id", &id), ("ce-source", "/f"), ("ce-type", "t")], "")
+    });
+    rig.streams.fail_settles(true, (0..3).map(|_| Failure::new(Kind::StreamFull, "the stream is full")).collect());
+    rig.publish(&["a", "b", "c"]).await;
+    let rig = rig.start();
+    until("the output to be full", || rig.shared.counters.read().last_failure.is_some()).await;
+    // It is tried again after a second.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let state = rig.consumer.state();
+    assert_eq!((state.acked, state.in_flight), (0, 3));
+    rig.settled().await;
+    assert_eq!(rig.streams.ids("out"), ["abc"]);
+    assert_eq!(rig.streams.settles(), [1], "in one transaction");
+    let counts = rig.shared.counters.read();
+    assert_eq!((counts.acked, counts.outputs, rig.got().len()), (3, 1, 1));
+    rig.stop().await;
+}
+
+/// What the output never takes for all of them it may take for each; this costs nobody a delivery.
+#[tokio::test(start_paused = true)]
+async fn a_batch_whose_answer_is_refused_for_good_is_tried_one_by_one() {
+    let policy = ConsumerPolicy { deliveries_max: 1, ..policy() };
+    let rig = Rig::new(batch(8, 0), policy, |got| async move {
+        let id = got.ids().concat();
+        answer(200, &[("ce-specversion", "1.0"), ("ce-id", &id), ("ce-source", "/f"), ("ce-type", "t")], "")
+    });
+    rig.streams.fail_settles(true, vec![Failure::new(Kind::BodyTooLarge, "it keeps no more than 9 bytes")]);
+    rig.publish(&["a", "b", "c"]).await;
+    let rig = rig.start();
+    rig.settled().await;
+    let mut runs = rig.got();
+    runs[1..].sort();
+    assert_eq!(runs, [vec!["a", "b", "c"], vec!["a"], vec!["b"], vec!["c"]]);
+    let mut out = rig.streams.ids("out");
+    out.sort();
+    assert_eq!((out, rig.consumer.state().dead_lettered), (vec!["a".into(), "b".into(), "c".into()], 0));
+    rig.stop().await;
+}

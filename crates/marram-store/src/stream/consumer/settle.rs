@@ -22,13 +22,22 @@ use crate::{StoreError, Tx};
 pub(super) struct Prepared {
     at: u64,
     attempt: u32,
+    /// The other deliveries that it is about.
+    others: Vec<(u64, u32)>,
     what: What,
 }
 
 enum What {
-    Ack(Vec<(StreamName, Encoded)>),
-    Retry { after: Option<Duration>, spread: u64, reason: String },
-    Dead { reason: String },
+    /// With what is published together with it, in order, by stream.
+    Ack(Vec<(StreamName, Vec<Encoded>)>),
+    Retry {
+        after: Option<Duration>,
+        spread: u64,
+        reason: String,
+    },
+    Dead {
+        reason: String,
+    },
 }
 
 /// An event on its way to the dead-letter stream.
@@ -40,7 +49,7 @@ struct Dead {
 
 impl Prepared {
     pub(super) fn dead(at: u64, attempt: u32, reason: &str) -> Self {
-        Self { at, attempt, what: What::Dead { reason: reason.into() } }
+        Self { at, attempt, others: Vec::new(), what: What::Dead { reason: reason.into() } }
     }
 
     /// Whether it may write to another stream, and so may fail after it has written.
@@ -51,30 +60,30 @@ impl Prepared {
 
 impl Held {
     pub(super) async fn settle_all(&self, settlements: Vec<Settle>) -> Result<(), Failure> {
-        if settlements.len() > WINDOW_MAX {
+        if settlements.iter().map(Settle::count).sum::<usize>() > WINDOW_MAX {
             return Err(StoreError::Invalid(format!("no more than {WINDOW_MAX} deliveries are settled at once")).into());
         }
         let now = self.parts.now();
         let mut prepared = Vec::with_capacity(settlements.len());
-        for Settle { position: at, attempt, settlement, outputs } in settlements {
+        for Settle { position: at, attempt, others, settlement, outputs } in settlements {
             let what = match settlement {
                 Settlement::InProgress => {
-                    self.cell.window().extend(at, attempt, now.0);
+                    let mut window = self.cell.window();
+                    each(at, attempt, &others).for_each(|(at, attempt)| window.extend(at, attempt, now.0));
                     continue;
                 }
                 Settlement::Release => {
-                    self.cell.window().release(at, attempt);
+                    let mut window = self.cell.window();
+                    each(at, attempt, &others).for_each(|(at, attempt)| window.release(at, attempt));
+                    drop(window);
                     self.cell.wake();
                     continue;
                 }
-                Settlement::Ack => {
-                    let encode = |(stream, event)| Ok::<_, StoreError>((stream, Encoded::new(event)?));
-                    What::Ack(outputs.into_iter().map(encode).collect::<Result<_, _>>()?)
-                }
+                Settlement::Ack => What::Ack(by_stream(outputs)?),
                 Settlement::Retry { after, reason } => What::Retry { after, spread: self.parts.entropy.u64(), reason },
                 Settlement::DeadLetter { reason } => What::Dead { reason },
             };
-            prepared.push(Prepared { at, attempt, what });
+            prepared.push(Prepared { at, attempt, others, what });
         }
         if prepared.is_empty() {
             return Ok(());
@@ -100,27 +109,35 @@ pub(super) fn settle(
     let mut window = cell.window();
     let policy = window.policy.clone();
     let (mut closed, mut outputs, mut dead) = (Vec::with_capacity(prepared.len()), Vec::new(), Vec::new());
-    for Prepared { at, attempt, what } in prepared {
-        let attempts = window.attempts(at);
-        let last = attempts >= policy.deliveries_max.max(1);
-        let closing = match &what {
-            What::Ack(_) => Closing::Acked,
-            What::Retry { after, spread, .. } if !last => {
-                let (due, due_unix_ns) = due(now, now_unix_ns, wait(&policy, attempts, *after, *spread));
-                Closing::Retried { due, due_unix_ns }
+    for Prepared { at, attempt, others, what } in prepared {
+        let before = closed.len();
+        for (at, attempt) in each(at, attempt, &others) {
+            let attempts = window.attempts(at);
+            let last = attempts >= policy.deliveries_max.max(1);
+            let closing = match &what {
+                What::Ack(_) => Closing::Acked,
+                What::Retry { after, spread, .. } if !last => {
+                    let (due, due_unix_ns) = due(now, now_unix_ns, wait(&policy, attempts, *after, *spread));
+                    Closing::Retried { due, due_unix_ns }
+                }
+                What::Retry { .. } | What::Dead { .. } => Closing::DeadLettered,
+            };
+            if !window.mark(at, attempt, closing) {
+                continue;
             }
-            What::Retry { .. } | What::Dead { .. } => Closing::DeadLettered,
-        };
-        if !window.mark(at, attempt, closing) {
-            continue;
+            closed.push(at);
+            match &what {
+                What::Retry { reason, .. } | What::Dead { reason } if closing == Closing::DeadLettered => {
+                    dead.push(Dead { at, attempts, reason: reason.clone() });
+                }
+                What::Ack(_) | What::Retry { .. } | What::Dead { .. } => {}
+            }
         }
-        closed.push(at);
-        match what {
-            What::Ack(new) => outputs.extend(new),
-            What::Retry { reason, .. } | What::Dead { reason } if closing == Closing::DeadLettered => {
-                dead.push(Dead { at, attempts, reason });
-            }
-            What::Retry { .. } | What::Dead { .. } => {}
+        // The answer is one for all of them: it counts for as long as one of them is owed.
+        if let What::Ack(new) = what
+            && closed.len() > before
+        {
+            outputs.extend(new);
         }
     }
     drop(window);
@@ -128,8 +145,8 @@ pub(super) fn settle(
         return Ok(());
     }
     tx.ledger().change(cell, Change::Closed(closed));
-    for (to, event) in outputs {
-        append::append(tx, &to, &event, now_unix_ns)?;
+    for (to, events) in outputs {
+        append::append_all(tx, &to, &events, now_unix_ns)?;
     }
     for dead in dead {
         let at = dead.at;
@@ -144,6 +161,23 @@ pub(super) fn settle(
         }
     }
     Ok(())
+}
+
+fn each(at: u64, attempt: u32, others: &[(u64, u32)]) -> impl Iterator<Item = (u64, u32)> + '_ {
+    std::iter::once((at, attempt)).chain(others.iter().copied())
+}
+
+/// What one answer publishes, by stream: each stream makes room for the whole, or refuses it.
+fn by_stream(outputs: Vec<(StreamName, Event)>) -> Result<Vec<(StreamName, Vec<Encoded>)>, StoreError> {
+    let mut streams: Vec<(StreamName, Vec<Encoded>)> = Vec::new();
+    for (to, event) in outputs {
+        let event = Encoded::new(event)?;
+        match streams.iter_mut().find(|(stream, _)| *stream == to) {
+            Some((_, events)) => events.push(event),
+            None => streams.push((to, vec![event])),
+        }
+    }
+    Ok(streams)
 }
 
 /// Appends the event to the dead-letter stream, with what is known of its end. One that is there already stays as it is: a

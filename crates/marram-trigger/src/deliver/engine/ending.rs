@@ -19,8 +19,8 @@ impl Engine {
     }
 
     pub(super) fn ended(&mut self, ended: Vec<Settled>) {
-        self.running -= ended.len();
         for Settled { settle, alone } in ended {
+            self.running -= settle.count();
             let counters = &self.shared.counters;
             match &settle.settlement {
                 Settlement::Retry { reason, .. } => {
@@ -33,24 +33,36 @@ impl Engine {
                 }
                 _ => {}
             }
-            if alone && self.shared.plan.batch.is_some() {
-                if self.suspects.len() >= SUSPECTS_MAX {
-                    self.suspects.clear();
-                }
-                self.suspects.insert(settle.position);
+            if alone {
+                self.suspect(&settle);
             }
             self.settled.push(settle);
         }
     }
 
+    /// Delivers what it is about alone from now on.
+    fn suspect(&mut self, settle: &Settle) {
+        if self.shared.plan.batch.is_none() {
+            return;
+        }
+        if self.suspects.len() + settle.count() > SUSPECTS_MAX {
+            self.suspects.clear();
+        }
+        self.suspects.extend(settle.deliveries().map(|(position, _)| position));
+    }
+
     pub(super) fn is_settled(&mut self, settle: &Settle) {
-        // What was delivered again meanwhile is still held.
-        if self.held.get(&settle.position).is_some_and(|held| held.attempt == settle.attempt) {
-            self.forget(settle.position);
+        for (position, attempt) in settle.deliveries() {
+            // What was delivered again meanwhile is still held.
+            if self.held.get(&position).is_some_and(|held| held.attempt == attempt) {
+                self.forget(position);
+            }
+            if settle.settlement == Settlement::Ack {
+                self.suspects.remove(&position);
+            }
         }
         if settle.settlement == Settlement::Ack {
-            self.suspects.remove(&settle.position);
-            add(&self.shared.counters.acked, 1);
+            add(&self.shared.counters.acked, settle.count());
             add(&self.shared.counters.outputs, settle.outputs.len());
         }
     }
@@ -70,21 +82,31 @@ impl Engine {
             (_, true) => {}
             (Retry::After(after), false) => self.settle_pause.wait(after, self.shared.entropy.u64()),
             (Retry::Never, false) => {
-                if let Some(mut refused) = publish.pop() {
-                    // It is no event for that stream, and will be none the next time.
-                    let reason = format!("its answer cannot be published: {failure}");
-                    refused.settlement = Settlement::DeadLetter { reason };
-                    refused.outputs.clear();
-                    self.settled.push(refused);
+                if let Some(refused) = publish.pop() {
+                    self.refused(refused, failure);
                 } else {
                     // The consumer is gone, and with it what it was owed.
-                    plain.iter().for_each(|settle| self.forget(settle.position));
+                    plain.iter().flat_map(Settle::deliveries).for_each(|(position, _)| self.forget(position));
                     return;
                 }
             }
         }
         self.settled.splice(..0, plain);
         self.stuck.extend(publish);
+    }
+
+    /// Its answer is nothing for the output, and will not be the next time. That of a batch may be for one of its events only,
+    /// or for their number: it costs them no delivery, and next each comes alone.
+    fn refused(&mut self, mut refused: Settle, failure: &Failure) {
+        refused.outputs.clear();
+        refused.settlement = if refused.others.is_empty() {
+            let reason = format!("its answer cannot be published: {failure}");
+            Settlement::DeadLetter { reason }
+        } else {
+            self.suspect(&refused);
+            Settlement::Release
+        };
+        self.settled.push(refused);
     }
 
     pub(super) fn pull_failed(&mut self, failure: &Failure) {

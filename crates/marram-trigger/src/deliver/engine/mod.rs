@@ -76,7 +76,7 @@ struct Engine {
     held: HashMap<u64, Held>,
     /// How many bytes that is.
     held_bytes: u64,
-    /// What became of some of it, not yet told.
+    /// What became of some of it, not yet told. A batch and its answer are one of these.
     settled: Vec<Settle>,
     /// Settlements that cannot be made for what they publish; one at a time.
     stuck: VecDeque<Settle>,
@@ -216,7 +216,7 @@ impl Engine {
 }
 
 fn settle(settlement: Settlement) -> Settle {
-    Settle { position: 0, attempt: 0, settlement, outputs: Vec::new() }
+    Settle { position: 0, attempt: 0, others: Vec::new(), settlement, outputs: Vec::new() }
 }
 
 fn release(delivery: &Delivery) -> Settle {

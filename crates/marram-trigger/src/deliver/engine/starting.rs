@@ -97,7 +97,14 @@ impl Engine {
             return;
         }
         let group: Vec<_> = if !self.settled.is_empty() {
-            self.settled.drain(..self.settled.len().min(SETTLE_MAX)).collect()
+            let mut deliveries = 0;
+            let fits = |settle: &&Settle| {
+                deliveries += settle.count();
+                deliveries <= SETTLE_MAX
+            };
+            // One settlement is never cut, and no batch has more than that.
+            let whole = self.settled.iter().take_while(fits).count().max(1);
+            self.settled.drain(..whole).collect()
         } else {
             self.stuck.pop_front().into_iter().collect()
         };

@@ -419,7 +419,15 @@ impl Consumer for MemoryConsumer {
             }
             let mut state = self.streams.state();
             for settle in settlements {
-                self.settle_one(&mut state, settle)?;
+                let mut outputs = settle.outputs.clone();
+                for delivery in settle.deliveries() {
+                    if self.settle_one(&mut state, delivery, &settle.settlement)? {
+                        for (to, event) in outputs.drain(..) {
+                            event.check().expect("only events are published");
+                            self.streams.append(&mut state, &to, event);
+                        }
+                    }
+                }
             }
             drop(state);
             self.streams.changed.notify_waiters();
@@ -448,50 +456,53 @@ impl Consumer for MemoryConsumer {
 }
 
 impl MemoryConsumer {
-    fn settle_one(&self, state: &mut BTreeMap<StreamName, Stream>, settle: Settle) -> Result<(), Failure> {
+    /// Whether that acknowledged it.
+    fn settle_one(
+        &self,
+        state: &mut BTreeMap<StreamName, Stream>,
+        (position, attempt): (u64, u32),
+        settlement: &Settlement,
+    ) -> Result<bool, Failure> {
         let stream = state.get_mut(&self.stream).expect("the stream");
         let Some(open) = stream.consumers.get_mut(&self.id) else {
             return Err(Failure::new(Kind::NotFound, "no such consumer"));
         };
-        let Some(entry) = open.open.get_mut(&settle.position).filter(|entry| entry.attempt == settle.attempt) else {
-            return Ok(());
+        let Some(entry) = open.open.get_mut(&position).filter(|entry| entry.attempt == attempt) else {
+            return Ok(false);
         };
         let counted = entry.attempt - entry.uncounted;
         let now = Instant::now();
-        let dead = match settle.settlement {
+        let dead = match settlement {
             Settlement::InProgress => {
                 entry.state = State::InFlight(now + open.policy.ack_wait);
-                return Ok(());
+                return Ok(false);
             }
             Settlement::Release => {
                 entry.uncounted += 1;
                 entry.state = State::Later(now);
-                return Ok(());
+                return Ok(false);
             }
             Settlement::Retry { after, .. } if counted < open.policy.deliveries_max => {
                 let backoff = open.policy.backoff_min * 2_u32.pow((counted - 1).min(20));
                 let wait = backoff.max(after.unwrap_or_default()).min(open.policy.backoff_max);
                 entry.state = State::Later(now + wait);
-                return Ok(());
+                return Ok(false);
             }
             Settlement::Retry { reason, .. } | Settlement::DeadLetter { reason } => Some(reason),
             Settlement::Ack => None,
         };
-        open.open.remove(&settle.position);
+        open.open.remove(&position);
         if let Some(reason) = dead {
             open.dead += 1;
-            let mut event = (*stream.events[settle.position as usize - 1].event).clone();
-            event.extensions.insert("marramreason".into(), Attribute::Text(reason));
+            let mut event = (*stream.events[position as usize - 1].event).clone();
+            event.extensions.insert("marramreason".into(), Attribute::Text(reason.clone()));
             if let Some(to) = self.stream.dead_letter() {
                 self.streams.append(state, &to, event);
             }
         } else {
             open.acked += 1;
-            for (to, event) in settle.outputs {
-                event.check().expect("only events are published");
-                self.streams.append(state, &to, event);
-            }
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 }
