@@ -1,7 +1,7 @@
 //! The broker as the node sees it.
 
 use std::future::Future;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Access, AccessConfig, AccessError};
-use crate::bridge::{self, Bridge, BridgeConfig, BridgeError};
+use crate::bridge::{self, Account, Bridge, BridgeConfig, BridgeError};
 use crate::connection::{self, Io, Peer};
 use crate::engine::{ClientState, Engine, Input, Local};
 use crate::limits::{ENGINE_QUEUE_MAX, Limits, PARTIAL_BYTES_MAX};
@@ -34,6 +34,7 @@ struct Inner {
     shared: Arc<Shared>,
     entropy: Arc<dyn Entropy>,
     places: Arc<Places>,
+    bridges: Mutex<Vec<BridgeConfig>>,
     connections: TaskTracker,
     listeners: TaskTracker,
     engine: TaskTracker,
@@ -84,6 +85,7 @@ impl Broker {
             shared,
             entropy,
             places: Arc::new(Places::new(limits.connections)),
+            bridges: Mutex::default(),
             connections: TaskTracker::new(),
             listeners: TaskTracker::new(),
             engine: TaskTracker::new(),
@@ -123,6 +125,14 @@ impl Broker {
         bridge::start(self, config, self.0.stop.child_token())
     }
 
+    /// Takes note of a bridge, if it can be beside those that are there.
+    pub(crate) fn admit(&self, config: &BridgeConfig) -> Result<(), BridgeError> {
+        let mut bridges = self.0.bridges.lock().unwrap_or_else(PoisonError::into_inner);
+        bridge::check(config, &bridges, &self.0.shared.limits)?;
+        bridges.push(config.clone());
+        Ok(())
+    }
+
     /// Runs a task whose end the broker waits for.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut = self.0.cut.clone();
@@ -134,6 +144,12 @@ impl Broker {
     /// From now on `client` is a part of this node.
     pub(crate) fn reserve(&self, client: String) {
         self.0.shared.own.write().unwrap_or_else(PoisonError::into_inner).insert(client);
+    }
+
+    /// What is said of the messages of a bridge.
+    pub(crate) fn account(&self, bridge: String) -> Account {
+        let shared = &self.0.shared;
+        Account::new(bridge, shared.stats.clone(), shared.clock.clone())
     }
 
     /// Bytes of a packet that it takes.

@@ -36,6 +36,7 @@ mod limits;
 mod listen;
 mod outbox;
 mod resident;
+mod seldom;
 mod shared;
 mod stats;
 mod topic;

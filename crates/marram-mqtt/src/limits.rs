@@ -162,10 +162,13 @@ pub(crate) const BRIDGE_QUEUE_MAX: usize = BRIDGE_RECEIVE_MAX as usize;
 pub(crate) const BRIDGE_PACKET_BYTES_MAX: u32 = 1 << 20;
 /// Bytes between a bridge and its own broker.
 pub(crate) const BRIDGE_PIPE_BYTES: usize = 64 << 10;
-/// The first wait before a bridge connects again; it doubles.
+/// The first wait before a bridge connects again, or publishes again what was refused; it doubles.
 pub(crate) const BRIDGE_BACK_OFF: Duration = Duration::from_millis(500);
 /// The longest.
 pub(crate) const BRIDGE_BACK_OFF_MAX: Duration = Duration::from_secs(60);
+/// How often the other broker may refuse a message for a reason that may be of the moment before the message is left out:
+/// about two minutes.
+pub(crate) const BRIDGE_TRIES_MAX: u32 = 8;
 /// From the connection to the other broker to its CONNACK.
 pub(crate) const BRIDGE_CONNECT_TIME: Duration = Duration::from_secs(15);
 /// A broker that takes nothing for this long is given up.

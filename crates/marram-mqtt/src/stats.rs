@@ -51,6 +51,10 @@ counters! {
     lost,
     /// Messages that were refused for want of permission.
     unauthorized,
+    /// Messages that a bridge did not carry, because they never could be.
+    bridge_left_out,
+    /// Retained messages of a bridge that went over and were not retained, for want of room.
+    bridge_unretained,
     /// Packets that were malformed or against the protocol.
     faults,
     /// Commits that failed as a whole.

@@ -81,12 +81,13 @@ impl MqttBridge {
     }
 
     fn config(&self) -> anyhow::Result<BridgeConfig> {
-        let (address, tls) = match self.address.split_once("://") {
-            Some(("mqtt", address)) => (address, None),
-            Some(("mqtts", address)) => (address, Some(self.tls(address)?)),
+        let (scheme, address) = self.address.split_once("://").unwrap_or(("", &self.address));
+        check_address(address)?;
+        let tls = match scheme {
+            "mqtt" => None,
+            "mqtts" => Some(self.tls(address)?),
             _ => anyhow::bail!("{:?} is not an address: write mqtt://host:1883 or mqtts://host:8883", self.address),
         };
-        anyhow::ensure!(address.rsplit_once(':').is_some(), "{:?} has no port: 1883 as a rule", self.address);
         let user = match (&self.user, &self.password_file) {
             (None, None) => None,
             (Some(user), Some(file)) => Some((user.clone(), read_limited(file)?.trim().to_owned())),
@@ -128,4 +129,16 @@ impl MqttBridge {
             ServerName::try_from(host.to_owned()).with_context(|| format!("{host:?} is not the name of a host"))?;
         Ok((Arc::new(config), name))
     }
+}
+
+/// `host:port` and nothing else. What is said of it has no password.
+fn check_address(address: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(!address.contains('@'), "`address` has a user in it: say that in `user` and `password_file`");
+    let shown = format!("`address` {address:?}");
+    let (host, port) = address.rsplit_once(':').with_context(|| format!("{shown} has no port: 1883 as a rule"))?;
+    anyhow::ensure!(!address.contains(['/', '?', '#']), "{shown} has a path: write no more than mqtt://host:1883");
+    anyhow::ensure!(!host.is_empty(), "{shown} has no host: write mqtt://host:1883");
+    let is_port = port.bytes().all(|digit| digit.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    anyhow::ensure!(is_port, "{shown} has no port from 1 to 65535 after its last colon: 1883 as a rule");
+    Ok(())
 }

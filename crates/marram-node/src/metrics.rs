@@ -130,6 +130,16 @@ async fn of_mqtt(parts: &Parts) -> Vec<Family> {
             "Messages that their client may not publish.",
             now.unauthorized,
         ),
+        Family::count(
+            "marram_mqtt_bridge_left_out",
+            "Messages that bridges left out, because a broker never takes them.",
+            now.bridge_left_out,
+        ),
+        Family::count(
+            "marram_mqtt_bridge_unretained",
+            "Messages of bridges that went over and were not retained, for want of room.",
+            now.bridge_unretained,
+        ),
         Family::count("marram_mqtt_faults", "Packets that were malformed or against the protocol.", now.faults),
         Family::count("marram_mqtt_commits_failed", "Commits that failed as a whole.", now.commits_failed),
         Family {

@@ -26,8 +26,6 @@ pub(crate) enum EndError {
     Refused(u8),
     #[error("did not grant a subscription: reason {0:#04x}")]
     NotGranted(u8),
-    #[error("could not take a message now: reason {0:#04x}")]
-    NotTaken(u8),
     #[error("ended the connection: reason {0:#04x}")]
     Farewell(u8),
     #[error("broke the protocol: {0}")]
@@ -60,6 +58,8 @@ pub(crate) struct End {
     pub(crate) receive_max: u16,
     /// Bytes of a packet that the broker takes.
     pub(crate) packet_bytes_max: u32,
+    /// Whether the broker takes messages that it acknowledges (MQTT 5.0 §3.2.2.3.4).
+    pub(crate) acknowledges: bool,
 }
 
 pub(crate) struct Writer {
@@ -96,7 +96,7 @@ impl End {
         let mut keep_alive_s = hello.keep_alive_s;
         writer.send(connect(hello)).await?;
         // 3.1.1 says nothing of what it takes.
-        let (mut receive_max, mut packet_bytes_max) = (u16::MAX, u32::MAX);
+        let (mut receive_max, mut packet_bytes_max, mut acknowledges) = (u16::MAX, u32::MAX, true);
         match reader.packet().await? {
             MqttPacket::V3(v3::Packet::ConnectAck(ack)) if u8::from(ack.return_code) == 0 => {}
             MqttPacket::V3(v3::Packet::ConnectAck(ack)) => return Err(EndError::Refused(ack.return_code.into())),
@@ -104,6 +104,7 @@ impl End {
                 receive_max = ack.receive_max.get();
                 packet_bytes_max = ack.max_packet_size.unwrap_or(u32::MAX);
                 keep_alive_s = ack.server_keepalive_sec.unwrap_or(keep_alive_s);
+                acknowledges = ack.max_qos != QoS::AtMostOnce;
                 writer.retains = ack.retain_available;
             }
             MqttPacket::V5(v5::Packet::ConnectAck(ack)) => return Err(EndError::Refused(ack.reason_code.into())),
@@ -116,7 +117,7 @@ impl End {
         if !filters.is_empty() {
             writer.send(subscribe(writer.is_5, filters)).await?;
         }
-        Ok(Self { reader, writer, keep_alive, receive_max, packet_bytes_max })
+        Ok(Self { reader, writer, keep_alive, receive_max, packet_bytes_max, acknowledges })
     }
 
     /// Says farewell; the session stays.
@@ -187,13 +188,13 @@ impl Writer {
     }
 
     /// Publishes; what the version has no word for is left out.
-    pub(crate) async fn publish(&mut self, mut publish: Publish) -> Result<(), EndError> {
+    pub(crate) async fn publish(&mut self, mut publish: Box<Publish>) -> Result<(), EndError> {
         publish.retain &= self.retains;
         if !self.is_5 {
             publish.properties = None;
-            return self.send(MqttPacket::V3(v3::Packet::Publish(Box::new(publish)))).await;
+            return self.send(MqttPacket::V3(v3::Packet::Publish(publish))).await;
         }
-        self.send(MqttPacket::V5(v5::Packet::Publish(Box::new(publish)))).await
+        self.send(MqttPacket::V5(v5::Packet::Publish(publish))).await
     }
 
     /// PUBACK.

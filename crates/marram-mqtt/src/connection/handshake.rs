@@ -128,6 +128,7 @@ async fn handshake(shared: &Arc<Shared>, mut io: Box<dyn Io>, peer: Peer) -> Opt
         keep_alive_s,
         address: peer.address,
         connected_unix_ns: shared.clock.unix_ns(),
+        is_bridge: peer.inner.is_some(),
     };
     let asked_expiry_s = connect.expiry_s;
     let words = connect.problem_information;

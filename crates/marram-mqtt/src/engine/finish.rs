@@ -294,11 +294,11 @@ impl Engine {
     }
 }
 
-/// What a client is told about a failure.
+/// What a client is told about a failure. A bridge goes by it: only the middle one is there to stay.
 pub(super) fn reason_of(failure: &Failure) -> Reason {
     match failure.kind() {
         Kind::StorageFull | Kind::StreamFull | Kind::Overloaded => Reason::QUOTA,
-        Kind::Draining => Reason::IMPLEMENTATION,
+        Kind::BodyTooLarge | Kind::Invalid => Reason::IMPLEMENTATION,
         _ => Reason::UNSPECIFIED,
     }
 }

@@ -104,6 +104,8 @@ pub(crate) struct Link {
     pub(crate) keep_alive_s: u16,
     pub(crate) address: Option<SocketAddr>,
     pub(crate) connected_unix_ns: u64,
+    /// It is a bridge of this node.
+    pub(crate) is_bridge: bool,
 }
 
 /// The engine has taken a client in.

@@ -42,6 +42,7 @@ use tokio::sync::mpsc;
 use crate::index::Index;
 use crate::limits::{BATCH_COMMANDS_MAX, COMMITS_MAX, LAZY_MAX, LAZY_TIME, Limits};
 use crate::outbox::Close;
+use crate::seldom::Seldom;
 use crate::stats::Stats;
 use crate::wire::Reason;
 
@@ -104,6 +105,8 @@ pub(crate) struct Engine {
     stopping: bool,
     /// The last commit that was over has failed.
     failing: bool,
+    /// There was no room to retain what a bridge has brought.
+    unretained: Seldom,
 }
 
 /// A part of a queue that was read.
@@ -166,6 +169,7 @@ impl Engine {
             draining: false,
             stopping: false,
             failing: false,
+            unretained: Seldom::default(),
         };
         engine.load(loaded);
         Ok(engine)

@@ -99,6 +99,7 @@ impl Engine {
         };
         let retain = match self.retains(&message, &owner) {
             Ok(retain) => retain,
+            Err(_) if self.is_of_a_bridge(&source) => self.unretained(&message),
             Err(failure) => {
                 let published = self.published(Arc::new(message), Vec::new(), Retain::Keep, source, received);
                 return self.refused(published, &failure);
@@ -172,6 +173,26 @@ impl Engine {
         }
         let why = "this node retains as many messages as it may, of all or of this publisher";
         Err(Failure::new(Kind::StorageFull, why))
+    }
+
+    fn is_of_a_bridge(&self, source: &Source) -> bool {
+        let Source::Client(from, ..) = source else { return false };
+        let link = self.sessions.get(from.key).and_then(|session| session.link.as_ref());
+        link.is_some_and(|link| link.is_bridge)
+    }
+
+    /// What there is no room for is not retained, and goes to those who listen: refused, it would come to the bridge again and
+    /// again, and hold up all that is behind it. What it comes in place of is out of date.
+    fn unretained(&mut self, message: &Message) -> Retain {
+        stats::add(&self.stats.bridge_unretained, 1);
+        if let Some(messages) = self.unretained.happens(self.clock.instant()) {
+            tracing::warn!(
+                client = &*message.publisher,
+                messages,
+                "there is no room to retain what a bridge brings: it reaches those who listen, and is not retained"
+            );
+        }
+        if self.retained.may_have(&message.topic) { Retain::Clear } else { Retain::Keep }
     }
 
     /// Who is held to account for what a session takes.

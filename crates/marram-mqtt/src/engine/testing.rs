@@ -134,6 +134,7 @@ pub(super) fn link(outbox: Arc<Outbox>) -> Link {
         keep_alive_s: 0,
         address: None,
         connected_unix_ns: 0,
+        is_bridge: false,
     }
 }
 

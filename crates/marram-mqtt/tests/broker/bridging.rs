@@ -1,6 +1,7 @@
 //! A bridge to a broker that the site already has: here, another of ours.
 
 mod other;
+mod refused;
 
 use std::time::Duration;
 
@@ -90,14 +91,15 @@ async fn nothing_is_acknowledged_to_the_other_broker_before_it_is_kept_here() {
     here.journal.release();
     until("the acknowledgement", async || there.journal.queued("bridge-site") == 0).await;
     assert_eq!(here.journal.state().events.len(), 1);
-    // What this node cannot keep stays where it is, and comes again.
+    // What this node cannot keep stays where it is, and is tried again.
     here.journal.fail(Some(Kind::StorageFull));
     pump.put("plant/7", b"later").await;
-    until("the bridge to be down", async || !bridge.is_connected()).await;
+    until("it to be refused again", async || here.broker.counts().rejected == 2).await;
     assert_eq!(there.journal.queued("bridge-site"), 1);
     here.journal.fail(None);
-    until("it to come again", async || here.journal.state().events.len() == 2).await;
+    until("it to be kept", async || here.journal.state().events.len() == 2).await;
     until("its acknowledgement", async || there.journal.queued("bridge-site") == 0).await;
+    assert!(bridge.is_connected());
 }
 
 #[tokio::test]

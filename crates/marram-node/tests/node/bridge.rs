@@ -164,16 +164,39 @@ async fn messages_go_both_ways_over_a_bridge_to_mosquitto() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_a_bridge_is_said_when_the_node_starts() {
-    for (address, wanted) in
-        [("site:1883", "mqtt://host:1883"), ("mqtt://site", "has no port"), ("mqtts://site:8883", "needs `ca`")]
-    {
-        let state = tempfile::tempdir().unwrap();
-        let free = "127.0.0.1:0".parse().unwrap();
-        let mut config = marram_node::NodeConfig { listen: free, admin: free, instances: 4, ..Default::default() };
-        config.state = state.path().join("state");
-        config.mqtt.bridges = vec![bridge(address)];
-        let refused = Box::pin(marram_node::Node::start(config)).await.err().unwrap();
-        let told = format!("{refused:#}");
+    for (address, wanted) in [
+        ("site:1883", "mqtt://host:1883"),
+        ("mqtt://site", "has no port"),
+        ("mqtt://:1883", "has no host"),
+        ("mqtt://site:99999", "from 1 to 65535"),
+        ("mqtt://site:0", "from 1 to 65535"),
+        ("mqtt://site:+1883", "from 1 to 65535"),
+        ("mqtt://site:1883/x", "has a path"),
+        ("mqtt://user:secret@site:1883", "`password_file`"),
+        ("mqtts://site:8883", "needs `ca`"),
+    ] {
+        let told = refused(vec![bridge(address)]).await;
         assert!(told.contains("the MQTT bridge \"site\"") && told.contains(wanted), "{address}: {told}");
+        assert!(!told.contains("secret"), "{told}");
     }
+    let one = bridge("mqtt://127.0.0.1:9");
+    let told = refused(vec![one.clone(), one.clone()]).await;
+    assert!(told.contains("two MQTT bridges have the `name` \"site\""), "{told}");
+    let route = |filter: &str| vec![BridgeRoute { filter: filter.into(), prefix: String::new() }];
+    let back = MqttBridge { name: "back".into(), inward: route("commands/#"), outward: vec![], ..one.clone() };
+    let told = refused(vec![one.clone(), back]).await;
+    assert!(told.contains("\"site\" and \"back\" to the same broker"), "{told}");
+    let told = refused(vec![MqttBridge { name: "n".repeat(250), ..one }]).await;
+    assert!(told.contains("the `name` of an MQTT bridge has at most 249 bytes"), "{told}");
+}
+
+/// Why a node with these bridges does not start.
+async fn refused(bridges: Vec<MqttBridge>) -> String {
+    let state = tempfile::tempdir().unwrap();
+    let free = "127.0.0.1:0".parse().unwrap();
+    let mut config = marram_node::NodeConfig { listen: free, admin: free, instances: 4, ..Default::default() };
+    config.state = state.path().join("state");
+    config.mqtt.bridges = bridges;
+    let refused = Box::pin(marram_node::Node::start(config)).await.err();
+    format!("{:#}", refused.expect("the node does not start"))
 }

@@ -128,6 +128,8 @@ async fn streams_consumers_keys_mqtt_and_objects_are_in_the_metrics() {
         ("marram_mqtt_sessions".into(), 1.0),
         ("marram_mqtt_messages_received_total".into(), 1.0),
         ("marram_mqtt_messages_queued".into(), 0.0),
+        ("marram_mqtt_bridge_left_out_total".into(), 0.0),
+        ("marram_mqtt_bridge_unretained_total".into(), 0.0),
         ("marram_mqtt_messages_dropped_total{reason=\"full\"}".into(), 0.0),
         ("marram_kv_changes_total".into(), 1.0),
         ("marram_store_full".into(), 0.0),
