@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::check::{missing_spec_version, spec_version};
 use super::{Attribute, Event, EventError, json};
@@ -57,12 +57,24 @@ pub fn mode(headers: &HeaderMap) -> Result<Option<Mode>, EventError> {
 
 /// The events of a message, checked; `None` if it is not a CloudEvent. A batch may be empty.
 pub fn decode(headers: &HeaderMap, body: Bytes) -> Result<Option<Vec<Event>>, EventError> {
-    match mode(headers)? {
+    let mode = mode(headers)?;
+    if mode.is_some() {
+        check_coding(headers)?;
+    }
+    match mode {
         None => Ok(None),
         Some(Mode::Binary) => decode_binary(headers, body).map(|event| Some(vec![event])),
         Some(Mode::Structured) => json::decode(&body).map(|event| Some(vec![event])),
         Some(Mode::Batch) => json::decode_batch(&body).map(Some),
     }
+}
+
+/// An event has no attribute that says how its data is coded: nobody who gets it could read what is compressed.
+fn check_coding(headers: &HeaderMap) -> Result<(), EventError> {
+    let coded = |value: &&HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    let Some(coding) = headers.get_all(CONTENT_ENCODING).iter().find(coded) else { return Ok(()) };
+    let coding: String = String::from_utf8_lossy(coding.as_bytes()).chars().take(80).collect();
+    Err(EventError::new(format!("an event with the content-encoding {coding:?} is not read here: send it as it is")))
 }
 
 /// One event, by itself: sets its header fields in `headers`, and gives the body. Fails for an event that was never checked.

@@ -116,6 +116,21 @@ fn data_that_says_that_it_is_an_event_is_not_taken_for_the_event() {
     assert_eq!(mode(&headers), Ok(Some(Mode::Structured)));
 }
 
+#[test]
+fn what_is_compressed_is_no_event() {
+    let decoded = |coding: &[&'static str]| {
+        let event = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")];
+        let mut headers = headers(&event);
+        coding.iter().for_each(|coding| _ = headers.append("content-encoding", coding.parse().unwrap()));
+        decode(&headers, Bytes::from_static(b"x"))
+    };
+    for coding in [&["gzip"][..], &["identity", "br"], &["zstd, gzip"]] {
+        let refused = decoded(coding).unwrap_err().to_string();
+        assert!(refused.contains("content-encoding"), "{refused}");
+    }
+    assert!(decoded(&[]).is_ok() && decoded(&["Identity"]).is_ok());
+}
+
 /// JSON format §3.2: each example, and what it is in binary mode.
 #[test]
 fn the_json_format_as_in_the_standard() {

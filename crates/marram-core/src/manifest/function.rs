@@ -133,7 +133,8 @@ impl Function {
         if let Some(key) = self.secrets.iter().find(|key| self.config.contains_key(*key)) {
             return Err(format!("`{key}` is in `config` and in `secrets`: keep one"));
         }
-        if let Some(bucket) = self.allow.kv.iter().find(|bucket| is_of_node(bucket)) {
+        let watched = self.on.iter().filter_map(|on| if let On::Key(on) = on { Some(&on.key.bucket) } else { None });
+        if let Some(bucket) = self.allow.kv.iter().chain(watched).find(|bucket| is_of_node(bucket)) {
             return Err(format!(
                 "the bucket \"{bucket}\" is the node's own: choose a name that does not begin with \"marram-\""
             ));

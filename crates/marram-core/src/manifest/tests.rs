@@ -183,6 +183,7 @@ fn bad_event_triggers() {
     check_error("allow = { mqtt = [\"a#\"] }", &["topic filter"]);
     check_error("allow = { kv = [\"A\"] }", &["is not a name"]);
     check_error("allow = { kv = [\"marram-schedule\"] }", &["the node's own"]);
+    check_error("on = [{ key = \"marram-schedule/**\" }]", &["the node's own"]);
 }
 
 #[test]

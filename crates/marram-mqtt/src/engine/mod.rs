@@ -43,7 +43,7 @@ use crate::index::Index;
 use crate::limits::{BATCH_COMMANDS_MAX, COMMITS_MAX, LAZY_MAX, LAZY_TIME, Limits};
 use crate::outbox::Close;
 use crate::seldom::Seldom;
-use crate::stats::Stats;
+use crate::stats::{self, Stats};
 use crate::wire::Reason;
 
 use commit::{Batch, Commits};
@@ -229,6 +229,8 @@ impl Engine {
         while self.batch.is_waited_for() {
             self.submit();
         }
+        stats::set(&self.stats.subscriptions, self.index.len() as u64);
+        stats::set(&self.stats.retained, self.retained.count() as u64);
     }
 
     fn wake_at(&self) -> Option<Instant> {

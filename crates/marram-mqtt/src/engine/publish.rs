@@ -100,6 +100,11 @@ impl Engine {
         let retain = match self.retains(&message, &owner) {
             Ok(retain) => retain,
             Err(_) if self.is_of_a_bridge(&source) => self.unretained(&message),
+            // There is nobody left to be told.
+            Err(failure) if matches!(source, Source::Will(..)) => {
+                tracing::warn!(%failure, client = &*message.publisher, "a will reaches those who listen, and is not retained");
+                self.cleared(&message)
+            }
             Err(failure) => {
                 let published = self.published(Arc::new(message), Vec::new(), Retain::Keep, source, received);
                 return self.refused(published, &failure);
@@ -165,7 +170,7 @@ impl Engine {
             return Ok(Retain::Keep);
         }
         if message.payload.is_empty() {
-            return Ok(if self.retained.may_have(&message.topic) { Retain::Clear } else { Retain::Keep });
+            return Ok(self.cleared(message));
         }
         let max = Amount { count: self.limits.retained, bytes: self.limits.retained_bytes };
         if self.retained.has_room(message, owner, max) {
@@ -182,7 +187,7 @@ impl Engine {
     }
 
     /// What there is no room for is not retained, and goes to those who listen: refused, it would come to the bridge again and
-    /// again, and hold up all that is behind it. What it comes in place of is out of date.
+    /// again, and hold up all that is behind it.
     fn unretained(&mut self, message: &Message) -> Retain {
         stats::add(&self.stats.bridge_unretained, 1);
         if let Some(messages) = self.unretained.happens(self.clock.instant()) {
@@ -192,6 +197,11 @@ impl Engine {
                 "there is no room to retain what a bridge brings: it reaches those who listen, and is not retained"
             );
         }
+        self.cleared(message)
+    }
+
+    /// What a message comes in place of that cannot be retained is out of date.
+    fn cleared(&self, message: &Message) -> Retain {
         if self.retained.may_have(&message.topic) { Retain::Clear } else { Retain::Keep }
     }
 

@@ -39,6 +39,11 @@ impl Kept {
 }
 
 impl Retained {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.all.count
+    }
+
     /// What there is more of it with `message`.
     fn growth(&self, message: &Message) -> Amount {
         let there = self.by_topic.get(&message.topic).map_or(Amount::default(), Kept::amount);

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use marram_core::Kind;
-use marram_mqtt::Peer;
+use marram_mqtt::{Limits, Peer};
 
-use crate::client::{BOTH, Client, Got, Hello, New, Will, fresh, kept, qos};
+use crate::client::{BOTH, Client, Got, Hello, New, Old, Will, fresh, kept, qos};
 use crate::node::{Node, until};
 
 fn will(level: u8, retain: bool, delay: u32) -> Option<Will> {
@@ -220,4 +220,23 @@ async fn a_farewell_that_could_not_be_kept_at_once_takes_the_will_along() {
         record.will.is_none() && record.ended_unix_ns.is_some()
     })
     .await;
+}
+
+/// Its client has nobody to be told, and those who listen have to know.
+#[tokio::test]
+async fn a_will_that_there_is_no_room_to_retain_reaches_those_who_listen() {
+    let node = Node::limited(Limits { retained: 2, ..Limits::default() }).await;
+    for (version, hello) in [(New, fresh()), (New, kept()), (Old, fresh())] {
+        let (mut panel, _) = Client::connect(node.address, version, "panel", fresh()).await;
+        panel.subscribe("will", 2).await;
+        panel.retain("a", b"x", 1).await;
+        let hello = Hello { will: will(1, true, 0), ..hello };
+        let (pump, _) = Client::connect(node.address, version, "pump", hello).await;
+        pump.drop_dead().await;
+        let got = panel.message().await;
+        assert_eq!((&*got.topic, got.retain), ("will", false));
+        node.gone("pump").await;
+        // Said once, and not tried again.
+        assert_eq!((node.broker.counts().retained, panel.quiet().await.len()), (1, 0));
+    }
 }

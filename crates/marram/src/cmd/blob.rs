@@ -250,23 +250,46 @@ async fn to_stdout(mut answer: Answer) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Written beside it and then given its name: a file that is there is whole.
-async fn to_file(mut answer: Answer, path: &Path) -> anyhow::Result<()> {
+/// Written beside it and then given its name: a file that is there is whole. What is no file, such as a device or a pipe, is
+/// written into.
+async fn to_file(answer: Answer, path: &Path) -> anyhow::Result<()> {
     let cannot = || format!("cannot write {}", path.display());
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".part");
-    let partial = PathBuf::from(partial);
-    let mut file = tokio::fs::File::create(&partial).await.with_context(cannot)?;
-    let mut size = 0;
-    while let Some(bytes) = answer.chunk().await? {
-        size += bytes.len() as u64;
-        file.write_all(&bytes).await.with_context(cannot)?;
-    }
-    file.flush().await.with_context(cannot)?;
-    tokio::fs::rename(&partial, path).await.with_context(cannot)?;
+    let there = std::fs::metadata(path).ok();
+    let size = if there.is_some_and(|there| !there.is_file()) {
+        let file = std::fs::OpenOptions::new().write(true).open(path).with_context(cannot)?;
+        copy(answer, file, cannot).await?
+    } else {
+        // Where a link leads to.
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let partial = partial().tempfile_in(folder).with_context(cannot)?;
+        let size = copy(answer, partial.reopen().with_context(cannot)?, cannot).await?;
+        partial.persist(&path).with_context(cannot)?;
+        size
+    };
     let size = paint(DIM, format!("({})", units::bytes(size)));
     output::message(&format!("{} {} {size}", paint(GREEN, "fetched"), paint(BOLD, path.display())));
     Ok(())
+}
+
+/// A file of its own name, which is as others that are made here, and goes if it is not finished.
+fn partial() -> tempfile::Builder<'static, 'static> {
+    let mut partial = tempfile::Builder::new();
+    partial.prefix(".marram-").suffix(".part");
+    #[cfg(unix)]
+    partial.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    partial
+}
+
+/// Returns how many bytes they were.
+async fn copy(mut answer: Answer, file: std::fs::File, cannot: impl Fn() -> String) -> anyhow::Result<u64> {
+    let (mut file, mut size) = (tokio::fs::File::from_std(file), 0);
+    while let Some(bytes) = answer.chunk().await? {
+        size += bytes.len() as u64;
+        file.write_all(&bytes).await.with_context(&cannot)?;
+    }
+    file.flush().await.with_context(&cannot)?;
+    Ok(size)
 }
 
 /// Read from the state folder and not over the API, which shows no secrets: who can read the file may have it.

@@ -10,7 +10,7 @@ use marram_node::api::MqttClients;
 use crate::cli::{JsonArgs, NodeArgs};
 use crate::client::{self, Client, escape};
 use crate::exit::{Exit, Problem};
-use crate::output::{self, BOLD, DIM, GREEN, paint};
+use crate::output::{self, BOLD, DIM, GREEN, on_one_line, paint};
 use crate::table::{Column, table};
 use crate::units;
 
@@ -55,7 +55,7 @@ pub(crate) async fn run(args: &Mqtt) -> anyhow::Result<()> {
             let query = [("forget", forget.then(|| "true".to_owned()))];
             let path = client::with_query(&format!("/v1/mqtt/clients/{}", escape(client)), &query);
             Client::new(node)?.send(Method::DELETE, &path, client::empty()).await?.ok().await?;
-            output::message(&format!("{} {}", paint(GREEN, "disconnected"), paint(BOLD, client)));
+            output::message(&format!("{} {}", paint(GREEN, "disconnected"), paint(BOLD, on_one_line(client))));
             Ok(())
         }
         Action::Passwd => passwd(),
@@ -76,13 +76,13 @@ async fn clients(json: bool, client: &Client) -> anyhow::Result<()> {
     let rows = list.clients.iter().map(|client| {
         let since = client.connected_unix_ms.map_or_else(|| paint(DIM, "away"), |since| units::ago(since, now));
         vec![
-            client.client.clone(),
-            client.user.clone().unwrap_or_default(),
+            on_one_line(&client.client).into_owned(),
+            on_one_line(client.user.as_deref().unwrap_or_default()).into_owned(),
             client.version.clone().unwrap_or_default(),
             since,
             units::count(client.queued),
             units::count(client.dropped),
-            client.subscriptions.join(", "),
+            on_one_line(&client.subscriptions.join(", ")).into_owned(),
         ]
     });
     let columns = [

@@ -45,6 +45,23 @@ async fn objects_go_in_and_come_back_also_by_pipe() {
     blob(&["get", "b", "deep/a b.toml"]).run().await.expect(0).says(&["fetched"]);
     let of = |name: &str| std::fs::read(home.path().join(name)).unwrap();
     assert_eq!(of("a b.toml"), of("node.toml"));
+    // What is there besides is nobody's but its owner's: a file of a like name, and where a link leads to.
+    for (name, content) in [("kept.part", "mine"), ("target", "old")] {
+        std::fs::write(home.path().join(name), content).unwrap();
+    }
+    std::os::unix::fs::symlink("target", home.path().join("kept")).unwrap();
+    blob(&["get", "b", "piped", "kept"]).run().await.expect(0).says(&["fetched"]);
+    assert_eq!([of("kept.part"), of("target")], [b"mine".to_vec(), b"by pipe".to_vec()]);
+    assert!(home.path().join("kept").is_symlink());
+    blob(&["get", "b", "piped", "/dev/null"]).run().await.expect(0).says(&["fetched"]);
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+    assert!(
+        std::fs::read_dir(home.path()).unwrap().all(|file| !file
+            .unwrap()
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(b".marram-"))
+    );
     blob(&["get", "b", "none", "-"]).run().await.expect(5).without_data().says(&["marram blob ls b"]);
     blob(&["rm", "b", "piped"]).run().await.expect(0).says(&["deleted"]);
     blob(&["buckets", "--delete", "b"]).run().await.expect(7).without_data().says(&["not empty"]);

@@ -134,6 +134,14 @@ async fn clients_are_listed_while_they_have_a_session() {
         assert!(table.contains(part), "{part:?} is not in {table}");
     }
 
+    // Whoever may connect says what it is called.
+    let forger = connect(&address, "\u{1b}]0;x\u{7}\nfan-9").await.unwrap();
+    let table = mqtt(&["clients"]).done().await;
+    assert!(!table.contains(['\u{1b}', '\u{7}']) && !table.contains("\nfan-9"), "{table:?}");
+    let gone = mqtt(&["disconnect", "\u{1b}]0;x\u{7}\nfan-9", "--forget"]).run().await.expect(0).without_data();
+    assert!(!gone.stderr.contains("\nfan-9"), "{gone:?}");
+    drop(forger);
+
     // Who goes away keeps the session.
     drop((read, write));
     eventually("pump-7 is away", || async {
