@@ -45,6 +45,7 @@ pub(crate) fn answer<B: GuestBody + Send + 'static>(
     let rest = (!ready.complete).then_some(rest);
     let mut body = AnswerBody { ready, rest, left, bodiless, invocation, deadline: None, run, over: false };
     if !bodiless && let Some(failure) = body.wrong() {
+        body.over = true;
         return Err(failure);
     }
     body.invocation.set_status(parts.status);
@@ -192,7 +193,7 @@ impl<B: GuestBody> HttpBody for AnswerBody<B> {
 impl<B> Drop for AnswerBody<B> {
     fn drop(&mut self) {
         // Who sends it need not ask for the end once everything has passed that there was to send.
-        if self.bodiless || self.left == Some(0) {
+        if !self.over && (self.bodiless || self.left == Some(0)) {
             (self.rest, self.run) = (None, None);
             self.invocation.succeed();
         }
